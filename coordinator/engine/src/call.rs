@@ -1,0 +1,105 @@
+//! What goes out to a participant and what comes back.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use skald_protocol::{BranchId, Json, OperationKind};
+
+use crate::event::Error;
+
+/// A call that recorded state owes. `ask`: the operation's `status_check` instead of the operation itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Call {
+    /// The branch's index in the transaction.
+    pub branch: usize,
+    pub operation: OperationKind,
+    /// From 1, over restarts as far as attempts are recorded.
+    pub attempt: u32,
+    pub ask: bool,
+}
+
+/// A rendered call: all that dispatch needs, but for the service's base URL, authentication and headers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub branch: BranchId,
+    pub operation: OperationKind,
+    pub method: String,
+    pub service: Option<String>,
+    pub target: Target,
+    pub query: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
+    pub body: Option<Json>,
+    pub timeout: Duration,
+    /// 202 means pending, and the participant is told where to call back.
+    pub asynchronous: bool,
+    /// `<gid>/<branch>/<operation>`.
+    pub idempotency_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Percent-encoded, to be appended to the service's URL.
+    Path(String),
+    Url(String),
+}
+
+/// A participant's answer as the coordinator understood it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    pub outcome: Outcome,
+    /// `Retry-After`: the pace the participant asks for.
+    pub retry_after: Option<Duration>,
+    pub barrier: Option<Barrier>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Succeeded(Response),
+    Refused(Error),
+    Pending,
+    /// It may have run.
+    Unknown(Error),
+    /// Not a byte of the request was written, or 429: it did not run.
+    Unsent(Error),
+    /// Of a `status_check` alone: it did not run.
+    NotFound,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Response {
+    pub status: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Json>,
+    /// The body was too large or not JSON.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_dropped: bool,
+}
+
+/// The word of the SDK's barrier (`Skald-Barrier`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Barrier {
+    Executed,
+    Stored,
+    Empty,
+    Superseded,
+    Expired,
+}
+
+impl Barrier {
+    /// Whether an answer after unknown attempts may be believed (PARTICIPANT.md).
+    #[must_use]
+    pub const fn is_trusted(self) -> bool {
+        matches!(self, Self::Executed | Self::Stored | Self::Superseded)
+    }
+}
+
+impl Reply {
+    #[must_use]
+    pub const fn of(outcome: Outcome) -> Self {
+        Self { outcome, retry_after: None, barrier: None }
+    }
+}

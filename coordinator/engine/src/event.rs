@@ -1,0 +1,235 @@
+//! What is recorded. The encoding is a promise: `tests/golden` holds one of every event ever released, and a later build
+//! reads them all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, Status, Timestamp};
+
+use crate::{
+    call::{Barrier, Response},
+    plan::Branch,
+    transaction::State,
+};
+
+/// The newest journal encoding this build writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// One append: events that became durable together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub at: i64,
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Error {
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// W3C trace context: the trace of the transaction and its root span; `parent` is the caller's span, if there was one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceContext {
+    pub trace_id: String,
+    pub root_span_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_span_id: Option<String>,
+    #[serde(default)]
+    pub sampled: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub baggage: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Began {
+    /// The plan's digest, in hex.
+    pub plan: String,
+    /// How participants are spoken to; `native` is PARTICIPANT.md.
+    pub contract: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Json>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub trace: TraceContext,
+}
+
+/// A branch of an open transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enlistment {
+    pub branch: Branch,
+    /// SHA-256 of the request as sent, in hex: the same again is the same branch.
+    pub digest: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    Began(Box<Began>),
+    Enlisted(Box<Enlistment>),
+    /// An attempt that did not end its operation; the next is due `delay_ms` later.
+    Failed {
+        branch: usize,
+        operation: OperationKind,
+        attempt: u32,
+        /// Of the `status_check`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ask: bool,
+        class: FailureClass,
+        error: Error,
+        delay_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        barrier: Option<Barrier>,
+    },
+    /// `status_check`: it did not run; `cleared`: and none of its attempts can still be under way.
+    NotFound {
+        branch: usize,
+        operation: OperationKind,
+        attempt: u32,
+        cleared: bool,
+        delay_ms: u64,
+    },
+    Pended {
+        branch: usize,
+        operation: OperationKind,
+        attempt: u32,
+    },
+    Heartbeat {
+        branch: usize,
+        operation: OperationKind,
+    },
+    Succeeded {
+        branch: usize,
+        operation: OperationKind,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "is_default")]
+        response: Response,
+        /// Where the branch maps its output; else the response's body is the output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Json>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        barrier: Option<Barrier>,
+    },
+    /// `clean`: no attempt of it can have run, so it is not undone.
+    Refused {
+        branch: usize,
+        operation: OperationKind,
+        attempt: u32,
+        error: Error,
+        clean: bool,
+    },
+    Exhausted {
+        branch: usize,
+        operation: OperationKind,
+        error: Error,
+    },
+    Stuck {
+        branch: usize,
+        operation: OperationKind,
+        error: Error,
+    },
+    /// A callback that came too late to matter.
+    LateCallback {
+        branch: usize,
+        operation: OperationKind,
+        outcome: ResolvedOutcome,
+    },
+    CancelRequested {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    DeadlinePassed,
+    Decided {
+        decision: Decision,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorView>,
+        /// Branches that were owed a call of which surely none was sent: they are not undone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        withdrawn: Vec<usize>,
+    },
+    Suspended,
+    /// A loader that did not hold the transaction before: any call then owed may have been made by another.
+    Adopted,
+    Retried {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        branch: Option<usize>,
+    },
+    Skipped {
+        branch: usize,
+        operation: OperationKind,
+        reason: String,
+    },
+    Resolved {
+        branch: usize,
+        operation: OperationKind,
+        outcome: ResolvedOutcome,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Json>,
+        reason: String,
+    },
+    Resumed,
+    Settled {
+        status: Status,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Json>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorView>,
+    },
+    /// The whole state before it: replay may start here.
+    Snapshot(Box<State>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    Refused,
+    Unknown,
+    Unsent,
+}
+
+impl Error {
+    #[must_use]
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: Some(message.into()) }
+    }
+
+    #[must_use]
+    pub fn at(&self, step: &str) -> ErrorView {
+        ErrorView { step: Some(step.to_owned()), code: self.code.clone(), message: self.message.clone() }
+    }
+}
+
+impl Record {
+    #[must_use]
+    pub fn new(at: Timestamp, events: Vec<Event>) -> Self {
+        Self { at: at.0, events }
+    }
+
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record is JSON")
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,15 @@
+//! Skald's pure core. A transaction is a value folded from its journal, and what it owes its participants is a function
+//! of that value. Nothing here reads a clock, draws a random number or touches the outside.
+
+pub mod call;
+pub mod definition;
+pub mod event;
+pub mod limit;
+pub mod plan;
+pub mod template;
+pub mod transaction;
+
+pub use call::{Barrier, Call, Outcome, Reply, Request, Response, Target};
+pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
+pub use plan::{Branch, Operation, Plan, Retry, Service};
+pub use transaction::{Corrupt, Input, Rejection, Transaction, Word};

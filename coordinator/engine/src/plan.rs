@@ -1,0 +1,364 @@
+//! The one validated form that every front end lowers to, and what is stored by digest.
+//!
+//! A plan is trusted: the definition compiler (or another lowering) has proven it. Branches stand in dependency order,
+//! so `after` only ever points backwards. Templates are kept as their source text, so a stored plan reads like the
+//! definition it came from.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use skald_protocol::{BranchId, OperationKind, WorkflowRef};
+
+use crate::template::Template;
+
+/// The newest plan encoding this build writes and reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowRef>,
+    /// Enlisted into and decided by a client.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub open: bool,
+    /// Until the decision; `Began` may override it.
+    #[serde(default, with = "ms_option", rename = "timeout_ms", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_timeout: OnTimeout,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Service>,
+    #[serde(default)]
+    pub branches: Vec<Branch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Template>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    #[default]
+    Compensate,
+    Suspend,
+}
+
+/// Where a participant answers. The server's configuration may override `url`; secrets are names until a call is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub url: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    Secret(Secret),
+    Text(String),
+}
+
+/// `{"secret": name}`: resolved where a call is sent, never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    pub secret: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Auth {
+    Bearer(Secret),
+    Basic { username: String, password: Secret },
+    Header { name: String, value: Secret },
+}
+
+/// One participant's part; a block is a branch without operations that is done when all it comes `after` is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Branch {
+    pub id: BranchId,
+    pub step: String,
+    pub role: Role,
+    /// Direct predecessors, as indices of earlier branches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
+    /// Runs only after the commit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tail: bool,
+    /// The nearest `parallel` around this branch, as its block's index (which comes later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<Operation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<Operation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Operation>,
+    /// What `steps.<name>.output` is; the response's body if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Template>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Compensatable,
+    Pivot,
+    Retriable,
+    ReadOnly,
+    Tcc,
+    /// A `parallel` block; `Fast` starts nothing new in it once one of its branches failed.
+    Parallel {
+        fail: Fail,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fail {
+    Fast,
+    WaitAll,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    pub kind: OperationKind,
+    pub method: String,
+    /// A name of `Plan::services` or, in an open plan, of the server's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    pub target: Target,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Template>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Template>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub body: Body,
+    /// Of one attempt, its body included.
+    #[serde(with = "ms", rename = "timeout_ms")]
+    pub timeout: Duration,
+    pub retry: Retry,
+    /// Of a pivot: the policy once an attempt of it may have run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Retry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_check: Option<Box<Operation>>,
+    /// A resend's answer may be trusted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub idempotent: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_exhausted: OnExhausted,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Appended to the service's URL.
+    Path(Template),
+    Url(Template),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    #[default]
+    None,
+    /// The transaction's input.
+    Input,
+    /// What the branch's forward operation was sent.
+    Forward,
+    Given(Template),
+}
+
+/// An asynchronous operation: 202 means pending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    #[serde(with = "ms", rename = "timeout_ms")]
+    pub timeout: Duration,
+    #[serde(default, with = "ms_option", rename = "heartbeat_ms", skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExhausted {
+    /// Before the commit: abort. After it, and of a pivot that may have run: the same as `Suspend`.
+    #[default]
+    Compensate,
+    Suspend,
+    /// Of a retriable step: go on without it.
+    Ignore,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Unlimited if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    #[serde(with = "ms", rename = "initial_ms")]
+    pub initial_interval: Duration,
+    pub backoff_coefficient: f64,
+    #[serde(with = "ms", rename = "max_ms")]
+    pub max_interval: Duration,
+    pub jitter: Jitter,
+    /// From the first attempt, pending time not counted.
+    #[serde(default, with = "ms_option", rename = "max_elapsed_ms", skip_serializing_if = "Option::is_none")]
+    pub max_elapsed: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jitter {
+    Full,
+    None,
+}
+
+impl Retry {
+    #[must_use]
+    pub fn forward() -> Self {
+        Self {
+            max_attempts: Some(5),
+            initial_interval: Duration::from_millis(200),
+            backoff_coefficient: 2.0,
+            max_interval: Duration::from_secs(10),
+            jitter: Jitter::Full,
+            max_elapsed: None,
+        }
+    }
+
+    #[must_use]
+    pub fn settling() -> Self {
+        Self {
+            max_attempts: None,
+            max_interval: Duration::from_secs(60),
+            max_elapsed: Some(Duration::from_secs(24 * 3600)),
+            ..Self::forward()
+        }
+    }
+
+    /// The pause after the `attempt`th failure (from 1). Full jitter draws from `[0, backoff]` (AWS Architecture Blog,
+    /// "Exponential Backoff and Jitter"); the draw is a hash of `seed`, so every node draws the same.
+    #[must_use]
+    pub fn delay(&self, attempt: u32, seed: &[&[u8]]) -> Duration {
+        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+        let backoff = self.initial_interval.as_secs_f64() * self.backoff_coefficient.powi(exponent);
+        let capped = backoff.min(self.max_interval.as_secs_f64()).max(0.0);
+        let share = match self.jitter {
+            Jitter::None => 1.0,
+            Jitter::Full => {
+                let mut hash = Sha256::new();
+                for part in seed {
+                    hash.update(part);
+                    hash.update([0]);
+                }
+                hash.update(attempt.to_be_bytes());
+                let digest = hash.finalize();
+                let draw = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+                f64::from(draw) / f64::from(u32::MAX)
+            }
+        };
+        Duration::from_secs_f64(capped * share)
+    }
+}
+
+impl Plan {
+    /// The plan behind every open transaction: its branches come later.
+    #[must_use]
+    pub fn open() -> Self {
+        Self {
+            workflow: None,
+            open: true,
+            timeout: None,
+            on_timeout: OnTimeout::Compensate,
+            services: BTreeMap::new(),
+            branches: Vec::new(),
+            output: None,
+        }
+    }
+
+    /// What is stored. Map keys are sorted, so equal plans give equal bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a plan is JSON")
+    }
+
+    pub fn decode(format: u32, bytes: &[u8]) -> Result<Self, PlanError> {
+        if format > FORMAT {
+            return Err(PlanError::Newer { format });
+        }
+        serde_json::from_slice(bytes).map_err(PlanError::Undecodable)
+    }
+
+    /// SHA-256 of the format and the encoded plan.
+    #[must_use]
+    pub fn digest(encoded: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(FORMAT.to_be_bytes());
+        hash.update(encoded);
+        hash.finalize().into()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Written by a newer build: leave it to a node that reads it.
+    #[error("plan format {format} is newer than this build's {FORMAT}")]
+    Newer { format: u32 },
+    #[error("a stored plan cannot be read: {0}")]
+    Undecodable(#[source] serde_json::Error),
+}
+
+impl Branch {
+    #[must_use]
+    pub fn operation(&self, kind: OperationKind) -> Option<&Operation> {
+        [&self.forward, &self.confirm, &self.undo].into_iter().flatten().find(|operation| operation.kind == kind)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Durations as whole milliseconds.
+mod ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod ms_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::ms::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}

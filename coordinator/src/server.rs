@@ -1,0 +1,1 @@
+//! Wiring: store, journal, dispatch, runtime and API of one process.

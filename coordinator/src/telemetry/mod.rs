@@ -1,0 +1,1 @@
+//! Spans over OTLP and metrics for Prometheus. Ids are fields; payloads never are.

@@ -1,0 +1,29 @@
+//! What travels between Skald, its clients and its participants: serde types and nothing else.
+//!
+//! Every word of the field is spelt here once; the engine, the coordinator and the SDK all speak these types.
+
+mod event;
+mod headers;
+mod id;
+mod json;
+mod problem;
+mod request;
+mod time;
+mod view;
+mod word;
+
+pub use event::{PublicEvent, PublicEventKind};
+pub use headers::*;
+pub use id::{BranchId, Gid, InvalidId};
+pub use json::Json;
+pub use problem::{Fault, Problem};
+pub use request::{
+    Begin, BranchRequest, CallbackRequest, CallbackVerdict, EnlistedOperation, FailRequest, ReasonRequest,
+    ResolveRequest, ResolvedOutcome, RetryRequest, SkipRequest,
+};
+pub use time::{Timestamp, duration_text, parse_duration};
+pub use view::{
+    BranchView, EnlistedView, ErrorView, OperationView, Page, ParticipantError, TransactionSummary, TransactionView,
+    WorkflowRef,
+};
+pub use word::{BranchStatus, CallOutcome, Decision, OperationKind, OperationStatus, Status};

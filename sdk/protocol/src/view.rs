@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BranchId, BranchStatus, CallOutcome, Decision, Gid, Json, OperationKind, OperationStatus, Status, Timestamp,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkflowRef {
+    pub name: String,
+    pub version: String,
+}
+
+/// Why a transaction did not simply succeed. `step` is the branch it came from, where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorView {
+    pub step: Option<String>,
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A participant's word on a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ParticipantError {
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TransactionView {
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub gid: Gid,
+    pub status: Status,
+    pub decision: Option<Decision>,
+    pub cancel_requested: bool,
+    pub workflow: Option<WorkflowRef>,
+    /// The plan's SHA-256, in hex.
+    pub digest: String,
+    pub input: Option<Json>,
+    pub output: Option<Json>,
+    pub error: Option<ErrorView>,
+    pub labels: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub settled_at: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
+    pub next_wake_at: Option<Timestamp>,
+    pub trace_id: Option<String>,
+    pub branches: Vec<BranchView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branches_next_cursor: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BranchView {
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub branch: BranchId,
+    pub step: String,
+    pub status: BranchStatus,
+    pub operations: Vec<OperationView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationView {
+    pub operation: OperationKind,
+    pub status: OperationStatus,
+    pub attempts: u32,
+    pub last_error: Option<ErrorView>,
+    pub next_attempt_at: Option<Timestamp>,
+    pub output: Option<Json>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A row of a list, read from the projection: it lags the journal by at most a second.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TransactionSummary {
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub gid: Gid,
+    pub status: Status,
+    pub workflow: Option<WorkflowRef>,
+    pub created_at: Timestamp,
+    pub settled_at: Option<Timestamp>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The answer to an enlisted branch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EnlistedView {
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub branch: BranchId,
+    pub status: BranchStatus,
+    /// Of the try; absent while it is not known, or where the client calls it.
+    pub outcome: Option<CallOutcome>,
+    pub output: Option<Json>,
+    pub error: Option<ErrorView>,
+    /// What the client sends with its own try, so that the participant knows the branch.
+    pub headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next_cursor: Option<String>,
+}
