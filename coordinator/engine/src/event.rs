@@ -89,6 +89,9 @@ pub enum Event {
         class: FailureClass,
         error: Error,
         delay_ms: u64,
+        /// How long the participant may still be at work on it: the rest of the attempt's timeout.
+        #[serde(default, skip_serializing_if = "is_default")]
+        live_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         barrier: Option<Barrier>,
     },
@@ -118,6 +121,9 @@ pub enum Event {
         /// Where the branch maps its output; else the response's body is the output.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
+        /// It ran, but the branch's `output` mapping fails on its answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unmapped: Option<Error>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         barrier: Option<Barrier>,
     },
@@ -154,9 +160,11 @@ pub enum Event {
         decision: Decision,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ErrorView>,
-        /// Branches that were owed a call of which surely none was sent: they are not undone.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        withdrawn: Vec<usize>,
+    },
+    /// Of an aborted transaction: none of these branches' forward calls is in flight, and none will be sent. Only the
+    /// holder knows.
+    Halted {
+        branches: Vec<usize>,
     },
     Suspended,
     /// A loader that did not hold the transaction before: any call then owed may have been made by another.

@@ -4,7 +4,7 @@
 //! so `after` only ever points backwards. Templates are kept as their source text, so a stored plan reads like the
 //! definition it came from.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -34,6 +34,22 @@ pub struct Plan {
     pub branches: Vec<Branch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Template>,
+    /// Computed from `branches` when first asked for.
+    #[serde(skip)]
+    pub index: Index,
+}
+
+/// What is looked up in a plan again and again; no part of its value.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    successors: OnceLock<Vec<Vec<usize>>>,
+    by_id: OnceLock<BTreeMap<BranchId, usize>>,
+}
+
+impl PartialEq for Index {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,7 +301,31 @@ impl Plan {
             services: BTreeMap::new(),
             branches: Vec::new(),
             output: None,
+            index: Index::default(),
         }
+    }
+
+    /// The branches that come directly after `branch`.
+    #[must_use]
+    pub fn successors(&self, branch: usize) -> &[usize] {
+        let all = self.index.successors.get_or_init(|| {
+            let mut successors = vec![Vec::new(); self.branches.len()];
+            for (index, branch) in self.branches.iter().enumerate() {
+                for predecessor in &branch.after {
+                    successors[*predecessor].push(index);
+                }
+            }
+            successors
+        });
+        all.get(branch).map_or(&[], Vec::as_slice)
+    }
+
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<usize> {
+        let by_id = self.index.by_id.get_or_init(|| {
+            self.branches.iter().enumerate().map(|(index, branch)| (branch.id.clone(), index)).collect()
+        });
+        by_id.get(id).copied()
     }
 
     /// What is stored. Map keys are sorted, so equal plans give equal bytes.

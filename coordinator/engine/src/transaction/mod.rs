@@ -98,6 +98,8 @@ pub enum Rejection {
     CallbackConflict,
     #[error("branch `{branch}` is not stuck")]
     NotStuck { branch: BranchId },
+    #[error("branch `{branch}`: a confirm or an undo cannot be resolved as refused, only succeeded or skipped")]
+    NotRefusable { branch: BranchId },
     #[error("nothing of the transaction waits for an operator")]
     NotSuspended,
     #[error("the transaction already has {limit} branches")]
@@ -120,6 +122,7 @@ impl Rejection {
             Self::NotAwaited { .. } => "not_awaited",
             Self::CallbackConflict => "callback_conflict",
             Self::NotStuck { .. } => "not_stuck",
+            Self::NotRefusable { .. } => "not_refusable",
             Self::NotSuspended => "not_suspended",
             Self::TooManyBranches { .. } => "too_many_branches",
         }
