@@ -1,1 +1,14 @@
+//! Skald's client: begin transactions, enlist into open ones, follow them, and an operator's words.
+//!
+//! Every call but an operator's may be made twice without harm, so the client makes it again by itself when no answer
+//! came or the coordinator said to come back later. A begin without a gid is given one here for that reason: twice is
+//! once.
 
+mod client;
+mod error;
+mod follow;
+
+pub use client::{Client, ClientBuilder, ListFilter, Operator};
+pub use error::Error;
+pub use follow::Follow;
+pub use skald_protocol as protocol;

@@ -1,0 +1,133 @@
+use std::{fmt, time::Duration};
+
+use reqwest::{StatusCode, header::HeaderMap};
+use skald_protocol::Problem;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL or the token cannot be used at all.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// No answer came, also after retries. The request may have been taken: make the same call again, with the same gid.
+    #[error("no answer from {url}")]
+    Unreachable { url: String, source: reqwest::Error },
+    /// There is no such transaction.
+    #[error("{}", Told(.0))]
+    NotFound(Box<Problem>),
+    /// Retention took it; the problem's detail names its final status.
+    #[error("{}", Told(.0))]
+    Expired(Box<Problem>),
+    /// It contradicts what was recorded before; `code` says what.
+    #[error("{}", Told(.0))]
+    Conflict(Box<Problem>),
+    /// The request itself is wrong: sending it again gives the same answer.
+    #[error("{}", Told(.0))]
+    Rejected(Box<Problem>),
+    /// Nothing was taken: try again, after `retry_after` if it is told.
+    #[error("{}", Told(.problem))]
+    Unavailable { problem: Box<Problem>, retry_after: Option<Duration> },
+    /// The coordinator failed.
+    #[error("{}", Told(.0))]
+    Failed(Box<Problem>),
+    /// The answer is none of this API: something else answers at the URL, or a much newer coordinator.
+    #[error("the answer of {url} is not a Skald coordinator's: {reason}")]
+    Unintelligible { url: String, reason: String },
+}
+
+impl Error {
+    /// What the coordinator said, where it said something.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::NotFound(problem)
+            | Self::Expired(problem)
+            | Self::Conflict(problem)
+            | Self::Rejected(problem)
+            | Self::Failed(problem)
+            | Self::Unavailable { problem, .. } => Some(problem),
+            Self::Misconfigured(_) | Self::Unreachable { .. } | Self::Unintelligible { .. } => None,
+        }
+    }
+
+    /// The stable code of API.md.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.problem().map(|problem| problem.code.as_str())
+    }
+
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Unavailable { .. } => true,
+            Self::Misconfigured(_)
+            | Self::NotFound(_)
+            | Self::Expired(_)
+            | Self::Conflict(_)
+            | Self::Rejected(_)
+            | Self::Failed(_)
+            | Self::Unintelligible { .. } => false,
+        }
+    }
+
+    pub(crate) fn of_answer(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let problem = match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => Box::new(problem),
+            // A proxy in front of the coordinator answers in its own words, and its 502 or 503 passes.
+            Err(_) if status.is_server_error() => Box::new(foreign(status, body)),
+            Err(_) => {
+                return Self::Unintelligible { url: url.to_owned(), reason: format!("{status} without a problem") };
+            }
+        };
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound(problem),
+            StatusCode::GONE => Self::Expired(problem),
+            StatusCode::CONFLICT => Self::Conflict(problem),
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Self::Unavailable { problem, retry_after: retry_after(headers) },
+            _ if status.is_client_error() => Self::Rejected(problem),
+            _ => Self::Failed(problem),
+        }
+    }
+}
+
+fn foreign(status: StatusCode, body: &[u8]) -> Problem {
+    let text = String::from_utf8_lossy(body);
+    Problem {
+        r#type: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or("Failed").into(),
+        status: status.as_u16(),
+        code: "foreign".into(),
+        detail: text.chars().take(200).collect(),
+        errors: Vec::new(),
+        trace_id: None,
+    }
+}
+
+/// Only the seconds form of RFC 9110, 10.2.3: it is what a coordinator sends.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A problem for a person: what happened, then every fault on its own line.
+struct Told<'a>(&'a Problem);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { title, detail, code, errors, .. } = self.0;
+        let said = if detail.is_empty() { title } else { detail };
+        write!(f, "{said} ({code})")?;
+        for fault in errors {
+            f.write_str("\n  ")?;
+            if let Some(code) = &fault.code {
+                write!(f, "{code} ")?;
+            }
+            write!(f, "{}: {}", if fault.pointer.is_empty() { "/" } else { &fault.pointer }, fault.message)?;
+            if let Some(help) = &fault.help {
+                write!(f, "\n    {help}")?;
+            }
+        }
+        Ok(())
+    }
+}

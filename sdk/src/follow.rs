@@ -1,0 +1,81 @@
+use std::{fmt, pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use skald_protocol::{Gid, PublicEvent};
+use sse_stream::{Sse, SseStream};
+
+use crate::{Client, Error};
+
+/// A live stream says something (a comment at least) more often than this, else its connection is taken for dead.
+const SILENCE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+type Connection = Pin<Box<dyn Stream<Item = Result<Sse, String>> + Send>>;
+
+/// The events of one transaction, each once and in order, over as many connections as it takes.
+pub struct Follow {
+    client: Client,
+    gid: Gid,
+    connection: Option<Connection>,
+    last: Option<String>,
+    failures: usize,
+    ended: bool,
+}
+
+impl fmt::Debug for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follow").field("gid", &self.gid).field("last", &self.last).finish_non_exhaustive()
+    }
+}
+
+impl Follow {
+    pub(crate) fn new(client: Client, gid: Gid) -> Self {
+        Self { client, gid, connection: None, last: None, failures: 0, ended: false }
+    }
+
+    /// The next event, or `None` after the last one (the settlement). Cancelling it loses no event.
+    pub async fn next(&mut self) -> Result<Option<PublicEvent>, Error> {
+        while !self.ended {
+            if self.connection.is_none() {
+                self.connect().await?;
+            }
+            let Some(connection) = &mut self.connection else { continue };
+            // A stream that ends, breaks or falls silent is opened again after the last event seen.
+            let Ok(Some(Ok(message))) = tokio::time::timeout(SILENCE, connection.next()).await else {
+                self.connection = None;
+                continue;
+            };
+            let Some(data) = message.data else { continue };
+            let event: PublicEvent = serde_json::from_str(&data).map_err(|error| Error::Unintelligible {
+                url: self.client.url().to_owned(),
+                reason: error.to_string(),
+            })?;
+            self.failures = 0;
+            self.last = Some(event.id.clone());
+            self.ended = event.kind.is_last();
+            return Ok(Some(event));
+        }
+        Ok(None)
+    }
+
+    async fn connect(&mut self) -> Result<(), Error> {
+        loop {
+            if self.failures > 0 {
+                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+                tokio::time::sleep(doubled.min(LONGEST_PAUSE)).await;
+            }
+            self.failures += 1;
+            match self.client.open_events(&self.gid, self.last.as_deref()).await {
+                Ok(response) => {
+                    let bytes = response.bytes_stream();
+                    let messages = SseStream::from_bytes_stream(bytes).map_err(|error| error.to_string());
+                    self.connection = Some(Box::pin(messages));
+                    return Ok(());
+                }
+                Err(error) if error.is_transient() && self.failures <= self.client.retries() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
