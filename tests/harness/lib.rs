@@ -1,1 +1,17 @@
+//! Fluent fakes and judges for Skald's promises: real processes, real databases, real HTTP.
+//!
+//! `Participants` are services with a ledger; `Node` is the real `skald serve`; `World` puts one of each on a fresh
+//! database; `checker` judges a run by the invariants of BARS.md.
 
+pub mod checker;
+pub mod client;
+pub mod cluster;
+pub mod definition;
+mod eventually;
+pub mod ledger;
+pub mod participants;
+
+pub use client::{Answer, Client};
+pub use cluster::Node;
+pub use eventually::eventually;
+pub use participants::{Behaviour, Chance, Participants};
