@@ -1,1 +1,3 @@
+//! One file per promise of the README.
 
+mod floors;
