@@ -1,1 +1,210 @@
 //! One TOML file over built-in defaults, `SKALD_…` over it, flags over that; unknown keys are errors.
+//!
+//! All faults are said at once, each with the place it comes from. Everything here is plain values: the parts of the
+//! house get theirs from `server`, which is the only reader.
+
+mod load;
+mod value;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use skald_engine::plan::{Auth, Value};
+
+pub use load::{Error, Fault, Loaded, Origin, Setting, Sources, load};
+pub use value::{DatabaseUrl, HttpUrl, Secret, Span};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the API answers.
+    pub listen: SocketAddr,
+    /// The base of the URLs that participants call back at; `http://<listen>` if absent.
+    pub public_url: Option<HttpUrl>,
+    /// What tells this node's earlier lives from other nodes; `<listen>` if absent.
+    pub node_address: Option<String>,
+    pub database: DatabaseUrl,
+    /// Signs callback URLs; all nodes of one database share it. If absent, it is made once and kept in the database.
+    pub callback_key: Option<Secret>,
+    /// A node that is silent for this long loses its transactions to the others.
+    pub lease: Span,
+    /// How long a node that was told to stop waits for the calls and requests under way.
+    pub drain: Span,
+    pub log: Log,
+    pub telemetry: Telemetry,
+    pub limits: Limits,
+    pub retention: Retention,
+    pub egress: Egress,
+    /// Where the services of definitions answer here: what is set replaces the definition's.
+    pub services: BTreeMap<String, Service>,
+    /// What `{"secret": name}` stands for.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,skald::dispatch=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One line for a person.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// An OpenTelemetry collector's gRPC endpoint (`http://127.0.0.1:4317`); no spans are exported without one.
+    pub otlp_endpoint: Option<HttpUrl>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Unsettled transactions that a node holds; over it a begin is answered 503.
+    pub in_memory: usize,
+    /// Calls under way at once to one destination, where its service states no `max_concurrency`.
+    pub per_destination: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// How long a settled transaction's journal is kept.
+    pub journals: Span,
+    /// How long its gid and final status are known, so that a late repetition of its begin is answered and not run.
+    pub tombstones: Span,
+}
+
+/// Which addresses participants may have. Link-local ones (cloud metadata among them) never.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    pub loopback: bool,
+    /// RFC 1918, RFC 4193 and RFC 6598.
+    pub private: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    pub url: Option<HttpUrl>,
+    #[serde(serialize_with = "value::redact_headers")]
+    pub headers: BTreeMap<String, Value>,
+    pub auth: Option<Auth>,
+    pub max_concurrency: Option<u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7410)),
+            public_url: None,
+            node_address: None,
+            database: DatabaseUrl::default(),
+            callback_key: None,
+            lease: Span(Duration::from_secs(2)),
+            drain: Span(Duration::from_secs(25)),
+            log: Log::default(),
+            telemetry: Telemetry::default(),
+            limits: Limits::default(),
+            retention: Retention::default(),
+            egress: Egress::default(),
+            services: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_memory: 200_000, per_destination: 256 }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { journals: Span(30 * day), tombstones: Span(90 * day) }
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self { loopback: true, private: true }
+    }
+}
+
+impl Config {
+    /// What no single value shows to be wrong: the keys that contradict each other, and the message.
+    fn contradictions(&self) -> Vec<(Vec<String>, String)> {
+        let mut found = Vec::new();
+        let mut wrong = |keys: &[&str], message: String| {
+            found.push((keys.iter().map(|key| (*key).to_owned()).collect(), message));
+        };
+        if self.lease.0 < Duration::from_millis(500) {
+            wrong(&["lease"], format!("`{}` is too short to be renewed in time: 500ms is the least", self.lease));
+        }
+        let Retention { journals, tombstones } = self.retention;
+        if tombstones.0 < journals.0 {
+            wrong(
+                &["retention.tombstones", "retention.journals"],
+                format!("tombstones (`{tombstones}`) must be kept at least as long as journals (`{journals}`)"),
+            );
+        }
+        for (key, value) in [
+            ("limits.in_memory", self.limits.in_memory),
+            ("limits.per_destination", usize::try_from(self.limits.per_destination).unwrap_or(usize::MAX)),
+        ] {
+            if value == 0 {
+                wrong(&[key], "must be at least 1".into());
+            }
+        }
+        if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {
+            wrong(&["log.level"], format!("`{}` is no level nor list of directives: {error}", self.log.level));
+        }
+        for (name, service) in &self.services {
+            for (place, secret) in service.secrets() {
+                if !self.secrets.contains_key(secret) {
+                    wrong(&[&format!("services.{name}.{place}")], format!("there is no `{secret}` in `secrets`"));
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Service {
+    /// Where a secret is named, and its name.
+    fn secrets(&self) -> Vec<(String, &str)> {
+        let mut named = Vec::new();
+        for (header, value) in &self.headers {
+            if let Value::Secret(secret) = value {
+                named.push((format!("headers.{header}"), secret.secret.as_str()));
+            }
+        }
+        if let Some(Auth::Bearer(secret) | Auth::Basic { password: secret, .. } | Auth::Header { value: secret, .. }) =
+            &self.auth
+        {
+            named.push(("auth".to_owned(), secret.secret.as_str()));
+        }
+        named
+    }
+}
