@@ -156,6 +156,8 @@ pub enum Event {
         reason: Option<String>,
     },
     DeadlinePassed,
+    /// The journal reached its limit before the decision.
+    JournalFull,
     Decided {
         decision: Decision,
         #[serde(default, skip_serializing_if = "Option::is_none")]

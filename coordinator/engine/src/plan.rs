@@ -44,6 +44,7 @@ pub struct Plan {
 pub struct Index {
     successors: OnceLock<Vec<Vec<usize>>>,
     by_id: OnceLock<BTreeMap<BranchId, usize>>,
+    pivots: OnceLock<Vec<usize>>,
 }
 
 impl PartialEq for Index {
@@ -318,6 +319,15 @@ impl Plan {
             successors
         });
         all.get(branch).map_or(&[], Vec::as_slice)
+    }
+
+    /// The pivots' indices; no two of them lie on one path.
+    #[must_use]
+    pub fn pivots(&self) -> &[usize] {
+        self.index.pivots.get_or_init(|| {
+            let pivots = self.branches.iter().enumerate().filter(|(_, branch)| branch.role == Role::Pivot);
+            pivots.map(|(index, _)| index).collect()
+        })
     }
 
     #[must_use]

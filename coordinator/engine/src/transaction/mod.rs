@@ -5,19 +5,40 @@
 //! holds the transaction can know (calls in flight, attempts too minor to record) lives beside the recorded state, is
 //! never encoded and is lost with the node; `load` says so in the journal before the first call of a new holder.
 
-use std::{sync::Arc, time::Duration};
+mod decide;
+mod fold;
+mod follow;
+mod index;
+mod render;
+mod reply;
+mod state;
+mod view;
+mod word;
 
-use skald_protocol::{
-    BranchId, BranchStatus, CallbackVerdict, Decision, Gid, Json, OperationKind, PublicEvent, ResolvedOutcome, Status,
-    Timestamp, TransactionView,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
 };
 
+use skald_protocol::{
+    BranchId, BranchStatus, CallbackVerdict, Decision, Gid, Json, OperationKind, OperationStatus, ResolvedOutcome,
+    Status, Timestamp,
+};
+
+use self::{
+    index::{Counts, Wakes},
+    state::{Deadline, Slot},
+};
 use crate::{
-    call::{Call, Reply, Request},
+    call::{Call, Reply},
     event::{Began, Enlistment, Error, Event, Record},
+    limit,
     plan::Plan,
     template::Unrenderable,
 };
+
+pub use self::state::State;
 
 /// What can happen to a transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,14 +167,29 @@ pub struct Decided {
     pub record: bool,
 }
 
-/// What is recorded; a snapshot holds one.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct State {}
-
+/// A global transaction as one node sees it.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     gid: Gid,
     plan: Arc<Plan>,
+    state: State,
+    // Counted from the state:
+    wakes: Wakes,
+    running: BTreeSet<usize>,
+    active: BTreeMap<usize, usize>,
+    head: Counts,
+    tail: Counts,
+    deadline: Option<Timestamp>,
+    // Known to the holder alone:
+    holding: bool,
+    flights: BTreeMap<(usize, Slot), Flight>,
+}
+
+/// A call on its way.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    call: Call,
+    since: Timestamp,
 }
 
 /// How a loader comes to hold a transaction.
@@ -168,57 +204,172 @@ pub enum Continuity {
 impl Transaction {
     /// A transaction's first events, already folded.
     pub fn begin(gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
-        unimplemented!()
+        let mut transaction = Self::new(gid, plan, began.clone(), now);
+        transaction.holding = true;
+        let mut out = Decided { events: vec![Event::Began(Box::new(began))], record: true };
+        transaction.follow(&mut out, now);
+        (transaction, out.events)
+    }
+
+    fn new(gid: Gid, plan: Arc<Plan>, began: Began, at: Timestamp) -> Self {
+        let mut transaction = Self::of(gid, State::new(&plan, began, at), plan);
+        transaction.start_all(at);
+        transaction
+    }
+
+    fn of(gid: Gid, state: State, plan: Arc<Plan>) -> Self {
+        let mut transaction = Self {
+            gid,
+            plan,
+            state,
+            wakes: Wakes::new(),
+            running: BTreeSet::new(),
+            active: BTreeMap::new(),
+            head: Counts::default(),
+            tail: Counts::default(),
+            deadline: None,
+            holding: false,
+            flights: BTreeMap::new(),
+        };
+        transaction.deadline = transaction.timeout().map(|timeout| transaction.began_at().plus(timeout));
+        transaction.reindex();
+        transaction
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.state.began.timeout_ms.map(Duration::from_millis).or(self.plan.timeout)
     }
 
     /// Folds a journal, from its last snapshot on. Pure: `load` follows before the transaction is driven.
     pub fn replay(gid: Gid, plan: Arc<Plan>, records: Vec<Record>) -> Result<Self, Corrupt> {
-        unimplemented!()
+        let snapshot = records.iter().rposition(|record| record.events.iter().any(|e| matches!(e, Event::Snapshot(_))));
+        let mut transaction = None;
+        for (seq, record) in (0..).zip(records) {
+            if usize::try_from(seq).is_ok_and(|seq| snapshot.is_some_and(|snapshot| seq < snapshot)) {
+                continue;
+            }
+            let corrupt = |reason| Corrupt { seq, reason };
+            let mut record = record;
+            if snapshot.is_some() && transaction.is_none() {
+                let last = record.events.iter().rposition(|event| matches!(event, Event::Snapshot(_)));
+                record.events.drain(..last.unwrap_or(0));
+            }
+            transaction = Some(Self::fold_record(transaction, &gid, &plan, record).map_err(corrupt)?);
+        }
+        transaction.ok_or_else(|| Corrupt { seq: 0, reason: "the journal is empty".to_owned() })
+    }
+
+    fn fold_record(so_far: Option<Self>, gid: &Gid, plan: &Arc<Plan>, record: Record) -> Result<Self, String> {
+        let at = Timestamp(record.at);
+        let mut transaction = so_far;
+        for event in record.events {
+            match (&mut transaction, event) {
+                (None, Event::Began(began)) => {
+                    transaction = Some(Self::new(gid.clone(), Arc::clone(plan), *began, at));
+                }
+                (_, Event::Snapshot(state)) => {
+                    if state.branches.len() != plan.branches.len() + state.enlisted.len() {
+                        return Err("the snapshot is of another plan".to_owned());
+                    }
+                    transaction = Some(Self::of(gid.clone(), *state, Arc::clone(plan)));
+                }
+                (None, _) => return Err("the journal does not start with its begin".to_owned()),
+                (Some(transaction), event) => transaction.fold(&event, at)?,
+            }
+        }
+        let mut transaction = transaction.ok_or("a record without events")?;
+        transaction.state.records += 1;
+        Ok(transaction)
     }
 
     /// What a new holder does after `replay` and before the first `owed`: recorded delays are counted from now at most,
     /// and a broken continuity is recorded (`Adopted`). To be appended, if `record`, before anything is driven.
     pub fn load(&mut self, continuity: Continuity, now: Timestamp) -> Decided {
-        unimplemented!()
+        self.holding = true;
+        self.clamp(now);
+        let mut out = Decided::default();
+        let owes = self.wakes.iter().any(|(_, branch, slot)| {
+            self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Owed)
+        });
+        if continuity == Continuity::Broken && owes && self.state.settled.is_none() {
+            self.emit(&mut out, Event::Adopted, now);
+        }
+        self.follow(&mut out, now);
+        out
     }
 
     /// After a reload by the node that holds the transaction (another node's word moved it): keeps what `held` knew of
-    /// calls in flight and of minor attempts. Instead of `load`.
-    pub fn inherit(&mut self, held: &Self) {
-        unimplemented!()
-    }
-
-    /// The events that an input leads to, already folded. No events and no error: nothing was left to do (the same
-    /// word again, a reply that no longer matters).
-    pub fn decide(&mut self, input: Input, now: Timestamp) -> Result<Decided, Rejection> {
-        unimplemented!()
+    /// calls in flight and of minor attempts. Instead of `load`; what follows from it is to be appended, if `record`.
+    pub fn inherit(&mut self, held: &Self, now: Timestamp) -> Decided {
+        self.holding = true;
+        self.flights.clone_from(&held.flights);
+        for branch in 0..self.state.branches.len().min(held.state.branches.len()) {
+            for slot in Slot::ALL {
+                let Some(known) = held.slot_state(branch, slot) else { continue };
+                self.touch(branch, slot, |op| {
+                    if op.status == OperationStatus::Owed
+                        && known.status == OperationStatus::Owed
+                        && known.attempts > op.attempts
+                    {
+                        *op = known.clone();
+                    }
+                });
+            }
+        }
+        self.clamp(now);
+        let mut out = Decided::default();
+        self.follow(&mut out, now);
+        out
     }
 
     /// The calls to make now: owed, due and not in flight. Costs what it returns.
     #[must_use]
     pub fn owed(&self, now: Timestamp) -> Vec<Call> {
-        unimplemented!()
+        if self.state.settled.is_some() || self.state.deadline == Deadline::Paused {
+            return Vec::new();
+        }
+        let due = self.wakes.range(..(now.0.saturating_add(1), 0, Slot::Forward));
+        due.filter_map(|(_, branch, slot)| {
+            let op = self.slot_state(*branch, *slot).filter(|op| op.status == OperationStatus::Owed)?;
+            let operation = self.operation(*branch, *slot)?.kind;
+            Some(Call { branch: *branch, operation, attempt: op.attempts + 1, ask: op.asking })
+        })
+        .collect()
     }
 
     /// The call is on its way; `Input::Replied` (or `Unrenderable`) takes it back.
     pub fn sent(&mut self, call: Call, now: Timestamp) {
-        unimplemented!()
-    }
-
-    /// A pure function of recorded state.
-    pub fn render(&self, call: Call) -> Result<Request, Unrenderable> {
-        unimplemented!()
+        let Some(slot) = Slot::of(call.operation) else { return };
+        self.unindex(call.branch, slot);
+        self.flights.insert((call.branch, slot), Flight { call, since: now });
+        self.index(call.branch, slot);
     }
 
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        unimplemented!()
+        self.flights.len()
     }
 
     /// When `owed` or `Input::Tick` next has something to do; `None`: only a reply or a word moves it.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        unimplemented!()
+        if self.state.settled.is_some() {
+            return None;
+        }
+        let call = if self.state.deadline == Deadline::Paused {
+            let pending = self.wakes.iter().find(|(_, branch, slot)| {
+                self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending)
+            });
+            pending.map(|(due, ..)| Timestamp(*due))
+        } else {
+            self.earliest().map(Timestamp)
+        };
+        [call, self.deadline_ahead()].into_iter().flatten().min()
+    }
+
+    fn deadline_ahead(&self) -> Option<Timestamp> {
+        let ahead = self.state.decision.is_none() && self.state.deadline == Deadline::Ahead;
+        self.deadline.filter(|_| ahead)
     }
 
     #[must_use]
@@ -233,74 +384,73 @@ impl Transaction {
 
     #[must_use]
     pub fn began(&self) -> &Began {
-        unimplemented!()
+        &self.state.began
     }
 
     #[must_use]
     pub fn began_at(&self) -> Timestamp {
-        unimplemented!()
+        Timestamp(self.state.began_at)
     }
 
     #[must_use]
     pub fn status(&self) -> Status {
-        unimplemented!()
+        match (&self.state.settled, self.state.suspended, self.state.decision) {
+            (Some(settled), ..) => settled.status,
+            (None, true, _) => Status::Suspended,
+            (None, false, None) => Status::Running,
+            (None, false, Some(Decision::Commit)) => Status::Confirming,
+            (None, false, Some(Decision::Abort)) => Status::Compensating,
+        }
     }
 
     #[must_use]
     pub fn decision(&self) -> Option<Decision> {
-        unimplemented!()
+        self.state.decision
     }
 
     #[must_use]
     pub fn settled_at(&self) -> Option<Timestamp> {
-        unimplemented!()
+        self.state.settled.as_ref().map(|settled| Timestamp(settled.at))
     }
 
     #[must_use]
     pub fn branch_count(&self) -> usize {
-        unimplemented!()
+        self.state.branches.len()
     }
 
     #[must_use]
     pub fn find(&self, branch: &BranchId) -> Option<usize> {
-        unimplemented!()
+        let enlisted = || self.state.enlisted.iter().position(|enlistment| enlistment.branch.id == *branch);
+        self.plan.find(branch.as_str()).or_else(|| enlisted().map(|index| self.plan.branches.len() + index))
     }
 
     #[must_use]
     pub fn branch_id(&self, branch: usize) -> &BranchId {
-        unimplemented!()
+        &self.spec(branch).id
     }
 
     #[must_use]
     pub fn branch_status(&self, branch: usize) -> BranchStatus {
-        unimplemented!()
+        self.state.branches[branch].status
     }
 
     /// The digest an enlisted branch was sent with.
     #[must_use]
     pub fn enlisted_digest(&self, branch: usize) -> Option<&str> {
-        unimplemented!()
+        let index = branch.checked_sub(self.plan.branches.len())?;
+        self.state.enlisted.get(index).map(|enlistment| enlistment.digest.as_str())
     }
 
-    /// Records since the last snapshot call for a new one.
+    /// Enough records since the last snapshot for a new one.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
-        unimplemented!()
+        self.state.records >= limit::SNAPSHOT_EVERY && self.state.settled.is_none()
     }
 
+    /// The state as it stands, to be appended with what led to it.
     #[must_use]
-    pub fn snapshot(&self) -> Event {
-        unimplemented!()
-    }
-
-    /// The whole of API.md's transaction, but for what only a node knows.
-    #[must_use]
-    pub fn view(&self, branches: std::ops::Range<usize>) -> TransactionView {
-        unimplemented!()
-    }
-
-    /// The public events of a journal, in order, with ids `<seq>.<index>`.
-    pub fn publish(gid: &Gid, plan: &Arc<Plan>, records: &[(u64, Record)]) -> Result<Vec<PublicEvent>, Corrupt> {
-        unimplemented!()
+    pub fn snapshot(&mut self) -> Event {
+        self.state.records = 1;
+        Event::Snapshot(Box::new(self.state_for_snapshot()))
     }
 }

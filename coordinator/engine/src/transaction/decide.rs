@@ -1,0 +1,46 @@
+//! Inputs to events: the entry, and what time brings.
+
+use skald_protocol::{OperationStatus, Timestamp};
+
+use super::{Decided, Input, Rejection, Transaction, reply::Failure, state::Slot};
+use crate::event::{Error, Event, FailureClass};
+
+impl Transaction {
+    /// The events that an input leads to, already folded. No events and no error: nothing was left to do (the same
+    /// word again, a reply that no longer matters).
+    pub fn decide(&mut self, input: Input, now: Timestamp) -> Result<Decided, Rejection> {
+        let mut out = Decided::default();
+        match input {
+            Input::Replied { call, reply } => self.replied(call, reply, now, &mut out),
+            Input::Unrenderable { call, error } => self.unrenderable(call, &error, now, &mut out),
+            Input::Tick => self.tick(now, &mut out),
+            Input::Word(word) => self.word(word, now, &mut out)?,
+        }
+        self.follow(&mut out, now);
+        Ok(out)
+    }
+
+    fn tick(&mut self, now: Timestamp, out: &mut Decided) {
+        if self.deadline_ahead().is_some_and(|deadline| deadline <= now) {
+            self.emit(out, Event::DeadlinePassed, now);
+        }
+        let over: Vec<(usize, Slot)> = self
+            .wakes
+            .range(..(now.0.saturating_add(1), 0, Slot::Forward))
+            .map(|(_, branch, slot)| (*branch, *slot))
+            .filter(|(branch, slot)| {
+                self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending)
+            })
+            .collect();
+        for (branch, slot) in over {
+            let Some(op) = self.slot_state(branch, slot) else { continue };
+            let error = if op.pending_until <= now.0 {
+                Error::new("pending_timeout", "the asynchronous operation did not finish in its time")
+            } else {
+                Error::new("heartbeat_missed", "the asynchronous operation sent no heartbeat in its time")
+            };
+            let failure = Failure::new(branch, slot, op.attempts, FailureClass::Unknown, error);
+            self.failed(failure, now, out);
+        }
+    }
+}

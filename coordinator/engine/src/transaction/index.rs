@@ -1,0 +1,176 @@
+//! What can be counted from recorded state, kept beside it so that nothing is scanned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skald_protocol::{BranchStatus, Decision, OperationStatus, Timestamp};
+
+use super::{
+    Transaction,
+    state::{OperationState, Slot, State},
+};
+use crate::plan::{Branch, Operation};
+
+/// How many branches stand in each status.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts([usize; BranchStatus::ALL.len()]);
+
+impl Counts {
+    pub(super) fn of(&self, status: BranchStatus) -> usize {
+        self.0[status as usize]
+    }
+
+    pub(super) fn none_of(&self, statuses: &[BranchStatus]) -> bool {
+        statuses.iter().all(|status| self.of(*status) == 0)
+    }
+}
+
+impl Transaction {
+    /// Recomputes everything from the state: after a snapshot.
+    pub(super) fn reindex(&mut self) {
+        self.wakes.clear();
+        self.running.clear();
+        self.active = BTreeMap::new();
+        (self.head, self.tail) = (Counts::default(), Counts::default());
+        for branch in 0..self.state.branches.len() {
+            self.count(branch, 1);
+            for slot in Slot::ALL {
+                self.index(branch, slot);
+            }
+        }
+    }
+
+    pub(super) fn spec(&self, branch: usize) -> &Branch {
+        let planned = self.plan.branches.len();
+        self.plan.branches.get(branch).unwrap_or_else(|| &self.state.enlisted[branch - planned].branch)
+    }
+
+    pub(super) fn operation(&self, branch: usize, slot: Slot) -> Option<&Operation> {
+        let spec = self.spec(branch);
+        match slot {
+            Slot::Forward => spec.forward.as_ref(),
+            Slot::Confirm => spec.confirm.as_ref(),
+            Slot::Undo => spec.undo.as_ref(),
+        }
+    }
+
+    pub(super) fn slot_state(&self, branch: usize, slot: Slot) -> Option<&OperationState> {
+        self.state.branches.get(branch).and_then(|state| state.slot(slot))
+    }
+
+    pub(super) fn blocks_around(&self, branch: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.spec(branch).within, |block| self.spec(*block).within)
+    }
+
+    /// A forward operation whose transaction is aborted: its outcome only says whether there is something to undo.
+    pub(super) fn is_aborting(&self, _branch: usize, slot: Slot) -> bool {
+        slot == Slot::Forward && self.state.decision == Some(Decision::Abort)
+    }
+
+    /// Driven until done: confirm, undo, and every operation after the commit.
+    pub(super) fn is_settling(&self, branch: usize, slot: Slot) -> bool {
+        slot != Slot::Forward || self.spec(branch).tail || self.state.decision == Some(Decision::Commit)
+    }
+
+    /// The one way to change an operation.
+    pub(super) fn touch(&mut self, branch: usize, slot: Slot, change: impl FnOnce(&mut OperationState)) {
+        self.unindex(branch, slot);
+        if let Some(op) = self.state.branches[branch].slot_mut(slot) {
+            change(op);
+        }
+        self.index(branch, slot);
+    }
+
+    pub(super) fn owe(&mut self, branch: usize, slot: Slot, op: OperationState) {
+        *self.state.branches[branch].slot_mut(slot) = Some(Box::new(op));
+        self.index(branch, slot);
+    }
+
+    /// A call in flight has no wake: its reply is the wake. Nor has an undo whose forward call is in flight.
+    pub(super) fn index(&mut self, branch: usize, slot: Slot) {
+        let Some(op) = self.slot_state(branch, slot) else { return };
+        let due = op.due_at;
+        let waits = match op.status {
+            OperationStatus::Pending => true,
+            OperationStatus::Owed => {
+                !self.flights.contains_key(&(branch, slot))
+                    && !(slot == Slot::Undo && self.flights.contains_key(&(branch, Slot::Forward)))
+            }
+            OperationStatus::Succeeded
+            | OperationStatus::Refused
+            | OperationStatus::Exhausted
+            | OperationStatus::Skipped => false,
+        };
+        let awaited = op.awaits();
+        if waits && !(slot == Slot::Forward && self.has_given_up(branch)) {
+            self.wakes.insert((due, branch, slot));
+        }
+        if slot == Slot::Forward {
+            if awaited {
+                self.running.insert(branch);
+            } else {
+                self.running.remove(&branch);
+            }
+        }
+    }
+
+    pub(super) fn unindex(&mut self, branch: usize, slot: Slot) {
+        if let Some(op) = self.slot_state(branch, slot) {
+            let due = op.due_at;
+            self.wakes.remove(&(due, branch, slot));
+        }
+    }
+
+    /// An aborted transaction waits for no forward operation that is pending.
+    fn has_given_up(&self, branch: usize) -> bool {
+        self.state.decision == Some(Decision::Abort) && self.state.branches[branch].status != BranchStatus::Running
+    }
+
+    pub(super) fn set_status(&mut self, branch: usize, status: BranchStatus) {
+        if self.state.branches[branch].status != status {
+            self.count(branch, -1);
+            self.state.branches[branch].status = status;
+            self.count(branch, 1);
+        }
+    }
+
+    pub(super) fn count(&mut self, branch: usize, by: isize) {
+        let status = self.state.branches[branch].status;
+        let counts = if self.spec(branch).tail { &mut self.tail } else { &mut self.head };
+        let count = &mut counts.0[status as usize];
+        *count = count.saturating_add_signed(by);
+        if status == BranchStatus::Running {
+            let blocks: Vec<usize> = self.blocks_around(branch).collect();
+            for block in blocks {
+                let active = self.active.entry(block).or_insert(0_usize);
+                *active = active.saturating_add_signed(by);
+                if *active == 0 {
+                    self.active.remove(&block);
+                }
+            }
+        }
+    }
+
+    /// A loader never waits longer than the recorded delay from its load, whatever the writer's clock said.
+    pub(super) fn clamp(&mut self, now: Timestamp) {
+        let planned: Vec<(usize, Slot)> = self.wakes.iter().map(|(_, branch, slot)| (*branch, *slot)).collect();
+        for (branch, slot) in planned {
+            self.touch(branch, slot, |op| {
+                let latest = now.plus(std::time::Duration::from_millis(op.delay_ms)).0;
+                op.due_at = op.due_at.min(latest);
+            });
+        }
+        if let (Some(deadline), Some(timeout)) = (self.deadline, self.timeout()) {
+            self.deadline = Some(deadline.min(now.plus(timeout)));
+        }
+    }
+
+    pub(super) fn earliest(&self) -> Option<i64> {
+        self.wakes.first().map(|(due, ..)| *due)
+    }
+
+    pub(super) fn state_for_snapshot(&self) -> State {
+        State { records: 0, ..self.state.clone() }
+    }
+}
+
+pub(super) type Wakes = BTreeSet<(i64, usize, Slot)>;

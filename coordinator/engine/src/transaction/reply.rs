@@ -1,0 +1,271 @@
+//! What a participant's answer means to the operation it answers.
+
+use std::time::Duration;
+
+use skald_protocol::{OperationStatus, Timestamp};
+
+use super::{Decided, Transaction, state::Slot};
+use crate::{
+    call::{Barrier, Call, Outcome, Reply, Response},
+    event::{Error, Event, FailureClass, millis},
+    plan::{OnExhausted, Operation, Role},
+    template::Unrenderable,
+};
+
+/// An attempt that did not end its operation.
+pub(super) struct Failure {
+    pub(super) branch: usize,
+    pub(super) slot: Slot,
+    pub(super) attempt: u32,
+    pub(super) ask: bool,
+    pub(super) class: FailureClass,
+    pub(super) error: Error,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) barrier: Option<Barrier>,
+    pub(super) live_ms: u64,
+}
+
+impl Failure {
+    pub(super) fn new(branch: usize, slot: Slot, attempt: u32, class: FailureClass, error: Error) -> Self {
+        Self { branch, slot, attempt, ask: false, class, error, retry_after: None, barrier: None, live_ms: 0 }
+    }
+}
+
+/// What the retry policy says of the next attempt.
+enum Next {
+    After(Duration),
+    /// The policy is at its end.
+    Exhausted,
+}
+
+impl Transaction {
+    pub(super) fn replied(&mut self, call: Call, reply: Reply, now: Timestamp, out: &mut Decided) {
+        let Some((slot, since)) = self.land(call) else { return };
+        let branch = call.branch;
+        let Some(op) = self.slot_state(branch, slot) else { return };
+        let finished = matches!(reply.outcome, Outcome::Succeeded(_) | Outcome::Refused(_));
+        let matters = op.status == OperationStatus::Owed || (op.status == OperationStatus::Pending && finished);
+        if self.state.settled.is_some() || !matters || self.given_up(branch, slot) {
+            return;
+        }
+        let Some(spec) = self.operation(branch, slot) else { return };
+        let live_ms = if call.ask { 0 } else { millis(now.until(since.plus(spec.timeout))) };
+        let failure = |class, error| Failure {
+            ask: call.ask,
+            retry_after: reply.retry_after,
+            barrier: reply.barrier,
+            live_ms,
+            ..Failure::new(branch, slot, call.attempt, class, error)
+        };
+        match reply.outcome {
+            Outcome::Refused(error) if reply.barrier == Some(Barrier::Expired) => {
+                self.emit(out, Event::Stuck { branch, operation: call.operation, error }, now);
+            }
+            Outcome::Succeeded(response) => self.succeeded(call, response, reply.barrier, now, out),
+            Outcome::Refused(error) if self.is_settling(branch, slot) => {
+                self.failed(failure(FailureClass::Refused, error), now, out);
+            }
+            Outcome::Refused(error) => {
+                let trusted = call.ask || spec.idempotent || reply.barrier.is_some_and(Barrier::is_trusted);
+                self.refused(call, error, trusted, now, out);
+            }
+            Outcome::Pending if spec.pending.is_some() => {
+                let event = Event::Pended { branch, operation: call.operation, attempt: call.attempt };
+                self.emit(out, event, now);
+            }
+            Outcome::Pending => {
+                let error = Error::new("pending", "it is not finished, and the operation is not asynchronous");
+                self.failed(failure(FailureClass::Unknown, error), now, out);
+            }
+            Outcome::Unknown(error) => self.failed(failure(FailureClass::Unknown, error), now, out),
+            Outcome::Unsent(error) => self.failed(failure(FailureClass::Unsent, error), now, out),
+            Outcome::NotFound if call.ask => self.not_found(call, reply.retry_after, now, out),
+            Outcome::NotFound => {
+                let error = Error::new("not_found", "only a status_check is answered with not_found");
+                self.failed(failure(FailureClass::Unknown, error), now, out);
+            }
+        }
+    }
+
+    /// A call that cannot be rendered is not sent.
+    pub(super) fn unrenderable(&mut self, call: Call, error: &Unrenderable, now: Timestamp, out: &mut Decided) {
+        let slot = match self.land(call) {
+            Some((slot, _)) => slot,
+            None => match Slot::of(call.operation) {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        let Some(op) = self.slot_state(call.branch, slot).filter(|op| op.status == OperationStatus::Owed) else {
+            return;
+        };
+        let error = Error::new("expression_failed", error.to_string());
+        let pivot_may = self.spec(call.branch).role == Role::Pivot && op.may_have_run();
+        if self.is_settling(call.branch, slot) || pivot_may {
+            self.emit(out, Event::Stuck { branch: call.branch, operation: call.operation, error }, now);
+        } else {
+            self.refused(call, error, false, now, out);
+        }
+    }
+
+    /// Takes the call back; `None` if this node did not have it in flight.
+    fn land(&mut self, call: Call) -> Option<(Slot, Timestamp)> {
+        let slot = Slot::of(call.operation)?;
+        let key = (call.branch, slot);
+        let flight = self.flights.get(&key).filter(|flight| flight.call == call)?;
+        let since = flight.since;
+        self.flights.remove(&key);
+        self.index(call.branch, slot);
+        if slot == Slot::Forward {
+            self.index(call.branch, Slot::Undo);
+        }
+        Some((slot, since))
+    }
+
+    /// After the abort only a forward call still in flight has something to say.
+    fn given_up(&self, branch: usize, slot: Slot) -> bool {
+        self.is_aborting(branch, slot) && !self.running.contains(&branch)
+    }
+
+    pub(super) fn succeeded(
+        &mut self,
+        call: Call,
+        response: Response,
+        barrier: Option<Barrier>,
+        now: Timestamp,
+        out: &mut Decided,
+    ) {
+        let (output, unmapped) = match self.map_output(call.branch, call.operation, &response) {
+            Ok(output) => (output, None),
+            Err(error) => (None, Some(Error::new("expression_failed", error.to_string()))),
+        };
+        let event = Event::Succeeded {
+            branch: call.branch,
+            operation: call.operation,
+            attempt: call.attempt,
+            response,
+            output,
+            unmapped,
+            barrier,
+        };
+        self.emit(out, event, now);
+    }
+
+    /// A forward operation's refusal. Of a pivot that may have run it counts only from a source that knows.
+    pub(super) fn refused(&mut self, call: Call, error: Error, trusted: bool, now: Timestamp, out: &mut Decided) {
+        let Some(op) = self.slot_state(call.branch, Slot::Forward) else { return };
+        let may_have_run = op.unknown || op.adopted;
+        let Call { branch, operation, attempt, .. } = call;
+        if self.spec(branch).role == Role::Pivot && may_have_run && !trusted {
+            let message = format!(
+                "a resend was refused ({}{}), which does not tell whether an earlier attempt ran",
+                error.code,
+                error.message.map(|message| format!(": {message}")).unwrap_or_default()
+            );
+            self.emit(out, Event::Stuck { branch, operation, error: Error::new("pivot_unknown", message) }, now);
+            return;
+        }
+        self.emit(out, Event::Refused { branch, operation, attempt, error, clean: trusted || !may_have_run }, now);
+    }
+
+    fn not_found(&mut self, call: Call, retry_after: Option<Duration>, now: Timestamp, out: &mut Decided) {
+        let Some(slot) = Slot::of(call.operation) else { return };
+        let Some(op) = self.slot_state(call.branch, slot) else { return };
+        let cleared = op.live_until <= now.0;
+        let live = Duration::from_millis(u64::try_from(op.live_until - now.0).unwrap_or(0));
+        let next = self.next_attempt(call.branch, slot, call.attempt, retry_after, !cleared && op.may_have_run(), now);
+        let (delay, exhausted) = match next {
+            Next::After(delay) => (delay.max(live), false),
+            Next::Exhausted => (live, true),
+        };
+        let event = Event::NotFound {
+            branch: call.branch,
+            operation: call.operation,
+            attempt: call.attempt,
+            cleared,
+            delay_ms: millis(delay),
+        };
+        self.emit(out, event, now);
+        if exhausted && cleared {
+            let error = Error::new("not_found", "it did not run, and its retries are used up");
+            self.exhausted(call.branch, slot, error, now, out);
+        }
+    }
+
+    pub(super) fn failed(&mut self, failure: Failure, now: Timestamp, out: &mut Decided) {
+        let Failure { branch, slot, attempt, ask, class, error, retry_after, barrier, live_ms } = failure;
+        let Some(op) = self.slot_state(branch, slot) else { return };
+        let may_have_run = op.unknown || op.adopted || class == FailureClass::Unknown;
+        let aborting = self.is_aborting(branch, slot);
+        let counted = attempt.saturating_sub(op.uncounted);
+        let news = op.class != Some(class) || op.status == OperationStatus::Pending;
+        let next = self.next_attempt(branch, slot, attempt, retry_after, may_have_run, now);
+        let (delay, exhausted) = match next {
+            Next::After(delay) => (delay, false),
+            Next::Exhausted => (Duration::ZERO, !aborting),
+        };
+        let Some(operation) = self.operation(branch, slot).map(|spec| spec.kind) else { return };
+        let last = error.clone();
+        let event =
+            Event::Failed { branch, operation, attempt, ask, class, error, delay_ms: millis(delay), live_ms, barrier };
+        if news || aborting || exhausted || counted.is_power_of_two() {
+            self.emit(out, event, now);
+        } else {
+            self.emit_minor(out, event, now);
+        }
+        if exhausted {
+            self.exhausted(branch, slot, last, now, out);
+        }
+    }
+
+    fn exhausted(&mut self, branch: usize, slot: Slot, last: Error, now: Timestamp, out: &mut Decided) {
+        let Some(spec) = self.operation(branch, slot) else { return };
+        let (operation, on_exhausted) = (spec.kind, spec.on_exhausted);
+        let pivot_may = self.spec(branch).role == Role::Pivot
+            && slot == Slot::Forward
+            && self.slot_state(branch, slot).is_some_and(|op| op.unknown || op.adopted);
+        let ignored = on_exhausted == OnExhausted::Ignore && self.spec(branch).role == Role::Retriable;
+        let suspends = self.is_settling(branch, slot) || pivot_may || on_exhausted == OnExhausted::Suspend;
+        if suspends && !ignored {
+            self.emit(out, Event::Stuck { branch, operation, error: last }, now);
+            return;
+        }
+        let message = match last.message {
+            Some(message) => format!("no attempt succeeded; the last: {}: {message}", last.code),
+            None => format!("no attempt succeeded; the last: {}", last.code),
+        };
+        self.emit(out, Event::Exhausted { branch, operation, error: Error::new("exhausted", message) }, now);
+    }
+
+    fn next_attempt(
+        &self,
+        branch: usize,
+        slot: Slot,
+        attempt: u32,
+        retry_after: Option<Duration>,
+        may_have_run: bool,
+        now: Timestamp,
+    ) -> Next {
+        let (Some(op), Some(spec)) = (self.slot_state(branch, slot), self.operation(branch, slot)) else {
+            return Next::Exhausted;
+        };
+        let policy = policy(spec, may_have_run);
+        let counted = attempt.saturating_sub(op.uncounted);
+        let kind = spec.kind.as_str().as_bytes();
+        let seed = [self.gid.as_str().as_bytes(), self.spec(branch).id.as_str().as_bytes(), kind];
+        let delay = retry_after.unwrap_or_else(|| policy.delay(counted, &seed));
+        let pending = if op.status == OperationStatus::Pending { now.0 - op.pending_since } else { 0 };
+        let elapsed = Timestamp(op.since + pending).until(now.plus(delay));
+        let used_up = policy.max_attempts.is_some_and(|most| counted >= most);
+        if used_up || policy.max_elapsed.is_some_and(|most| elapsed > most) {
+            Next::Exhausted
+        } else {
+            Next::After(delay)
+        }
+    }
+}
+
+/// A pivot that may have run is driven like a settling operation.
+fn policy(spec: &Operation, may_have_run: bool) -> &crate::plan::Retry {
+    spec.settle.as_ref().filter(|_| may_have_run).unwrap_or(&spec.retry)
+}

@@ -1,0 +1,292 @@
+//! What is recorded of a transaction. A snapshot holds one, so every field is part of the journal's promise.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use skald_protocol::{BranchStatus, Decision, ErrorView, Json, OperationKind, OperationStatus, Status, Timestamp};
+
+use crate::{
+    call::Response,
+    event::{Began, Enlistment, Error, FailureClass},
+    plan::{Branch, Plan},
+};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    pub(super) began: Began,
+    pub(super) began_at: i64,
+    pub(super) updated_at: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) enlisted: Vec<Enlistment>,
+    pub(super) branches: Vec<BranchState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) decision: Option<Decision>,
+    /// Why it was aborted, or ended as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<ErrorView>,
+    #[serde(default)]
+    pub(super) cancel: Option<Cancel>,
+    #[serde(default)]
+    pub(super) deadline: Deadline,
+    /// The first failure that leads to an abort; `parallel` blocks may hold the abort back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failing: Option<ErrorView>,
+    /// The failure has left every block that held it back.
+    #[serde(default)]
+    pub(super) failed: bool,
+    /// Blocks in which nothing new starts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) halted: BTreeSet<usize>,
+    /// `wait_all` blocks with a failure inside, until their other branches rest.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) resting: BTreeSet<usize>,
+    /// Services that answered with the barrier's word.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) barriers: BTreeSet<String>,
+    #[serde(default)]
+    pub(super) suspended: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) settled: Option<Settled>,
+    /// Records folded since the last snapshot.
+    #[serde(default)]
+    pub(super) records: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cancel {
+    pub(super) reason: Option<String>,
+}
+
+/// Of the decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Deadline {
+    #[default]
+    Ahead,
+    Passed,
+    /// Passed, and nothing new is sent until an operator's `resume`.
+    Paused,
+    /// An operator resumed after it: it does nothing any more.
+    Lifted,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settled {
+    pub(super) status: Status,
+    pub(super) at: i64,
+    pub(super) output: Option<Json>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BranchState {
+    pub(super) status: BranchStatus,
+    /// Predecessors that are not done.
+    pub(super) waits: usize,
+    /// After an abort: successors whose undoing is not finished.
+    #[serde(default)]
+    pub(super) undo_waits: usize,
+    #[serde(default)]
+    pub(super) undo_finished: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) forward: Option<Box<OperationState>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) confirm: Option<Box<OperationState>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) undo: Option<Box<OperationState>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperationState {
+    pub(super) status: OperationStatus,
+    /// The last attempt's number.
+    pub(super) attempts: u32,
+    /// Attempts that do not count against the retry policy: before an operator's retry, or of another holder.
+    #[serde(default)]
+    pub(super) uncounted: u32,
+    /// Since when the retry policy counts its time; pending time pushes it on.
+    pub(super) since: i64,
+    pub(super) started_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) finished_at: Option<i64>,
+    /// While owed: when the next attempt is due; while pending: when that is over. Recorded as a delay from `since`-like
+    /// moments of the writer's clock, so a loader never waits longer than `delay_ms` from its load.
+    pub(super) due_at: i64,
+    #[serde(default)]
+    pub(super) delay_ms: u64,
+    /// While pending: when the whole pending time is over.
+    #[serde(default)]
+    pub(super) pending_until: i64,
+    #[serde(default)]
+    pub(super) pending_since: i64,
+    /// Some attempt of this node's ended as unknown.
+    #[serde(default)]
+    pub(super) unknown: bool,
+    /// Another holder may have made the call.
+    #[serde(default)]
+    pub(super) adopted: bool,
+    /// The next call asks `status_check`.
+    #[serde(default)]
+    pub(super) asking: bool,
+    /// Until when an unanswered attempt may still be at work at the participant.
+    #[serde(default)]
+    pub(super) live_until: i64,
+    /// An undo of this branch waits until then: another holder's call may be under way.
+    #[serde(default)]
+    pub(super) grace_until: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) class: Option<FailureClass>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<Error>,
+    /// Of a refusal, or of a call withdrawn by the abort: no attempt can have run.
+    #[serde(default)]
+    pub(super) clean: bool,
+    #[serde(default)]
+    pub(super) late_callback: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) response: Option<Response>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) output: Option<Json>,
+}
+
+/// Which of a branch's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Slot {
+    Forward,
+    Confirm,
+    Undo,
+}
+
+impl Slot {
+    pub(super) const ALL: [Self; 3] = [Self::Forward, Self::Confirm, Self::Undo];
+
+    /// `None` for `status`, which is no operation of a branch.
+    pub(super) const fn of(kind: OperationKind) -> Option<Self> {
+        match kind {
+            OperationKind::Action | OperationKind::Try => Some(Self::Forward),
+            OperationKind::Confirm => Some(Self::Confirm),
+            OperationKind::Compensate | OperationKind::Cancel => Some(Self::Undo),
+            OperationKind::Status => None,
+        }
+    }
+}
+
+impl OperationState {
+    pub(super) fn owed(at: Timestamp) -> Self {
+        Self {
+            status: OperationStatus::Owed,
+            attempts: 0,
+            uncounted: 0,
+            since: at.0,
+            started_at: at.0,
+            finished_at: None,
+            due_at: at.0,
+            delay_ms: 0,
+            pending_until: 0,
+            pending_since: 0,
+            unknown: false,
+            adopted: false,
+            asking: false,
+            live_until: 0,
+            grace_until: 0,
+            class: None,
+            error: None,
+            clean: false,
+            late_callback: false,
+            response: None,
+            output: None,
+        }
+    }
+
+    /// As far as the journal knows: an attempt may have had its effect.
+    pub(super) fn may_have_run(&self) -> bool {
+        match self.status {
+            OperationStatus::Succeeded | OperationStatus::Pending => true,
+            OperationStatus::Refused | OperationStatus::Skipped => !self.clean,
+            OperationStatus::Owed | OperationStatus::Exhausted => self.unknown || self.adopted,
+        }
+    }
+
+    pub(super) fn awaits(&self) -> bool {
+        matches!(self.status, OperationStatus::Owed | OperationStatus::Pending)
+    }
+
+    pub(super) fn wait(&mut self, at: Timestamp, delay_ms: u64) {
+        self.delay_ms = delay_ms;
+        self.due_at = at.0.saturating_add(i64::try_from(delay_ms).unwrap_or(i64::MAX));
+    }
+}
+
+impl BranchState {
+    pub(super) fn waiting(waits: usize) -> Self {
+        Self {
+            status: BranchStatus::Waiting,
+            waits,
+            undo_waits: 0,
+            undo_finished: false,
+            forward: None,
+            confirm: None,
+            undo: None,
+        }
+    }
+
+    pub(super) fn slot(&self, slot: Slot) -> Option<&OperationState> {
+        match slot {
+            Slot::Forward => self.forward.as_deref(),
+            Slot::Confirm => self.confirm.as_deref(),
+            Slot::Undo => self.undo.as_deref(),
+        }
+    }
+
+    pub(super) fn slot_mut(&mut self, slot: Slot) -> &mut Option<Box<OperationState>> {
+        match slot {
+            Slot::Forward => &mut self.forward,
+            Slot::Confirm => &mut self.confirm,
+            Slot::Undo => &mut self.undo,
+        }
+    }
+
+    /// A branch whose client calls its own try may have run from the moment it is enlisted.
+    pub(super) fn may_have_run(&self, spec: &Branch) -> bool {
+        match &self.forward {
+            Some(forward) => forward.may_have_run(),
+            None => spec.forward.is_none() && spec.undo.is_some(),
+        }
+    }
+
+    /// The operation that an operator would be asked about.
+    pub(super) fn stuck_slot(&self) -> Option<Slot> {
+        if self.status != BranchStatus::Stuck {
+            return None;
+        }
+        Slot::ALL.into_iter().rev().find(|slot| self.slot(*slot).is_some())
+    }
+}
+
+impl State {
+    pub(super) fn new(plan: &Plan, began: Began, at: Timestamp) -> Self {
+        Self {
+            branches: plan.branches.iter().map(|branch| BranchState::waiting(branch.after.len())).collect(),
+            began,
+            began_at: at.0,
+            updated_at: at.0,
+            enlisted: Vec::new(),
+            decision: None,
+            error: None,
+            cancel: None,
+            deadline: Deadline::Ahead,
+            failing: None,
+            failed: false,
+            halted: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            barriers: BTreeSet::new(),
+            suspended: false,
+            settled: None,
+            records: 0,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Words from outside: clients, participants' callbacks, operators.
+
+use skald_protocol::{
+    BranchId, BranchStatus, CallbackVerdict, Decision, Json, OperationKind, OperationStatus, ResolvedOutcome, Status,
+    Timestamp,
+};
+
+use super::{
+    Decided, Rejection, Transaction, Word,
+    reply::Failure,
+    state::{Deadline, Slot},
+};
+use crate::{
+    call::{Call, Response},
+    event::{Enlistment, Error, Event, FailureClass},
+    limit,
+};
+
+type Worded = Result<(), Rejection>;
+
+impl Transaction {
+    pub(super) fn word(&mut self, word: Word, now: Timestamp, out: &mut Decided) -> Worded {
+        match word {
+            Word::Enlist(enlistment) => self.enlist(enlistment, now, out),
+            Word::Commit => self.commit(now, out),
+            Word::Cancel { reason } => self.cancel(reason, now, out),
+            Word::Callback { branch, operation, verdict, output, error } => {
+                let at = self.find(&branch).ok_or_else(|| Rejection::UnknownBranch { branch: branch.clone() })?;
+                let slot = Slot::of(operation).filter(|slot| {
+                    let spec = self.operation(at, *slot);
+                    spec.is_some_and(|spec| spec.kind == operation && spec.pending.is_some())
+                });
+                let slot = slot.ok_or(Rejection::NotAwaited { branch, operation })?;
+                self.callback(at, slot, operation, Answer { verdict, output, error }, now, out)
+            }
+            Word::Retry { branch } => self.retry(branch, now, out),
+            Word::Skip { branch, reason } => {
+                self.unsettled()?;
+                let (branch, slot) = self.stuck(&branch)?;
+                let operation = self.kind(branch, slot);
+                self.emit(out, Event::Skipped { branch, operation, reason }, now);
+                Ok(())
+            }
+            Word::Resolve { branch, outcome, output, reason } => {
+                self.unsettled()?;
+                self.resolve(&branch, outcome, output, reason, now, out)
+            }
+            Word::Fail { reason } => self.end_as_failed(reason, now, out),
+            Word::Resume => self.resume(now, out),
+            Word::JournalFull => {
+                if self.state.decision.is_none() && self.state.settled.is_none() && !self.state.failed {
+                    self.emit(out, Event::JournalFull, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn unsettled(&self) -> Worded {
+        if self.state.settled.is_some() { Err(Rejection::Settled) } else { Ok(()) }
+    }
+
+    fn kind(&self, branch: usize, slot: Slot) -> OperationKind {
+        self.operation(branch, slot).map_or(OperationKind::Action, |spec| spec.kind)
+    }
+
+    fn enlist(&mut self, enlistment: Box<Enlistment>, now: Timestamp, out: &mut Decided) -> Worded {
+        if !self.plan.open {
+            return Err(Rejection::NotOpen);
+        }
+        if let Some(branch) = self.find(&enlistment.branch.id) {
+            let same = self.enlisted_digest(branch) == Some(enlistment.digest.as_str());
+            return if same { Ok(()) } else { Err(Rejection::BranchConflict { branch: enlistment.branch.id }) };
+        }
+        if self.state.decision.is_some() || self.state.settled.is_some() {
+            return Err(Rejection::Decided);
+        }
+        if self.state.branches.len() >= limit::STEPS {
+            return Err(Rejection::TooManyBranches { limit: limit::STEPS });
+        }
+        self.emit(out, Event::Enlisted(enlistment), now);
+        Ok(())
+    }
+
+    fn commit(&mut self, now: Timestamp, out: &mut Decided) -> Worded {
+        if !self.plan.open {
+            return Err(Rejection::NotOpen);
+        }
+        match (self.state.decision, self.status()) {
+            (Some(Decision::Commit), _) => return Ok(()),
+            (Some(Decision::Abort), _) => return Err(Rejection::AlreadyCancelled),
+            (None, Status::Failed) => return Err(Rejection::Settled),
+            (None, _) => {}
+        }
+        for (index, branch) in self.state.branches.iter().enumerate() {
+            let why = match branch.status {
+                BranchStatus::Done => continue,
+                BranchStatus::Refused if !branch.may_have_run(self.spec(index)) => continue,
+                BranchStatus::Refused => "its try was refused or gave up, but may have run; cancel instead",
+                _ => "its try has no outcome yet; wait for it or cancel",
+            };
+            return Err(Rejection::BranchUnsettled { branch: self.spec(index).id.clone(), why });
+        }
+        self.emit(out, Event::Decided { decision: Decision::Commit, error: None }, now);
+        Ok(())
+    }
+
+    fn cancel(&mut self, reason: Option<String>, now: Timestamp, out: &mut Decided) -> Worded {
+        match (self.state.decision, self.status()) {
+            (Some(Decision::Commit), _) => Err(Rejection::AlreadyCommitted),
+            (Some(Decision::Abort), _) => Ok(()),
+            (None, Status::Failed) => Err(Rejection::Settled),
+            (None, _) if self.state.cancel.is_some() => Ok(()),
+            (None, _) => {
+                self.emit(out, Event::CancelRequested { reason }, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn callback(
+        &mut self,
+        branch: usize,
+        slot: Slot,
+        operation: OperationKind,
+        answer: Answer,
+        now: Timestamp,
+        out: &mut Decided,
+    ) -> Worded {
+        self.unsettled()?;
+        let Some(op) = self.slot_state(branch, slot) else {
+            return Err(Rejection::NotAwaited { branch: self.spec(branch).id.clone(), operation });
+        };
+        let outcome = match answer.verdict {
+            CallbackVerdict::Succeeded => ResolvedOutcome::Succeeded,
+            CallbackVerdict::Refused => ResolvedOutcome::Refused,
+            CallbackVerdict::Pending => {
+                if op.status == OperationStatus::Pending && !self.is_undone(branch, slot) {
+                    self.emit(out, Event::Heartbeat { branch, operation }, now);
+                }
+                return Ok(());
+            }
+        };
+        match (op.status, outcome) {
+            (OperationStatus::Succeeded, ResolvedOutcome::Succeeded)
+            | (OperationStatus::Refused, ResolvedOutcome::Refused) => return Ok(()),
+            (OperationStatus::Succeeded | OperationStatus::Refused, _) => return Err(Rejection::CallbackConflict),
+            _ => {}
+        }
+        if self.is_undone(branch, slot) {
+            if !op.late_callback {
+                self.emit(out, Event::LateCallback { branch, operation, outcome }, now);
+            }
+            return Ok(());
+        }
+        let attempt = if op.status == OperationStatus::Owed { op.attempts + 1 } else { op.attempts };
+        let call = Call { branch, operation, attempt, ask: false };
+        let error = answer.error.unwrap_or_else(|| Error { code: "refused".to_owned(), message: None });
+        match outcome {
+            ResolvedOutcome::Succeeded => {
+                let response = Response { status: 200, body: answer.output, ..Response::default() };
+                self.succeeded(call, response, None, now, out);
+            }
+            ResolvedOutcome::Refused if self.is_settling(branch, slot) => {
+                self.failed(Failure::new(branch, slot, attempt, FailureClass::Refused, error), now, out);
+            }
+            ResolvedOutcome::Refused => self.refused(call, error, true, now, out),
+        }
+        Ok(())
+    }
+
+    /// The branch's forward operation no longer matters: the branch is undone.
+    fn is_undone(&self, branch: usize, slot: Slot) -> bool {
+        self.is_aborting(branch, slot) && self.state.branches[branch].status != BranchStatus::Running
+    }
+
+    fn stuck(&self, id: &BranchId) -> Result<(usize, Slot), Rejection> {
+        let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
+        let slot = self.state.branches[branch].stuck_slot();
+        slot.map(|slot| (branch, slot)).ok_or_else(|| Rejection::NotStuck { branch: id.clone() })
+    }
+
+    /// Stuck operations, and those that wait for their next attempt, are due now.
+    fn retry(&mut self, id: Option<BranchId>, now: Timestamp, out: &mut Decided) -> Worded {
+        self.unsettled()?;
+        let retriable = |branch: usize| {
+            self.state.branches[branch].stuck_slot().is_some()
+                || Slot::ALL.into_iter().any(|slot| {
+                    self.slot_state(branch, slot).is_some_and(|op| {
+                        op.status == OperationStatus::Owed && !self.flights.contains_key(&(branch, slot))
+                    })
+                })
+        };
+        let branch = match id {
+            Some(id) => {
+                let branch = self.find(&id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
+                if !retriable(branch) {
+                    return Err(Rejection::NotStuck { branch: id });
+                }
+                Some(branch)
+            }
+            None if (0..self.state.branches.len()).any(retriable) => None,
+            None => return Err(Rejection::NotSuspended),
+        };
+        self.emit(out, Event::Retried { branch }, now);
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        id: &BranchId,
+        outcome: ResolvedOutcome,
+        output: Option<Json>,
+        reason: String,
+        now: Timestamp,
+        out: &mut Decided,
+    ) -> Worded {
+        let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
+        let pending = Slot::ALL.into_iter().find(|slot| {
+            let awaited = self.slot_state(branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending);
+            awaited && !self.is_undone(branch, *slot)
+        });
+        let slot = self.state.branches[branch].stuck_slot().or(pending);
+        let slot = slot.ok_or_else(|| Rejection::NotStuck { branch: id.clone() })?;
+        if outcome == ResolvedOutcome::Refused && self.is_settling(branch, slot) {
+            return Err(Rejection::NotRefusable { branch: id.clone() });
+        }
+        let operation = self.kind(branch, slot);
+        self.emit(out, Event::Resolved { branch, operation, outcome, output, reason }, now);
+        Ok(())
+    }
+
+    fn end_as_failed(&mut self, reason: String, now: Timestamp, out: &mut Decided) -> Worded {
+        match self.status() {
+            Status::Failed => Ok(()),
+            Status::Succeeded | Status::Compensated => Err(Rejection::Settled),
+            Status::Running | Status::Confirming | Status::Compensating | Status::Suspended => {
+                let error = Error::new("failed_by_operator", reason);
+                let error = Some(skald_protocol::ErrorView { step: None, code: error.code, message: error.message });
+                self.emit(out, Event::Settled { status: Status::Failed, output: None, error }, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Timestamp, out: &mut Decided) -> Worded {
+        self.unsettled()?;
+        let stuck = self.state.branches.iter().any(|branch| branch.stuck_slot().is_some());
+        if self.state.deadline != Deadline::Paused && !stuck {
+            return Err(Rejection::NotSuspended);
+        }
+        self.emit(out, Event::Resumed, now);
+        if stuck {
+            self.emit(out, Event::Retried { branch: None }, now);
+        }
+        Ok(())
+    }
+}
+
+struct Answer {
+    verdict: CallbackVerdict,
+    output: Option<Json>,
+    error: Option<Error>,
+}
