@@ -7,9 +7,11 @@ pub mod event;
 pub mod limit;
 pub mod plan;
 pub mod template;
+pub mod trace;
 pub mod transaction;
 
 pub use call::{Barrier, Call, Outcome, Reply, Request, Response, Target};
 pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
+pub use trace::SpanId;
 pub use transaction::{Corrupt, Input, Rejection, Transaction, Word};

@@ -1,0 +1,309 @@
+//! Skald's own contract: PARTICIPANT.md's headers out, WORKFLOW.md's "Outcome by default" back.
+
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use skald_engine::{Barrier, Error, Outcome, Reply, Response, SpanId, limit};
+use skald_protocol::{self as protocol, Json, OperationKind};
+
+use super::{Answer, Contract, Message, Outgoing, Payload, Sending, Unsendable};
+use crate::dispatch::transport::Shared;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(protocol::IDEMPOTENCY_KEY);
+const TRANSACTION: HeaderName = HeaderName::from_static(protocol::SKALD_TRANSACTION);
+const BRANCH: HeaderName = HeaderName::from_static(protocol::SKALD_BRANCH);
+const OPERATION: HeaderName = HeaderName::from_static(protocol::SKALD_OPERATION);
+const ATTEMPT: HeaderName = HeaderName::from_static(protocol::SKALD_ATTEMPT);
+const BEGAN: HeaderName = HeaderName::from_static(protocol::SKALD_BEGAN);
+const DEADLINE: HeaderName = HeaderName::from_static(protocol::SKALD_DEADLINE);
+const CALLBACK: HeaderName = HeaderName::from_static(protocol::SKALD_CALLBACK);
+const BARRIER: HeaderName = HeaderName::from_static(protocol::SKALD_BARRIER);
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// They frame the message: a definition does not set them.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// No participant may put its transaction to sleep for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// What of a refusal is kept, in characters.
+const LONGEST_CODE: usize = 128;
+const LONGEST_MESSAGE: usize = 1_024;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Native;
+
+impl Native {
+    pub const NAME: &str = "native";
+}
+
+impl Contract for Native {
+    fn encode(&self, sending: &Sending<'_>) -> Result<Message, Unsendable> {
+        let Outgoing { gid, call, request, trace, began_at, .. } = sending.outgoing;
+        let method = Method::from_bytes(request.method.as_bytes())
+            .map_err(|_| Unsendable::never("invalid_request", format!("`{}` is no method", request.method)))?;
+        let mut headers = HeaderMap::with_capacity(24);
+        headers.insert(ACCEPT, JSON);
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, JSON);
+        }
+        for (name, value) in &request.headers {
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| unwritable(name))?;
+            if !FRAMING.contains(&header.as_str()) {
+                headers.insert(header, HeaderValue::try_from(value).map_err(|_| unwritable(name))?);
+            }
+        }
+        let operation = if call.ask { OperationKind::Status } else { call.operation };
+        headers.insert(OPERATION, HeaderValue::from_static(operation.as_str()));
+        set(&mut headers, IDEMPOTENCY_KEY, &request.idempotency_key)?;
+        set(&mut headers, TRANSACTION, gid.as_str())?;
+        set(&mut headers, BRANCH, request.branch.as_str())?;
+        set(&mut headers, BEGAN, &began_at.to_string())?;
+        set(&mut headers, DEADLINE, &sending.deadline.to_string())?;
+        headers.insert(ATTEMPT, call.attempt.into());
+        if let Some(callback) = &sending.callback {
+            set(&mut headers, CALLBACK, callback)?;
+        }
+        if let Some(traceparent) = trace.traceparent(SpanId::of_call(gid, call, request)) {
+            pass_on(&mut headers, TRACEPARENT, &traceparent);
+            pass_on(&mut headers, TRACESTATE, &trace.state);
+        }
+        pass_on(&mut headers, BAGGAGE, &trace.baggage);
+        Ok(Message { method, headers, body: request.body.clone().map(|body| Shared(body).into()) })
+    }
+
+    fn classify(&self, outgoing: &Outgoing, answer: Answer) -> Reply {
+        let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| pause(value, SystemTime::now()));
+        let barrier = answer.headers.get(BARRIER).and_then(barrier);
+        let outcome = if outgoing.call.ask {
+            told(answer.status, answer.body)
+        } else {
+            outcome(answer.status, answer.body, outgoing.request.asynchronous)
+        };
+        Reply { outcome, retry_after, barrier }
+    }
+}
+
+fn unwritable(name: &str) -> Unsendable {
+    Unsendable::never("invalid_request", format!("header `{name}` would hold what no header can"))
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Unsendable> {
+    let value = HeaderValue::from_str(value).map_err(|_| unwritable(name.as_str()))?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// These came from outside: what no header can hold is left out.
+fn pass_on(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+fn outcome(status: StatusCode, body: Payload, asynchronous: bool) -> Outcome {
+    match status.as_u16() {
+        202 if asynchronous => Outcome::Pending,
+        200..300 => Outcome::Succeeded(success(status, body)),
+        429 => Outcome::Unsent(failed(status, &body)),
+        408 | 425 => Outcome::Unknown(failed(status, &body)),
+        400..500 => Outcome::Refused(refusal(status, &body)),
+        _ => Outcome::Unknown(failed(status, &body)),
+    }
+}
+
+fn success(status: StatusCode, body: Payload) -> Response {
+    let status = status.as_u16();
+    let empty = Response { status, ..Response::default() };
+    match body {
+        Payload::Whole(bytes) if bytes.is_empty() => empty,
+        Payload::Whole(bytes) => match json(bytes) {
+            Some(body) => Response { body: Some(body), ..empty },
+            None => Response { output_dropped: true, ..empty },
+        },
+        Payload::TooLarge => Response { output_dropped: true, ..empty },
+    }
+}
+
+/// The body as it came, if it is JSON that everyone can read.
+fn json(bytes: Vec<u8>) -> Option<Json> {
+    let text = String::from_utf8(bytes).ok()?;
+    if too_deep(&text) { None } else { Json::from_text(text).ok() }
+}
+
+/// Only counts brackets: the parser that keeps text as it is has no limit of its own.
+fn too_deep(text: &str) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                if depth > limit::JSON_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// `{code, message}` or problem+json with a `code`; else `refused` and the status line.
+fn refusal(status: StatusCode, body: &Payload) -> Error {
+    match said(body) {
+        Some((code, message)) => Error { code, message },
+        None => Error::new("refused", status.to_string()),
+    }
+}
+
+/// The code is ours: what a participant says while it fails is only for people.
+fn failed(status: StatusCode, body: &Payload) -> Error {
+    let message = match said(body) {
+        Some((code, Some(message))) => format!("{status}: {code}: {message}"),
+        Some((code, None)) => format!("{status}: {code}"),
+        None => status.to_string(),
+    };
+    Error::new(format!("http_{}", status.as_u16()), message)
+}
+
+#[derive(Deserialize)]
+struct Said {
+    code: String,
+    #[serde(default)]
+    message: Option<serde_json::Value>,
+    #[serde(default)]
+    detail: Option<serde_json::Value>,
+}
+
+impl Said {
+    fn error(self) -> Option<(String, Option<String>)> {
+        let text = |value: Option<serde_json::Value>| match value {
+            Some(serde_json::Value::String(text)) => Some(shorten(text, LONGEST_MESSAGE)),
+            _ => None,
+        };
+        let message = text(self.message).or_else(|| text(self.detail));
+        (!self.code.is_empty()).then(|| (shorten(self.code, LONGEST_CODE), message))
+    }
+}
+
+fn said(body: &Payload) -> Option<(String, Option<String>)> {
+    match body {
+        Payload::Whole(bytes) => serde_json::from_slice::<Said>(bytes).ok()?.error(),
+        Payload::TooLarge => None,
+    }
+}
+
+fn shorten(mut text: String, longest: usize) -> String {
+    if let Some((at, _)) = text.char_indices().nth(longest) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
+#[derive(Deserialize)]
+struct Told<'a> {
+    outcome: &'a str,
+    #[serde(borrow, default)]
+    output: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<Said>,
+}
+
+/// What a `status_check` was told. Anything but a clear word leaves the outcome unknown.
+fn told(status: StatusCode, body: Payload) -> Outcome {
+    let unclear = |message: String| Outcome::Unknown(Error::new("status_unclear", message));
+    let bytes = match body {
+        Payload::Whole(bytes) if status == StatusCode::OK => bytes,
+        body @ Payload::Whole(_) if status == StatusCode::TOO_MANY_REQUESTS => {
+            return Outcome::Unsent(failed(status, &body));
+        }
+        body => return Outcome::Unknown(failed(status, &body)),
+    };
+    let Some(body) = json(bytes) else { return unclear("the answer is not JSON".to_owned()) };
+    let told = match serde_json::from_str::<Told<'_>>(body.text()) {
+        Ok(told) => told,
+        Err(error) => return unclear(format!("the answer cannot be read: {error}")),
+    };
+    match told.outcome {
+        "succeeded" => {
+            let output =
+                told.output.filter(|output| output.get() != "null").map(|output| Json::from(output.to_owned()));
+            Outcome::Succeeded(Response { status: status.as_u16(), body: output, ..Response::default() })
+        }
+        "refused" => Outcome::Refused(match told.error.and_then(Said::error) {
+            Some((code, message)) => Error { code, message },
+            None => Error { code: "refused".to_owned(), message: None },
+        }),
+        "pending" => Outcome::Pending,
+        "not_found" => Outcome::NotFound,
+        other => unclear(format!("`{}` is no outcome", shorten(other.to_owned(), LONGEST_CODE))),
+    }
+}
+
+/// RFC 9110, 10.2.3: seconds or a date.
+fn pause(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let pause = if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
+        text.parse().map_or(LONGEST_PAUSE, Duration::from_secs)
+    } else {
+        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        SystemTime::from(at).duration_since(now).unwrap_or_default()
+    };
+    Some(pause.min(LONGEST_PAUSE))
+}
+
+fn barrier(value: &HeaderValue) -> Option<Barrier> {
+    match value.as_bytes() {
+        b"executed" => Some(Barrier::Executed),
+        b"stored" => Some(Barrier::Stored),
+        b"empty" => Some(Barrier::Empty),
+        b"superseded" => Some(Barrier::Superseded),
+        b"expired" => Some(Barrier::Expired),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_read_as_seconds_or_as_a_date_and_is_bounded() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        let read = |text: &'static str| pause(&HeaderValue::from_static(text), now).map(|pause| pause.as_secs());
+        assert_eq!(read("120"), Some(120));
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("Sun, 06 Nov 1994 08:50:07 GMT"), Some(30));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "a date that has passed");
+        assert_eq!(read("Sun, 06 Nov 2094 08:00:00 GMT"), None, "not a Sunday");
+        assert_eq!(read("Sat, 06 Nov 2094 08:00:00 GMT"), Some(3600));
+        for long in ["86400", "99999999999999999999999"] {
+            assert_eq!(read(long), Some(3600));
+        }
+        for wrong in ["", "soon", "-1", "1.5", "1e3"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Where a call goes: the request's target on its service's base URL, and what that service wants to see.
+//!
+//! The server's own configuration goes before the plan. Its authentication and headers are only used together with its
+//! URL, and a service's never travel to another origin than the service's: a definition cannot send a secret astray.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use skald_engine::{
+    Service, Target,
+    plan::{Auth, Value},
+};
+use url::Url;
+
+use super::{Error, Outgoing, contract::Unsendable, secret::Secrets};
+
+/// Beyond this many names the cache starts anew; per name, beyond this many versions.
+const NAMES: usize = 4_096;
+const VERSIONS: usize = 8;
+
+/// A service as the server knows it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServiceSettings {
+    /// Replaces a plan's URL, headers and authentication; without it a plan's stand.
+    pub url: Option<String>,
+    pub headers: BTreeMap<String, Value>,
+    pub auth: Option<Auth>,
+    pub max_concurrency: Option<u32>,
+}
+
+pub(super) struct Services {
+    settings: BTreeMap<String, ServiceSettings>,
+    known: RwLock<HashMap<String, Vec<Arc<Site>>>>,
+}
+
+/// One service, ready to be called.
+pub(super) struct Site {
+    /// What it was made from.
+    plan: Option<Service>,
+    base: Base,
+    headers: Vec<(HeaderName, Value)>,
+    auth: Option<Auth>,
+    lane: Arc<str>,
+    max_concurrency: Option<usize>,
+}
+
+struct Base {
+    origin: String,
+    /// Without a slash at its end.
+    prefix: String,
+    query: Option<String>,
+}
+
+/// Where one call goes.
+pub(super) struct Place {
+    pub(super) url: Url,
+    pub(super) lane: Arc<str>,
+    pub(super) max_concurrency: Option<usize>,
+    site: Option<Arc<Site>>,
+}
+
+impl Services {
+    pub(super) fn new(settings: BTreeMap<String, ServiceSettings>) -> Result<Self, Error> {
+        for (name, service) in &settings {
+            if service.url.is_some() {
+                Site::new(name, None, Some(service))
+                    .map_err(|unsendable| Error::Misconfigured(format!("service `{name}`: {unsendable}")))?;
+            }
+        }
+        Ok(Self { settings, known: RwLock::default() })
+    }
+
+    pub(super) fn locate(&self, outgoing: &Outgoing) -> Result<Place, Unsendable> {
+        let request = &outgoing.request;
+        let site = match &request.service {
+            Some(name) => Some(self.site(name, outgoing.service.as_ref())),
+            None => None,
+        };
+        let mut place = match (&request.target, site) {
+            (Target::Path(_), None) => return Err(invalid_url("a path needs a service to be appended to")),
+            (Target::Path(path), Some(site)) => {
+                let site = site?;
+                let (lane, max_concurrency) = (site.lane.clone(), site.max_concurrency);
+                Place { url: site.base.join(path)?, lane, max_concurrency, site: Some(site) }
+            }
+            (Target::Url(text), site) => {
+                let url = parse(text)?;
+                let origin = origin(&url);
+                match site.and_then(Result::ok).filter(|site| site.base.origin == origin) {
+                    Some(site) => {
+                        let (lane, max_concurrency) = (site.lane.clone(), site.max_concurrency);
+                        Place { url, lane, max_concurrency, site: Some(site) }
+                    }
+                    None => Place { url, lane: origin.into(), max_concurrency: None, site: None },
+                }
+            }
+        };
+        if !request.query.is_empty() {
+            place.url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        Ok(place)
+    }
+
+    fn site(&self, name: &str, plan: Option<&Service>) -> Result<Arc<Site>, Unsendable> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let found = known.get(name).and_then(|sites| sites.iter().find(|site| site.plan.as_ref() == plan));
+        if let Some(site) = found {
+            return Ok(site.clone());
+        }
+        drop(known);
+        let site = Arc::new(Site::new(name, plan, self.settings.get(name))?);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= NAMES {
+            known.clear();
+        }
+        let versions = known.entry(name.to_owned()).or_default();
+        if versions.len() >= VERSIONS {
+            versions.remove(0);
+        }
+        versions.push(site.clone());
+        Ok(site)
+    }
+}
+
+impl Site {
+    fn new(name: &str, plan: Option<&Service>, own: Option<&ServiceSettings>) -> Result<Self, Unsendable> {
+        let placed = own.and_then(|own| own.url.as_ref().map(|url| (url, own)));
+        let (url, headers, auth) = match (placed, plan) {
+            (Some((url, own)), _) => (url, &own.headers, &own.auth),
+            (None, Some(plan)) => (&plan.url, &plan.headers, &plan.auth),
+            (None, None) => {
+                let message = format!("service `{name}` is neither in the plan nor in the server's configuration");
+                return Err(Unsendable::later("unknown_service", message));
+            }
+        };
+        let base = Base::new(url)?;
+        let own_limit = own.and_then(|own| own.max_concurrency);
+        let max_concurrency = own_limit.or_else(|| plan.and_then(|plan| plan.max_concurrency)).map(|max| max as usize);
+        let lane = match max_concurrency {
+            Some(_) => format!("{name}@{}", base.origin),
+            None => base.origin.clone(),
+        };
+        let headers = headers
+            .iter()
+            .map(|(header, value)| match HeaderName::try_from(header) {
+                Ok(header) => Ok((header, value.clone())),
+                Err(_) => Err(Unsendable::never("invalid_request", format!("`{header}` is no header name"))),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { plan: plan.cloned(), base, headers, auth: auth.clone(), lane: lane.into(), max_concurrency })
+    }
+}
+
+impl Base {
+    fn new(text: &str) -> Result<Self, Unsendable> {
+        let mut url = parse(text)?;
+        let origin = origin(&url);
+        let query = url.query().map(str::to_owned);
+        url.set_query(None);
+        url.set_fragment(None);
+        Ok(Self { origin, prefix: url.as_str().trim_end_matches('/').to_owned(), query })
+    }
+
+    fn join(&self, path: &str) -> Result<Url, Unsendable> {
+        let bare = path.split(['?', '#']).next().unwrap_or_default();
+        // The URL parser takes `%2e` for a dot too: a value rendered into the path must not climb out of it.
+        let climbs = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+        if bare.split(['/', '\\']).any(climbs) {
+            return Err(invalid_url("a path may not hold the segments `.` and `..`"));
+        }
+        let slash = if path.is_empty() || path.starts_with(['/', '?']) { "" } else { "/" };
+        let mut url = parse(&format!("{}{slash}{path}", self.prefix))?;
+        if let Some(query) = &self.query {
+            let joined = match url.query() {
+                Some(own) => format!("{query}&{own}"),
+                None => query.clone(),
+            };
+            url.set_query(Some(&joined));
+        }
+        Ok(url)
+    }
+}
+
+impl Place {
+    /// Adds the service's headers where the operation set none, and its authentication over whatever is there.
+    pub(super) fn authenticate(&self, headers: &mut HeaderMap, secrets: &Secrets) -> Result<(), Unsendable> {
+        let Some(site) = &self.site else { return Ok(()) };
+        for (name, value) in &site.headers {
+            if !headers.contains_key(name) {
+                let value = match value {
+                    Value::Text(text) => header(name, text, false)?,
+                    Value::Secret(secret) => header(name, &text(secrets, &secret.secret, "")?, true)?,
+                };
+                headers.insert(name, value);
+            }
+        }
+        match &site.auth {
+            None => {}
+            Some(Auth::Bearer(secret)) => {
+                let value = text(secrets, &secret.secret, "Bearer ")?;
+                headers.insert(AUTHORIZATION, header(&AUTHORIZATION, &value, true)?);
+            }
+            Some(Auth::Basic { username, password }) => {
+                let pair = text(secrets, &password.secret, &format!("{username}:"))?;
+                let value = format!("Basic {}", STANDARD.encode(pair));
+                headers.insert(AUTHORIZATION, header(&AUTHORIZATION, &value, true)?);
+            }
+            Some(Auth::Header { name, value }) => {
+                let name = HeaderName::try_from(name)
+                    .map_err(|_| Unsendable::never("invalid_request", format!("`{name}` is no header name")))?;
+                let value = header(&name, &text(secrets, &value.secret, "")?, true)?;
+                headers.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(secrets: &Secrets, name: &str, prefix: &str) -> Result<String, Unsendable> {
+    secrets.text(name, prefix).map_err(|why| Unsendable::later("secret_unavailable", why))
+}
+
+fn header(name: &HeaderName, text: &str, secret: bool) -> Result<HeaderValue, Unsendable> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Unsendable::never("invalid_request", format!("header `{name}` would hold what no header can")))?;
+    value.set_sensitive(secret);
+    Ok(value)
+}
+
+fn parse(text: &str) -> Result<Url, Unsendable> {
+    let url = Url::parse(text).map_err(|error| invalid_url(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid_url("only http and https are spoken"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid_url("credentials belong in `auth`, not in a URL"));
+    }
+    Ok(url)
+}
+
+fn origin(url: &Url) -> String {
+    format!("{}://{}:{}", url.scheme(), url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+}
+
+fn invalid_url(why: &str) -> Unsendable {
+    Unsendable::never("invalid_url", why)
+}
