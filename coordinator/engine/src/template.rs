@@ -7,19 +7,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use skald_protocol::Json;
 
+/// Of one template; a list of all would be longer than what it is about.
+const MOST_FAULTS: usize = 100;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     source: Json,
-    node: Node,
+    /// Absent: nothing in it is an expression or an escape, so it renders as it was written.
+    node: Option<Node>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
-    Static,
+    Static(Value),
     Path(Path),
     Text(Vec<Piece>),
-    Array(Vec<Template>),
-    Object(Vec<(String, Template)>),
+    Array(Vec<Node>),
+    Object(Vec<(String, Node)>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -67,77 +71,22 @@ pub trait Scope {
 impl Template {
     pub fn compile(value: &Value) -> Result<Self, Vec<Malformed>> {
         let mut faults = Vec::new();
-        let template = Self::build(value, &mut String::new(), &mut faults);
-        if faults.is_empty() { Ok(template) } else { Err(faults) }
+        let node = Node::build(value, &mut String::new(), &mut faults);
+        if faults.is_empty() { Ok(Self { source: Json::of(value), node }) } else { Err(faults) }
     }
 
-    fn build(value: &Value, pointer: &mut String, faults: &mut Vec<Malformed>) -> Self {
-        let node = match value {
-            Value::String(text) => parse_text(text).unwrap_or_else(|message| {
-                faults.push(Malformed { pointer: pointer.clone(), message });
-                Node::Static
-            }),
-            Value::Array(items) => {
-                let items: Vec<_> = items
-                    .iter()
-                    .enumerate()
-                    .map(|(index, item)| {
-                        below(pointer, &index.to_string(), |pointer| Self::build(item, pointer, faults))
-                    })
-                    .collect();
-                if items.iter().all(Self::is_static_as_written) { Node::Static } else { Node::Array(items) }
-            }
-            Value::Object(members) => {
-                let members: Vec<_> = members
-                    .iter()
-                    .map(|(key, member)| {
-                        (key.clone(), below(pointer, key, |pointer| Self::build(member, pointer, faults)))
-                    })
-                    .collect();
-                if members.iter().all(|(_, member)| member.is_static_as_written()) {
-                    Node::Static
-                } else {
-                    Node::Object(members)
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => Node::Static,
-        };
-        Self { source: Json::of(value), node }
-    }
-
-    fn is_static_as_written(&self) -> bool {
-        matches!(self.node, Node::Static)
-    }
-
-    /// Every path that rendering reads, with the pointer of the string it stands in.
+    /// Whether rendering reads nothing.
     #[must_use]
-    pub fn paths(&self) -> Vec<(String, &Path)> {
-        let mut found = Vec::new();
-        self.collect(&mut String::new(), &mut found);
-        found
+    pub fn is_static(&self) -> bool {
+        let mut found = false;
+        self.each_path(|_, _| found = true);
+        !found
     }
 
-    fn collect<'a>(&'a self, pointer: &mut String, found: &mut Vec<(String, &'a Path)>) {
-        match &self.node {
-            Node::Static => {}
-            Node::Path(path) => found.push((pointer.clone(), path)),
-            Node::Text(pieces) => {
-                for piece in pieces {
-                    if let Piece::Path(path) = piece {
-                        found.push((pointer.clone(), path));
-                    }
-                }
-            }
-            Node::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    below(pointer, &index.to_string(), |pointer| item.collect(pointer, found));
-                }
-            }
-            Node::Object(members) => {
-                for (key, member) in members {
-                    below(pointer, key, |pointer| member.collect(pointer, found));
-                }
-            }
+    /// Shows every path that rendering reads, with the pointer (RFC 6901) of the string it stands in.
+    pub fn each_path<'a>(&'a self, mut show: impl FnMut(&str, &'a Path)) {
+        if let Some(node) = &self.node {
+            node.each_path(&mut String::new(), &mut show);
         }
     }
 
@@ -150,38 +99,108 @@ impl Template {
     /// Renders to JSON text; a template without expressions is handed over as written.
     pub fn render(&self, scope: &dyn Scope) -> Result<Json, Unrenderable> {
         match &self.node {
-            Node::Static => Ok(self.source.clone()),
-            _ => self.value(scope).map(Json::from),
-        }
-    }
-
-    fn value(&self, scope: &dyn Scope) -> Result<Value, Unrenderable> {
-        match &self.node {
-            Node::Static => Ok(self.source.value()),
-            Node::Path(path) => read(path, scope),
-            Node::Text(pieces) => text(pieces, scope, |text| text).map(Value::String),
-            Node::Array(items) => {
-                items.iter().map(|item| item.value(scope)).collect::<Result<_, _>>().map(Value::Array)
-            }
-            Node::Object(members) => {
-                let mut rendered = Map::new();
-                for (key, member) in members {
-                    rendered.insert(key.clone(), member.value(scope)?);
-                }
-                Ok(Value::Object(rendered))
-            }
+            None => Ok(self.source.clone()),
+            Some(node) => node.value(scope).map(Json::from),
         }
     }
 
     /// Renders a string for a URL or a header; what comes from an expression passes through `escape`.
     pub fn render_text(&self, scope: &dyn Scope, escape: impl Fn(String) -> String) -> Result<String, Unrenderable> {
         match &self.node {
-            Node::Text(pieces) => text(pieces, scope, escape),
-            Node::Path(path) => scalar(path, read(path, scope)?).map(escape),
-            Node::Static | Node::Array(_) | Node::Object(_) => match self.source.value() {
+            Some(Node::Text(pieces)) => text(pieces, scope, escape),
+            Some(Node::Path(path)) => scalar(path, read(path, scope)?).map(escape),
+            None | Some(Node::Static(_) | Node::Array(_) | Node::Object(_)) => match self.source.value() {
                 Value::String(text) => Ok(text),
                 other => Ok(other.to_string()),
             },
+        }
+    }
+}
+
+impl Node {
+    /// `None`: nothing in the value is to be rendered. Only what stands beside an expression is copied.
+    fn build(value: &Value, pointer: &mut String, faults: &mut Vec<Malformed>) -> Option<Self> {
+        match value {
+            Value::String(text) => parse_text(text).unwrap_or_else(|message| {
+                if faults.len() < MOST_FAULTS {
+                    faults.push(Malformed { pointer: pointer.clone(), message });
+                }
+                None
+            }),
+            Value::Array(items) => {
+                let mut nodes = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    nodes.push(below(pointer, &index.to_string(), |pointer| Self::build(item, pointer, faults)));
+                }
+                nodes.iter().any(Option::is_some).then(|| {
+                    Self::Array(
+                        nodes
+                            .into_iter()
+                            .zip(items)
+                            .map(|(node, item)| node.unwrap_or_else(|| Self::Static(item.clone())))
+                            .collect(),
+                    )
+                })
+            }
+            Value::Object(members) => {
+                let mut nodes = Vec::with_capacity(members.len());
+                for (key, member) in members {
+                    nodes.push(below(pointer, key, |pointer| Self::build(member, pointer, faults)));
+                }
+                nodes.iter().any(Option::is_some).then(|| {
+                    let members = nodes.into_iter().zip(members);
+                    Self::Object(
+                        members
+                            .map(|(node, (key, member))| {
+                                (key.clone(), node.unwrap_or_else(|| Self::Static(member.clone())))
+                            })
+                            .collect(),
+                    )
+                })
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+        }
+    }
+
+    fn each_path<'a>(&'a self, pointer: &mut String, show: &mut impl FnMut(&str, &'a Path)) {
+        match self {
+            Self::Static(_) => {}
+            Self::Path(path) => show(pointer, path),
+            Self::Text(pieces) => {
+                for piece in pieces {
+                    if let Piece::Path(path) = piece {
+                        show(pointer, path);
+                    }
+                }
+            }
+            Self::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    below(pointer, &index.to_string(), |pointer| item.each_path(pointer, show));
+                }
+            }
+            Self::Object(members) => {
+                for (key, member) in members {
+                    below(pointer, key, |pointer| member.each_path(pointer, show));
+                }
+            }
+        }
+    }
+
+    fn value(&self, scope: &dyn Scope) -> Result<Value, Unrenderable> {
+        match self {
+            Self::Static(value) => Ok(value.clone()),
+            Self::Path(path) => read(path, scope),
+            Self::Text(pieces) => text(pieces, scope, |text| text).map(Value::String),
+            Self::Array(items) => {
+                items.iter().map(|item| item.value(scope)).collect::<Result<_, _>>().map(Value::Array)
+            }
+            Self::Object(members) => {
+                let mut rendered = Map::new();
+                for (key, member) in members {
+                    rendered.insert(key.clone(), member.value(scope)?);
+                }
+                Ok(Value::Object(rendered))
+            }
         }
     }
 }
@@ -222,7 +241,8 @@ fn below<R>(pointer: &mut String, segment: &str, f: impl FnOnce(&mut String) -> 
     result
 }
 
-fn parse_text(text: &str) -> Result<Node, String> {
+/// `None`: there is nothing to render in it.
+fn parse_text(text: &str) -> Result<Option<Node>, String> {
     let mut pieces = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
@@ -236,8 +256,9 @@ fn parse_text(text: &str) -> Result<Node, String> {
             continue;
         }
         literal.push_str(&rest[..at]);
-        let end =
-            rest[at..].find('}').ok_or_else(|| format!("`{text}` opens an expression with ${{ and never closes it"))?;
+        let end = rest[at..]
+            .find('}')
+            .ok_or("an expression is opened with ${ and never closed: write $${ for the text ${")?;
         let path = Path::parse(rest[at + 2..at + end].trim())?;
         if !literal.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut literal)));
@@ -247,45 +268,41 @@ fn parse_text(text: &str) -> Result<Node, String> {
     }
     literal.push_str(rest);
     if pieces.is_empty() && !escaped {
-        return Ok(Node::Static);
+        return Ok(None);
     }
     if literal.is_empty() && pieces.len() == 1 && matches!(pieces[0], Piece::Path(_)) {
         let Some(Piece::Path(path)) = pieces.pop() else { unreachable!("one path") };
-        return Ok(Node::Path(path));
+        return Ok(Some(Node::Path(path)));
     }
     if !literal.is_empty() {
         pieces.push(Piece::Text(literal));
     }
-    Ok(Node::Text(pieces))
+    Ok(Some(Node::Text(pieces)))
 }
 
 impl Path {
     /// `root.key.key[0]`, names of `[A-Za-z_][A-Za-z0-9_]*`.
     pub fn parse(source: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "`{source}` is not a plain path: write names joined by dots, such as input.order.id or steps.hold.output.id"
-            )
-        };
-        let mut parts = source.split('.');
+        let mut root = None;
         let mut segments = Vec::new();
-        let root = parts.next().filter(|root| is_name(root)).ok_or_else(wrong)?.to_owned();
-        for part in parts {
-            let (name, mut indices) = part.find('[').map_or((part, ""), |at| part.split_at(at));
+        for part in source.split('.') {
+            let (name, indices) = part.find('[').map_or((part, ""), |at| part.split_at(at));
             if !is_name(name) {
-                return Err(wrong());
+                return Err(not_plain(source));
             }
-            segments.push(Segment::Key(name.to_owned()));
-            while !indices.is_empty() {
-                let end = indices.find(']').ok_or_else(wrong)?;
-                let index = indices.get(1..end).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+            if root.is_none() {
+                root = Some(name.to_owned());
+            } else {
+                segments.push(Segment::Key(name.to_owned()));
+            }
+            for index in indices.split_inclusive(']') {
+                let digits = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
+                let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+                let index = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_plain(source))?;
                 segments.push(Segment::Index(index));
-                indices = &indices[end + 1..];
-                if !indices.is_empty() && !indices.starts_with('[') {
-                    return Err(wrong());
-                }
             }
         }
+        let root = root.ok_or_else(|| not_plain(source))?;
         Ok(Self { source: source.to_owned(), root, segments })
     }
 
@@ -309,6 +326,11 @@ impl Path {
             Some(Segment::Index(_)) | None => None,
         }
     }
+}
+
+fn not_plain(source: &str) -> String {
+    let shown: String = source.chars().take(80).collect();
+    format!("`{shown}` is not a plain path: write names joined by dots, such as input.order.id or steps.hold.output.id")
 }
 
 fn is_name(text: &str) -> bool {

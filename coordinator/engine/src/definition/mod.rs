@@ -1,7 +1,31 @@
 //! The JSON saga language (WORKFLOW.md): a definition is read, proven and lowered to a `Plan`.
+//!
+//! All faults come at once, each with its code and its place. What a definition costs is bounded before it is read, so
+//! hostile text is refused or compiled in milliseconds; nothing recurses deeper than JSON may nest.
 
-use crate::plan::{Branch, Operation, Plan};
-use skald_protocol::{BranchRequest, Json};
+mod check;
+mod document;
+mod enlist;
+mod lower;
+mod operation;
+mod order;
+mod read;
+mod retry;
+mod schema;
+mod scope;
+mod service;
+mod source;
+mod step;
+
+use std::collections::BTreeMap;
+
+pub use enlist::enlist;
+pub use schema::InputSchema;
+
+use crate::plan::Plan;
+use document::Document;
+use order::Order;
+use read::{Faults, Node, Place};
 
 /// One fault of a definition: a code of WORKFLOW.md, the JSON pointer of its place, what is wrong and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,32 +41,28 @@ pub struct Diagnostic {
 pub struct Compiled {
     pub plan: Plan,
     pub warnings: Vec<Diagnostic>,
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// The definition's `input` schema, if it states one.
     pub input: Option<InputSchema>,
 }
 
-/// A compiled JSON Schema (2020-12) of a definition's input.
-#[derive(Debug, Clone)]
-pub struct InputSchema {}
-
-impl InputSchema {
-    /// All faults of an input, with pointers into it.
-    pub fn check(&self, input: &serde_json::Value) -> Result<(), Vec<Diagnostic>> {
-        let _ = input;
-        unimplemented!()
-    }
-}
-
 /// Reads, proves and lowers a definition; all faults at once.
 pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
-    let _ = source;
-    unimplemented!()
-}
-
-/// Lowers a branch enlisted into an open transaction; pointers are into the request's body.
-pub fn enlist(request: &BranchRequest) -> Result<Branch, Vec<Diagnostic>> {
-    let _: (Option<Json>, Option<Operation>) = (None, None);
-    let _ = request;
-    unimplemented!()
+    let mut faults = Faults::new();
+    let Some(value) = source::parse(source, &Place::default(), &mut faults) else { return Err(faults.into_list()) };
+    let Some(mut document) = Document::read(&Node::new(&value, Place::default()), &mut faults) else {
+        return Err(faults.into_list());
+    };
+    let order = Order::of(&document.steps, &mut faults);
+    let parts = check::parts(&document.steps, order.as_ref(), &mut faults);
+    lower::check_bounds(&document, &parts, &mut faults);
+    scope::check(&document.steps, order.as_ref(), document.output.as_ref(), &mut faults);
+    match order {
+        Some(order) if faults.is_empty() => {
+            let labels = std::mem::take(&mut document.labels);
+            let input = document.input.take();
+            Ok(Compiled { plan: lower::plan(document, &parts, &order), warnings: Vec::new(), labels, input })
+        }
+        _ => Err(faults.into_list()),
+    }
 }

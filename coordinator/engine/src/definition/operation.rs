@@ -1,0 +1,331 @@
+//! Operations as they are written, of a definition's steps and of enlisted branches alike.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use skald_protocol::OperationKind;
+use url::Url;
+
+use super::{
+    read::{Faults, Node, Object, Place, list, quote},
+    retry::Policy,
+    service::Services,
+};
+use crate::{
+    limit,
+    plan::{Body, OnExhausted, Pending, Target},
+    template::Template,
+};
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Set by the coordinator or by HTTP itself; every name that starts with `skald-` as well.
+const RESERVED_HEADERS: [&str; 11] = [
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "webhook-id",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+];
+
+/// An operation before its defaults.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) place: Place<'a>,
+    pub(super) kind: OperationKind,
+    pub(super) service: Option<&'a str>,
+    pub(super) method: &'a str,
+    pub(super) target: Target,
+    pub(super) query: Vec<(&'a str, Template)>,
+    pub(super) headers: Vec<(&'a str, Template)>,
+    /// Absent: the default of its kind.
+    pub(super) body: Option<Body>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retry: Option<Policy>,
+    pub(super) pending: Option<Pending>,
+    pub(super) status_check: Option<Box<Draft<'a>>>,
+    pub(super) idempotent: bool,
+    pub(super) on_exhausted: Option<OnExhausted>,
+}
+
+/// What an operation may name.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    /// `None`: services are the server's, known where the call is sent.
+    pub(super) services: Option<Services<'a>>,
+    pub(super) retries: BTreeMap<&'a str, Policy>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn service(&self, node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
+        let name = node.text(faults)?;
+        if let Some(services) = &self.services
+            && !services.contains_key(name)
+        {
+            let help = faults.nearest(name, services.keys().copied());
+            faults.add_at("E102", node.place.pointer(), format!("there is no service {}", quote(name)), help);
+            return None;
+        }
+        Some(name)
+    }
+
+    pub(super) fn policy(&self, node: &Node<'a>, faults: &mut Faults) -> Option<Policy> {
+        let named = |name: &str, faults: &mut Faults| match self.retries.get(name) {
+            Some(policy) => Ok(policy.clone()),
+            None => Err(faults.nearest(name, self.retries.keys().copied())),
+        };
+        Policy::read_reference(node, named, faults)
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// `service`: the step's, where it states one.
+    pub(super) fn read(
+        node: &Node<'a>,
+        kind: OperationKind,
+        service: Option<&Inherited<'a>>,
+        known: &Known<'a>,
+        faults: &mut Faults,
+    ) -> Self {
+        let mut draft = Self::empty(kind, node.place.clone());
+        let Some(mut object) = node.object(faults) else { return draft };
+        let asks = kind == OperationKind::Status;
+        let own = object.take("service");
+        draft.service = match (&own, service) {
+            (Some(node), _) => known.service(node, faults),
+            (None, Some(inherited)) => inherited.name,
+            (None, None) => None,
+        };
+        if let Some(node) = object.take("method") {
+            draft.method = method(&node, faults).unwrap_or(draft.method);
+        }
+        let has_service = own.is_some() || service.is_some();
+        draft.target = target(&mut object, has_service, faults).unwrap_or(draft.target);
+        draft.query = object.take("query").map(|node| query(&node, faults)).unwrap_or_default();
+        draft.headers = object.take("headers").map(|node| headers(&node, faults)).unwrap_or_default();
+        draft.body = object.take("body").and_then(|node| {
+            // `"body": null` says that there is none.
+            if node.value.is_null() { Some(Body::None) } else { node.template(faults).map(Body::Given) }
+        });
+        draft.timeout = object.take("timeout").and_then(|node| node.duration(limit::ATTEMPT_TIMEOUT, faults));
+        object.later("outcome", faults);
+        if asks {
+            for name in ["retry", "async", "status_check", "idempotent", "on_exhausted"] {
+                object.forbid(name, &format!("a `status_check` takes no `{name}`"), faults);
+            }
+        } else {
+            draft.retry = object.take("retry").and_then(|node| known.policy(&node, faults));
+            draft.pending = object.take("async").and_then(|node| pending(&node, faults));
+            draft.status_check = object.take("status_check").map(|node| {
+                let inherited = Inherited { name: draft.service };
+                let inherited = has_service.then_some(&inherited);
+                Box::new(Self::read(&node, OperationKind::Status, inherited, known, faults))
+            });
+            draft.idempotent = object.take("idempotent").and_then(|node| node.boolean(faults)).unwrap_or(false);
+            draft.on_exhausted = object.take("on_exhausted").and_then(|node| {
+                let words = [
+                    ("compensate", OnExhausted::Compensate),
+                    ("suspend", OnExhausted::Suspend),
+                    ("ignore", OnExhausted::Ignore),
+                ];
+                node.word(&words, faults)
+            });
+        }
+        object.end(faults);
+        draft
+    }
+
+    fn empty(kind: OperationKind, place: Place<'a>) -> Self {
+        let nothing = Template::compile(&"".into()).expect("a text without expressions");
+        Self {
+            place,
+            kind,
+            service: None,
+            method: if kind == OperationKind::Status { "GET" } else { "POST" },
+            target: Target::Path(nothing),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            timeout: None,
+            retry: None,
+            pending: None,
+            status_check: None,
+            idempotent: false,
+            on_exhausted: None,
+        }
+    }
+
+    /// Everything of it that is rendered, but for its `status_check`.
+    pub(super) fn each_template(&self, mut show: impl FnMut(&Place<'a>, &Template)) {
+        let (name, target) = match &self.target {
+            Target::Path(template) => ("path", template),
+            Target::Url(template) => ("url", template),
+        };
+        show(&self.place.key(name), target);
+        for (field, entries) in [("query", &self.query), ("headers", &self.headers)] {
+            let place = self.place.key(field);
+            for (name, template) in entries {
+                show(&place.key(name), template);
+            }
+        }
+        if let Some(Body::Given(template)) = &self.body {
+            show(&self.place.key("body"), template);
+        }
+    }
+}
+
+/// A service stated further out; `None` if it was stated and is unknown, which is reported already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inherited<'a> {
+    pub(super) name: Option<&'a str>,
+}
+
+fn method<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
+    let text = node.text(faults)?;
+    if METHODS.contains(&text) {
+        return Some(text);
+    }
+    let help = faults.nearest(&text.chars().take(16).collect::<String>().to_uppercase(), METHODS);
+    faults.add_at("E004", node.place.pointer(), format!("{} is none of {}", quote(text), list(METHODS)), help);
+    None
+}
+
+fn target(object: &mut Object<'_>, has_service: bool, faults: &mut Faults) -> Option<Target> {
+    let (path, url) = (object.take("path"), object.take("url"));
+    match (path, url) {
+        (Some(_), Some(url)) => {
+            faults.add("E002", &url.place, "an operation has a `path` or a `url`, not both");
+            None
+        }
+        (Some(path), None) => {
+            if !has_service {
+                let help = "Write `service` here or on the step, or a `url`.";
+                faults.add_with("E102", &path.place, "a `path` needs a service to stand on", help);
+            }
+            self::path(&path, faults).map(Target::Path)
+        }
+        (None, Some(url)) => self::url(&url, faults).map(Target::Url),
+        (None, None) => {
+            let help = "Write a `path` on the service, or a `url`.";
+            faults.add_with("E002", &object.place, "where the operation goes is missing", help);
+            None
+        }
+    }
+}
+
+/// What stands before the first expression.
+fn literal(text: &str) -> (&str, bool) {
+    text.find("${").map_or((text, false), |at| (&text[..at], true))
+}
+
+fn has_spaces(text: &str) -> bool {
+    // Inside an expression they are harmless.
+    let mut outside = true;
+    let mut before = ' ';
+    text.chars().any(|letter| {
+        match letter {
+            '{' if before == '$' => outside = false,
+            '}' => outside = true,
+            _ => {}
+        }
+        before = letter;
+        outside && (letter.is_whitespace() || letter.is_control())
+    })
+}
+
+fn path(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
+    let text = node.text(faults)?;
+    if !text.starts_with('/') {
+        return node.bad(format!("the path {} must start with `/`", quote(text)), faults);
+    }
+    if has_spaces(text) || text.contains('#') {
+        return node.bad(format!("the path {} holds a space, a control character or `#`", quote(text)), faults);
+    }
+    node.template(faults)
+}
+
+/// The host must be written out: a value must not choose whom the coordinator calls.
+fn url(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
+    let text = node.text(faults)?;
+    let (prefix, dynamic) = literal(text);
+    let absolute = absolute_url(prefix).filter(|_| !has_spaces(text) && !text.contains('#'));
+    let host_ends = prefix.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if absolute.is_none() || dynamic && !host_ends {
+        let message = format!("{} is not an absolute http or https URL", quote(text));
+        faults.add_with(
+            "E004",
+            &node.place,
+            message,
+            "Write scheme and host out; expressions may follow the first `/`.",
+        );
+        return None;
+    }
+    node.template(faults)
+}
+
+/// An http or https URL with a host and without credentials.
+pub(super) fn absolute_url(text: &str) -> Option<Url> {
+    if text.len() > 2048 || !(text.starts_with("http://") || text.starts_with("https://")) {
+        return None;
+    }
+    Url::parse(text).ok().filter(|url| url.has_host() && url.username().is_empty() && url.password().is_none())
+}
+
+fn query<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)> {
+    let Some(object) = node.object(faults) else { return Vec::new() };
+    let mut entries = Vec::new();
+    for (name, node) in object.entries() {
+        if node.value.is_null() || node.value.is_array() || node.value.is_object() {
+            node.wrong::<()>("a string, a number or a boolean", faults);
+        } else if let Some(template) = node.template(faults) {
+            entries.push((name, template));
+        }
+    }
+    entries
+}
+
+fn headers<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)> {
+    let Some(object) = node.object(faults) else { return Vec::new() };
+    let mut entries = Vec::new();
+    for (name, node) in object.entries() {
+        let Some(text) = node.text(faults) else { continue };
+        if header(name, text, &node.place, faults)
+            && let Some(template) = node.template(faults)
+        {
+            entries.push((name, template));
+        }
+    }
+    entries
+}
+
+/// Whether a header may be set to this (RFC 9110, field syntax).
+pub(super) fn header(name: &str, value: &str, place: &Place<'_>, faults: &mut Faults) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
+        faults.add("E004", place, format!("{} is not a header's name", quote(name)));
+        return false;
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("skald-") || RESERVED_HEADERS.contains(&lower.as_str()) {
+        faults.add("E004", place, format!("the header {} is the coordinator's own", quote(name)));
+        return false;
+    }
+    if value.chars().any(char::is_control) {
+        faults.add("E004", place, "a header's value holds no control characters");
+        return false;
+    }
+    true
+}
+
+fn pending(node: &Node<'_>, faults: &mut Faults) -> Option<Pending> {
+    let mut object = node.object(faults)?;
+    let timeout = object.require("timeout", faults).and_then(|node| node.duration(limit::TIMEOUT, faults));
+    let heartbeat = object.take("heartbeat").and_then(|node| node.duration(limit::TIMEOUT, faults));
+    object.later("poll", faults);
+    object.end(faults);
+    timeout.map(|timeout| Pending { timeout, heartbeat })
+}

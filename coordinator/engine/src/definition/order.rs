@@ -1,0 +1,178 @@
+//! What comes after what: predecessors, a topological order, ancestors.
+//!
+//! Ancestors are a matrix of bits, so that a thousand steps cost a thousand unions of sixteen words each and no walk.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use super::{
+    read::{Faults, Node, quote},
+    step::{Kind, Steps},
+};
+
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Direct predecessors by step.
+    pub(super) after: Vec<Vec<usize>>,
+    /// All steps, predecessors first, else as they stand in the document; a block comes after what is in it.
+    pub(super) sequence: Vec<usize>,
+    ancestors: Bits,
+}
+
+#[derive(Debug)]
+struct Bits {
+    width: usize,
+    words: Vec<u64>,
+}
+
+impl Bits {
+    fn new(count: usize) -> Self {
+        let width = count.div_ceil(64);
+        Self { width, words: vec![0; width * count] }
+    }
+
+    fn has(&self, row: usize, column: usize) -> bool {
+        self.words[row * self.width + column / 64] >> (column % 64) & 1 == 1
+    }
+
+    fn set(&mut self, row: usize, column: usize) {
+        self.words[row * self.width + column / 64] |= 1 << (column % 64);
+    }
+
+    fn unite(&mut self, row: usize, other: usize) {
+        for word in 0..self.width {
+            self.words[row * self.width + word] |= self.words[other * self.width + word];
+        }
+    }
+}
+
+impl Order {
+    /// `None`: there is a cycle, which is reported.
+    pub(super) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
+        let count = steps.list.len();
+        let mut after = vec![Vec::new(); count];
+        siblings(steps, &steps.top, &[], &mut after, faults);
+
+        let mut followers = vec![Vec::new(); count];
+        let mut waits: Vec<usize> = after.iter().map(Vec::len).collect();
+        for (step, predecessors) in after.iter().enumerate() {
+            for predecessor in predecessors {
+                followers[*predecessor].push(step);
+            }
+        }
+        let mut ready: BinaryHeap<_> = (0..count).filter(|step| waits[*step] == 0).map(Reverse).collect();
+        let mut sequence = Vec::with_capacity(count);
+        let mut ancestors = Bits::new(count);
+        while let Some(Reverse(step)) = ready.pop() {
+            sequence.push(step);
+            for predecessor in &after[step] {
+                ancestors.unite(step, *predecessor);
+                ancestors.set(step, *predecessor);
+            }
+            for follower in &followers[step] {
+                waits[*follower] -= 1;
+                if waits[*follower] == 0 {
+                    ready.push(Reverse(*follower));
+                }
+            }
+        }
+        if sequence.len() < count {
+            report_cycles(steps, &after, &waits, faults);
+            return None;
+        }
+        Some(Self { after, sequence, ancestors })
+    }
+
+    pub(super) fn follows(&self, step: usize, earlier: usize) -> bool {
+        self.ancestors.has(step, earlier)
+    }
+
+    pub(super) fn are_related(&self, one: usize, other: usize) -> bool {
+        one == other || self.follows(one, other) || self.follows(other, one)
+    }
+}
+
+/// Fills in the predecessors of the steps of one array and gives its last ones; `entry` is what the block around them
+/// comes after. Blocks nest no deeper than JSON does, so neither does this.
+fn siblings(
+    steps: &Steps<'_>,
+    array: &[usize],
+    entry: &[usize],
+    after: &mut [Vec<usize>],
+    faults: &mut Faults,
+) -> Vec<usize> {
+    let names: BTreeMap<&str, usize> = array
+        .iter()
+        .map(|step| (steps.list[*step].name, *step))
+        .filter(|(name, step)| steps.names.get(name) == Some(step))
+        .collect();
+    let mut followed = BTreeSet::new();
+    for (position, step) in array.iter().copied().enumerate() {
+        let own = match &steps.list[step].after {
+            Some(nodes) => named(nodes, steps, &names, faults),
+            None => position.checked_sub(1).map(|before| array[before]).into_iter().collect(),
+        };
+        followed.extend(own.iter().copied());
+        after[step] = if own.is_empty() { entry.to_vec() } else { own };
+    }
+    for step in array {
+        let Kind::Parallel { arms, .. } = &steps.list[*step].kind else { continue };
+        let entry = std::mem::take(&mut after[*step]);
+        let mut last = Vec::new();
+        for arm in arms {
+            last.extend(siblings(steps, arm, &entry, after, faults));
+        }
+        last.sort_unstable();
+        after[*step] = if last.is_empty() { entry } else { last };
+    }
+    array.iter().copied().filter(|step| !followed.contains(step)).collect()
+}
+
+/// The siblings that an `after` names.
+fn named(nodes: &[Node<'_>], steps: &Steps<'_>, names: &BTreeMap<&str, usize>, faults: &mut Faults) -> Vec<usize> {
+    let mut own = BTreeSet::new();
+    for node in nodes {
+        let Some(name) = node.text(faults) else { continue };
+        if let Some(sibling) = names.get(name) {
+            own.insert(*sibling);
+        } else if steps.names.contains_key(name) {
+            let message = format!("{} stands in another array than this step", quote(name));
+            faults.add_with("E103", &node.place, message, "Name the block that holds it, or move one of the two.");
+        } else {
+            let help = faults.nearest(name, names.keys().copied());
+            let message = format!("there is no step {} beside this one", quote(name));
+            faults.add_at("E103", node.place.pointer(), message, help);
+        }
+    }
+    own.into_iter().collect()
+}
+
+/// Says each cycle once. Every step left over waits for another one left over, so walking backwards ends in one.
+fn report_cycles(steps: &Steps<'_>, after: &[Vec<usize>], waits: &[usize], faults: &mut Faults) {
+    let mut seen = vec![0_usize; after.len()];
+    for start in (0..after.len()).filter(|step| waits[*step] > 0) {
+        let mut walk = Vec::new();
+        let mut at = start;
+        while seen[at] == 0 {
+            seen[at] = start + 1;
+            walk.push(at);
+            let Some(before) = after[at].iter().find(|before| waits[**before] > 0) else { break };
+            at = *before;
+        }
+        let Some(from) = walk.iter().position(|step| *step == at).filter(|_| seen[at] == start + 1) else { continue };
+        let mut cycle = walk.split_off(from);
+        cycle.reverse();
+        let first = cycle.iter().copied().min().unwrap_or(at);
+        let turn = cycle.iter().position(|step| *step == first).unwrap_or(0);
+        cycle.rotate_left(turn);
+        let mut names: Vec<_> = cycle.iter().take(12).map(|step| steps.list[*step].name).collect();
+        if cycle.len() > 12 {
+            names.push("…");
+        }
+        names.push(steps.list[first].name);
+        let place = &steps.list[first].place;
+        faults.add("E104", place, format!("these steps wait for each other: {}", names.join(" → ")));
+    }
+}

@@ -1,0 +1,337 @@
+//! The one reader of the language: values that know their place, objects that know their fields, and the faults found.
+//!
+//! Nothing here stops at the first fault. A value of a wrong type is reported where it is read and reads as absent.
+
+use std::{rc::Rc, time::Duration};
+
+use serde_json::{Map, Value};
+use skald_protocol::{duration_text, parse_duration};
+
+use super::Diagnostic;
+use crate::template::Template;
+
+/// Beyond these a definition has other troubles than one more line can say.
+const MOST: usize = 100;
+/// Letters compared to find what was meant, over a whole definition.
+const COMPARISONS: usize = 4_000_000;
+const LONGEST_NAME: usize = 64;
+
+/// A place in the document. Cheap to clone; the pointer is written only for a fault.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place<'a>(Option<Rc<(Place<'a>, Segment<'a>)>>);
+
+#[derive(Debug, Clone, Copy)]
+enum Segment<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn key(&self, key: &'a str) -> Self {
+        Self(Some(Rc::new((self.clone(), Segment::Key(key)))))
+    }
+
+    pub(super) fn index(&self, index: usize) -> Self {
+        Self(Some(Rc::new((self.clone(), Segment::Index(index)))))
+    }
+
+    /// RFC 6901.
+    pub(super) fn pointer(&self) -> String {
+        let mut segments = Vec::new();
+        let mut at = self;
+        while let Some(inner) = &at.0 {
+            segments.push(inner.1);
+            at = &inner.0;
+        }
+        let mut pointer = String::new();
+        for segment in segments.into_iter().rev() {
+            pointer.push('/');
+            match segment {
+                Segment::Key(key) => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+                Segment::Index(index) => pointer.push_str(&index.to_string()),
+            }
+        }
+        pointer
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Faults {
+    list: Vec<Diagnostic>,
+    comparisons: usize,
+}
+
+impl Faults {
+    pub(super) const fn new() -> Self {
+        Self { list: Vec::new(), comparisons: COMPARISONS }
+    }
+
+    pub(super) fn add(&mut self, code: &'static str, place: &Place<'_>, message: impl Into<String>) {
+        self.push(code, || place.pointer(), message.into(), None);
+    }
+
+    pub(super) fn add_with(
+        &mut self,
+        code: &'static str,
+        place: &Place<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(code, || place.pointer(), message.into(), Some(help.into()));
+    }
+
+    pub(super) fn add_at(&mut self, code: &'static str, pointer: String, message: String, help: Option<String>) {
+        self.push(code, || pointer, message, help);
+    }
+
+    fn push(&mut self, code: &'static str, pointer: impl FnOnce() -> String, message: String, help: Option<String>) {
+        if self.list.len() < MOST {
+            self.list.push(Diagnostic { code, pointer: pointer(), message, help });
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.list.len() >= MOST
+    }
+
+    pub(super) fn into_list(self) -> Vec<Diagnostic> {
+        self.list
+    }
+
+    /// "Did you mean …?", if one of the candidates is near.
+    pub(super) fn nearest<'c>(
+        &mut self,
+        written: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<String> {
+        if written.len() > LONGEST_NAME || self.is_full() {
+            return None;
+        }
+        let mut best: Option<(usize, &str)> = None;
+        for candidate in candidates {
+            let reach = written.len().max(candidate.len()).div_ceil(3);
+            if candidate.len() > LONGEST_NAME || written.len().abs_diff(candidate.len()) > reach {
+                continue;
+            }
+            self.comparisons = self.comparisons.checked_sub(written.len() * candidate.len())?;
+            let distance = strsim::damerau_levenshtein(written, candidate);
+            if distance <= reach && best.is_none_or(|(least, _)| distance < least) {
+                best = Some((distance, candidate));
+            }
+        }
+        best.map(|(_, name)| format!("Did you mean {}?", quote(name)))
+    }
+}
+
+/// As it was written, cut where it gets long.
+pub(super) fn quote(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("`{}…`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+pub(super) fn list<'c>(words: impl IntoIterator<Item = &'c str>) -> String {
+    words.into_iter().map(quote).collect::<Vec<_>>().join(", ")
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Node<'a> {
+    pub(super) value: &'a Value,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Node<'a> {
+    pub(super) const fn new(value: &'a Value, place: Place<'a>) -> Self {
+        Self { value, place }
+    }
+
+    /// Reports a value that is not what it must be.
+    pub(super) fn wrong<T>(&self, expected: &str, faults: &mut Faults) -> Option<T> {
+        faults.add("E002", &self.place, format!("expected {expected}, found {}", kind(self.value)));
+        None
+    }
+
+    /// Reports a value of the right type that says something impossible.
+    pub(super) fn bad<T>(&self, message: impl Into<String>, faults: &mut Faults) -> Option<T> {
+        faults.add("E004", &self.place, message);
+        None
+    }
+
+    pub(super) fn object(&self, faults: &mut Faults) -> Option<Object<'a>> {
+        match self.value {
+            Value::Object(members) => Some(Object { members, place: self.place.clone(), known: Vec::new() }),
+            _ => self.wrong("an object", faults),
+        }
+    }
+
+    pub(super) fn array(&self, faults: &mut Faults) -> Option<Vec<Self>> {
+        match self.value {
+            Value::Array(items) => {
+                Some(items.iter().enumerate().map(|(index, item)| Node::new(item, self.place.index(index))).collect())
+            }
+            _ => self.wrong("an array", faults),
+        }
+    }
+
+    pub(super) fn text(&self, faults: &mut Faults) -> Option<&'a str> {
+        match self.value {
+            Value::String(text) => Some(text),
+            _ => self.wrong("a string", faults),
+        }
+    }
+
+    pub(super) fn boolean(&self, faults: &mut Faults) -> Option<bool> {
+        match self.value {
+            Value::Bool(truth) => Some(*truth),
+            _ => self.wrong("true or false", faults),
+        }
+    }
+
+    /// A whole number from 1 to `most`.
+    pub(super) fn count(&self, most: u32, faults: &mut Faults) -> Option<u32> {
+        let Value::Number(number) = self.value else { return self.wrong("a whole number", faults) };
+        match number.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| (1..=most).contains(count)) {
+            Some(count) => Some(count),
+            None => self.bad(format!("`{number}` is not a whole number from 1 to {most}"), faults),
+        }
+    }
+
+    /// Longer than nothing and at most `most`.
+    pub(super) fn duration(&self, most: Duration, faults: &mut Faults) -> Option<Duration> {
+        let text = self.text(faults)?;
+        match parse_duration(text) {
+            Ok(duration) if duration.is_zero() => self.bad("a duration must be longer than nothing", faults),
+            Ok(duration) if duration > most => self
+                .bad(format!("{} is longer than {}, the most that is taken", quote(text), duration_text(most)), faults),
+            Ok(duration) => Some(duration),
+            Err(_) => {
+                let message = format!("{} is not a duration", quote(text));
+                faults.add_with(
+                    "E004",
+                    &self.place,
+                    message,
+                    "Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.",
+                );
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
+        let text = self.text(faults)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
+        }
+        let help = faults.nearest(text, words.iter().map(|(word, _)| *word));
+        let message = format!("{} is none of {}", quote(text), list(words.iter().map(|(word, _)| *word)));
+        faults.add_at("E004", self.place.pointer(), message, help);
+        None
+    }
+
+    pub(super) fn template(&self, faults: &mut Faults) -> Option<Template> {
+        match Template::compile(self.value) {
+            Ok(template) => Some(template),
+            Err(malformed) => {
+                for fault in malformed {
+                    let pointer = format!("{}{}", self.place.pointer(), fault.pointer);
+                    let help = "Only plain paths are in this version; other expressions are not in this version yet.";
+                    faults.add_at("E201", pointer, fault.message, Some(help.to_owned()));
+                    if faults.is_full() {
+                        break;
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+/// An object whose fields are asked for by name; what nobody asked for is a fault.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    members: &'a Map<String, Value>,
+    pub(super) place: Place<'a>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Node<'a>> {
+        self.known.push(name);
+        self.members.get(name).map(|value| Node::new(value, self.place.key(name)))
+    }
+
+    pub(super) fn require(&mut self, name: &'static str, faults: &mut Faults) -> Option<Node<'a>> {
+        let node = self.take(name);
+        if node.is_none() {
+            faults.add("E002", &self.place, format!("`{name}` is missing"));
+        }
+        node
+    }
+
+    /// All members of an object whose names are the author's own.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
+        let (members, place) = (self.members, self.place.clone());
+        members.iter().filter(|(name, _)| !is_extension(name)).map(move |(name, value)| {
+            let name = name.as_str();
+            (name, Node::new(value, place.key(name)))
+        })
+    }
+
+    /// Refuses a field that belongs to the language but not here; true if it is there.
+    pub(super) fn forbid(&mut self, name: &'static str, why: &str, faults: &mut Faults) -> bool {
+        let Some(node) = self.take(name) else { return false };
+        faults.add("E002", &node.place, why);
+        true
+    }
+
+    /// Refuses what the language has and this version does not; true if it is there.
+    pub(super) fn later(&mut self, name: &'static str, faults: &mut Faults) -> bool {
+        self.forbid(name, &format!("`{name}` is not in this version yet"), faults)
+    }
+
+    /// Refuses every field that was not asked for; true if there was none.
+    pub(super) fn end(self, faults: &mut Faults) -> bool {
+        let before = faults.len();
+        let mut clean = true;
+        for name in self.members.keys().filter(|name| !is_extension(name)) {
+            if self.known.contains(&name.as_str()) {
+                continue;
+            }
+            clean = false;
+            if faults.is_full() {
+                break;
+            }
+            let help = faults.nearest(name, self.known.iter().copied());
+            let pointer = self.place.key(name).pointer();
+            faults.add_at("E002", pointer, format!("unknown field {}", quote(name)), help);
+        }
+        debug_assert!(clean || faults.len() > before || faults.is_full());
+        clean
+    }
+}
+
+fn is_extension(name: &str) -> bool {
+    name.starts_with("x-")
+}

@@ -1,0 +1,150 @@
+//! JSON text to a value, with what serde_json would pass over in silence: members that come twice.
+//!
+//! Depth and size are bounded before anything else reads the value, so that whatever recurses over it may do so.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::read::{Faults, Place, quote};
+use crate::limit;
+
+/// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
+const RESERVED: &str = "$serde_json::private::";
+
+pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> Option<Value> {
+    if text.len() > limit::DEFINITION {
+        let message = format!("definition_too_large: {} bytes; at most {} are taken", text.len(), limit::DEFINITION);
+        faults.add("E001", place, message);
+        return None;
+    }
+    let mut reading = Reading { pointer: place.pointer(), depth: 0, faults };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Seed(&mut reading).deserialize(&mut deserializer).and_then(|value| {
+        deserializer.end()?;
+        Ok(value)
+    });
+    match value {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let pointer = reading.pointer;
+            faults.add_at("E001", pointer, error.to_string(), None);
+            None
+        }
+    }
+}
+
+/// Where the text has been read to. After an error `pointer` stays at the value that holds it.
+struct Reading<'f> {
+    pointer: String,
+    depth: usize,
+    faults: &'f mut Faults,
+}
+
+impl Reading<'_> {
+    fn below<T, E>(&mut self, segment: &str, read: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let length = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+        let value = read(self)?;
+        self.pointer.truncate(length);
+        Ok(value)
+    }
+
+    fn deeper<E: Error>(&mut self) -> Result<(), E> {
+        self.depth += 1;
+        if self.depth > limit::JSON_DEPTH {
+            // The pointer to it would be long and say nothing.
+            self.pointer.clear();
+            return Err(E::custom(format_args!("too_deep: at most {} levels are taken", limit::JSON_DEPTH)));
+        }
+        Ok(())
+    }
+}
+
+struct Seed<'r, 'f>(&'r mut Reading<'f>);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_, '_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let reading = self.0;
+        reading.deeper()?;
+        let mut values = Vec::new();
+        while let Some(value) =
+            reading.below(&values.len().to_string(), |reading| items.next_element_seed(Seed(reading)))?
+        {
+            values.push(value);
+        }
+        reading.depth -= 1;
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let reading = self.0;
+        reading.deeper()?;
+        let mut values = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if key.starts_with(RESERVED) {
+                return Err(A::Error::custom(format_args!("{} cannot be a member's name", quote(&key))));
+            }
+            let twice = values.contains_key(&key);
+            let value = reading.below(&key, |reading| {
+                if twice {
+                    let message = format!("{} stands here twice", quote(&key));
+                    reading.faults.add_at(
+                        "E001",
+                        reading.pointer.clone(),
+                        message,
+                        Some("Keep one of them.".to_owned()),
+                    );
+                }
+                members.next_value_seed(Seed(reading))
+            })?;
+            values.insert(key, value);
+        }
+        reading.depth -= 1;
+        Ok(Value::Object(values))
+    }
+}
