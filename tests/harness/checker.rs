@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use skald_protocol::{OperationKind, Status};
 
-use crate::ledger::{Entry, Mark};
+pub use crate::ledger::{Entry, Mark};
 
 /// What a client knows of one transaction that it began.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -38,7 +38,7 @@ pub fn binary() -> PathBuf {
 
 /// A free port below the range that outgoing connections take theirs from, so that a node that was killed finds its own
 /// free again.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = 12_000 + u16::try_from(std::process::id() % 150).unwrap_or(0) * 100;
     for _ in 0..1_000 {
@@ -84,7 +84,12 @@ impl Node {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
-        let child = Command::new(binary())
+        let mut command = Command::new(binary());
+        // What configures the tests is not for the coordinator.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SKALD_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
@@ -229,7 +234,8 @@ impl Drop for Node {
 /// # Panics
 /// If it cannot be started.
 pub async fn skald(arguments: &[&str]) -> (ExitStatus, String) {
-    let output = tokio::process::Command::new(binary()).args(arguments).stdin(Stdio::null()).output().await;
+    let mut command = tokio::process::Command::new(binary());
+    let output = command.args(arguments).env_remove("SKALD_BIN").stdin(Stdio::null()).output().await;
     let output = output.expect("`skald` starts");
     (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
 }

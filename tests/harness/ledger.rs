@@ -206,7 +206,8 @@ fn output_of(call: &Arrival) -> Value {
 /// `debit` and `credit` are saga actions; `hold` (money set aside, gone at confirm) and `expect` (money that arrives at
 /// confirm) are tries. An undo moves back what its forward operation moved.
 fn moves_of(call: &Arrival) -> Result<Vec<(String, i64)>, String> {
-    let Some(rest) = call.path.strip_prefix("/accounts/") else { return Ok(Vec::new()) };
+    let path = call.path.strip_prefix("/later").unwrap_or(&call.path);
+    let Some(rest) = path.strip_prefix("/accounts/") else { return Ok(Vec::new()) };
     let (account, verb) = rest.split_once('/').ok_or("bad_path")?;
     let amount = call.body.get("amount").and_then(Value::as_i64).ok_or("bad_amount")?;
     let held = format!("{account}/held");

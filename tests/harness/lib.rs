@@ -6,12 +6,15 @@
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod database;
 pub mod definition;
 mod eventually;
 pub mod ledger;
 pub mod participants;
+pub mod world;
 
 pub use client::{Answer, Client};
 pub use cluster::Node;
 pub use eventually::eventually;
 pub use participants::{Behaviour, Chance, Participants};
+pub use world::{Backend, Database, World};

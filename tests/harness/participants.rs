@@ -48,12 +48,14 @@ pub enum Behaviour {
     CutOffAfter,
     /// 202; the effect comes with `call_back`.
     Accept,
+    /// 202; the effect and the callback follow by themselves, sent until they are taken.
+    AcceptThenCallBack(Duration),
     /// Waits for `release` of the path before it does anything.
     Held,
     Slow(Duration),
 }
 
-/// Faults by chance, on every path that has no script.
+/// Faults by chance, on every path that has no script; only `/accounts/` refuses.
 #[derive(Debug, Clone, Default)]
 pub struct Chance {
     /// Share of forward operations that are refused.
@@ -61,6 +63,8 @@ pub struct Chance {
     /// Share of calls that get 503 before, or whose answer breaks off after, the effect.
     pub unavailable: f64,
     pub cut_off: f64,
+    /// Share of calls that are never answered, done or not.
+    pub silent: f64,
     pub slow: Option<Duration>,
     pub seed: u64,
 }
@@ -302,8 +306,15 @@ fn next_behaviour(inner: &Inner, call: &Arrival) -> Behaviour {
         return step;
     }
     let mut chance = locked(&inner.chance);
-    let Some((chance, rng)) = chance.as_mut() else { return Behaviour::Succeed };
-    if call.operation.is_forward() && rng.random_bool(chance.refused) {
+    let Some((chance, rng)) = chance.as_mut() else {
+        let later = call.path.starts_with("/later/") && call.operation.is_forward();
+        return if later { Behaviour::AcceptThenCallBack(Duration::ZERO) } else { Behaviour::Succeed };
+    };
+    let later = call.path.starts_with("/later/") && call.operation.is_forward();
+    if later && rng.random_bool(1.0 - chance.unavailable) {
+        return Behaviour::AcceptThenCallBack(chance.slow.unwrap_or_default().mul_f64(rng.random()));
+    }
+    if call.path.starts_with("/accounts/") && call.operation.is_forward() && rng.random_bool(chance.refused) {
         return Behaviour::Refuse("by_chance".into());
     }
     if rng.random_bool(chance.unavailable) {
@@ -312,10 +323,18 @@ fn next_behaviour(inner: &Inner, call: &Arrival) -> Behaviour {
     if rng.random_bool(chance.cut_off) {
         return Behaviour::CutOffAfter;
     }
+    if rng.random_bool(chance.silent) {
+        return if rng.random() { Behaviour::SilentBefore } else { Behaviour::SilentAfter };
+    }
     chance.slow.map_or(Behaviour::Succeed, |most| Behaviour::Slow(most.mul_f64(rng.random())))
 }
 
-async fn meet(inner: &Inner, call: &Arrival, behaviour: Behaviour, mut released: watch::Receiver<u64>) -> Response {
+async fn meet(
+    inner: &Arc<Inner>,
+    call: &Arrival,
+    behaviour: Behaviour,
+    mut released: watch::Receiver<u64>,
+) -> Response {
     match behaviour {
         Behaviour::Succeed => apply(inner, call, None, None),
         Behaviour::SucceedWith(body) => apply(inner, call, None, Some(body)),
@@ -334,6 +353,14 @@ async fn meet(inner: &Inner, call: &Arrival, behaviour: Behaviour, mut released:
             cut_off()
         }
         Behaviour::Accept => StatusCode::ACCEPTED.into_response(),
+        Behaviour::AcceptThenCallBack(after) => {
+            let (inner, call) = (Arc::clone(inner), call.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                finish(&inner, &call).await;
+            });
+            StatusCode::ACCEPTED.into_response()
+        }
         Behaviour::Held => {
             // An error means that the service is gone, and this call with it.
             if released.changed().await.is_err() {
@@ -344,6 +371,27 @@ async fn meet(inner: &Inner, call: &Arrival, behaviour: Behaviour, mut released:
         Behaviour::Slow(time) => {
             tokio::time::sleep(time).await;
             apply(inner, call, None, None)
+        }
+    }
+}
+
+/// The effect of an accepted call, then its callback until someone takes it.
+async fn finish(inner: &Inner, call: &Arrival) {
+    let Some(url) = &call.callback else { return };
+    let refused = match locked(&inner.chance).as_mut() {
+        Some((chance, rng)) => rng.random_bool(chance.refused),
+        None => false,
+    };
+    let answered = locked(&inner.book).apply(call, refused.then_some("by_chance"));
+    let verdict = match answered {
+        Ok(Answered { done: Done::Succeeded(output), .. }) => json!({"outcome": "succeeded", "output": output}),
+        Ok(Answered { done: Done::Refused(code), .. }) => json!({"outcome": "refused", "error": {"code": code}}),
+        Err(_) => return,
+    };
+    for _ in 0..600 {
+        match client::post_json(url, &verdict).await {
+            Ok((status, _)) if status < 500 => return,
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }

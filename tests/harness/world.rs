@@ -1,0 +1,121 @@
+//! A world to test in: a fresh database, a node on it, participants.
+
+use std::path::Path;
+
+use sqlx::{ConnectOptions, Connection, PgConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use crate::{Client, Node, Participants, database};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A fresh database of its own; a SQLite file goes with it.
+pub struct Database {
+    backend: Backend,
+    url: String,
+    folder: Option<TempDir>,
+}
+
+impl Database {
+    /// # Panics
+    /// Where none can be made.
+    pub async fn fresh(backend: Backend) -> Self {
+        match backend {
+            Backend::Sqlite => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let url = format!("sqlite://{}", folder.path().join("skald.db").display());
+                Self { backend, url, folder: Some(folder) }
+            }
+            Backend::Postgres => {
+                let url = database::shared().await.migrated().await.expect("a fresh database");
+                Self { backend, url, folder: None }
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The SQLite file's folder.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
+    /// `(gid, seq)` of every journal row. On SQLite only once its node has ended.
+    pub async fn journal(&self) -> anyhow::Result<Vec<(String, i64)>> {
+        const ROWS: &str = "SELECT gid, CAST(seq AS BIGINT) FROM journal ORDER BY gid, seq";
+        Ok(match self.backend {
+            Backend::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await?;
+                sqlx::query_as(ROWS).fetch_all(&mut connection).await?
+            }
+            Backend::Sqlite => {
+                let options: SqliteConnectOptions = self.url.parse()?;
+                let mut connection = options.connect().await?;
+                sqlx::query_as(ROWS).fetch_all(&mut connection).await?
+            }
+        })
+    }
+}
+
+pub struct World {
+    pub participants: Participants,
+    pub node: Node,
+    pub client: Client,
+    pub database: Database,
+}
+
+impl World {
+    /// One node on a fresh database; participants with the barrier.
+    pub async fn start(backend: Backend) -> Self {
+        Self::with(backend, Participants::start().await).await
+    }
+
+    pub async fn with(backend: Backend, participants: Participants) -> Self {
+        let database = Database::fresh(backend).await;
+        let mut node = Node::new(database.url());
+        node.start().await;
+        Self { participants, client: node.client(), node, database }
+    }
+
+    /// Another node on the same database, not running yet.
+    #[must_use]
+    pub fn another_node(&self) -> Node {
+        Node::new(self.database.url())
+    }
+}
+
+/// Each promise is kept on both databases: one test a backend.
+#[macro_export]
+macro_rules! promises {
+    ($($(#[$meta:meta])* async fn $name:ident($backend:ident: Backend) $body:block)+) => {
+        $($(#[$meta])* mod $name {
+            #[allow(unused_imports, reason = "what a promise needs differs from one to the next")]
+            use super::*;
+
+            async fn kept($backend: $crate::world::Backend) $body
+
+            #[tokio::test]
+            async fn on_sqlite() {
+                kept($crate::world::Backend::Sqlite).await;
+            }
+
+            #[tokio::test]
+            async fn on_postgres() {
+                kept($crate::world::Backend::Postgres).await;
+            }
+        })+
+    };
+}
