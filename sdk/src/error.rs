@@ -101,6 +101,7 @@ fn foreign(status: StatusCode, body: &[u8]) -> Problem {
         code: "foreign".into(),
         detail: text.chars().take(200).collect(),
         errors: Vec::new(),
+        final_status: None,
         trace_id: None,
     }
 }

@@ -1,1 +1,126 @@
-//! The HTTP API (`/v1`).
+//! The HTTP API (API.md): JSON in, a word to the `Coordinator`, a view out.
+//!
+//! Whatever is wrong with a request is told as a problem (RFC 9457) with a stable code, and nothing of it is stored. Where
+//! there is too much to do, a request is turned away before anything of it is acknowledged.
+//!
+//! This floor never sees the store, the journal, dispatch or a database: what it may ask for is `runtime::Coordinator`.
+
+mod answer;
+mod ask;
+mod begin;
+mod callbacks;
+mod decide;
+mod definitions;
+mod edge;
+mod error;
+mod events;
+mod json;
+mod openapi;
+mod operators;
+mod system;
+mod trace;
+mod transactions;
+
+use std::{collections::BTreeSet, future::Future, io, sync::Arc};
+
+use axum::{Router, middleware, serve::ListenerExt};
+use skald_engine::Plan;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use openapi::document;
+
+use crate::{
+    runtime::{Coordinator, PreparedPlan},
+    telemetry::Metrics,
+};
+use definitions::Definitions;
+use error::Error;
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Requests being served at a time; those that only wait are not among them.
+    pub max_requests: usize,
+    /// Requests that wait (`Prefer: wait`, event streams) at a time.
+    pub max_waiting: usize,
+    /// Names of the configured services that branches of open transactions may be enlisted on.
+    pub services: BTreeSet<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_requests: 1_024, max_waiting: 10_000, services: BTreeSet::new() }
+    }
+}
+
+/// What the API shares with the rest of the process.
+#[derive(Debug, Clone)]
+pub struct Handles {
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when this node goes down: waits and event streams then end, for they would hold it up.
+    pub drain: CancellationToken,
+}
+
+/// The state of every handler.
+#[derive(Clone)]
+struct Api(Arc<Inner>);
+
+struct Inner {
+    coordinator: Coordinator,
+    options: Options,
+    metrics: Arc<Metrics>,
+    drain: CancellationToken,
+    definitions: Arc<Definitions>,
+    open_plan: Arc<PreparedPlan>,
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Every route of the API.
+#[must_use]
+pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> Router {
+    let api = Api(Arc::new(Inner {
+        coordinator,
+        places: Arc::new(Semaphore::new(options.max_requests)),
+        waiting: Arc::new(Semaphore::new(options.max_waiting)),
+        options,
+        metrics: handles.metrics,
+        drain: handles.drain,
+        definitions: Arc::default(),
+        open_plan: Arc::new(PreparedPlan::new(Plan::open(), None)),
+    }));
+    let (calls, node, document) = openapi::routes();
+    calls
+        .layer(middleware::from_fn_with_state(api.clone(), edge::admit))
+        .merge(node)
+        .merge(openapi::pages(document))
+        .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
+        .fallback(|| async { Error::UnknownRoute })
+        .layer(CatchPanicLayer::custom(edge::panicked))
+        .layer(middleware::from_fn_with_state(api.clone(), edge::answer))
+        .with_state(api)
+}
+
+/// Serves until `stop`, then lets the requests under way end.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    // Without NODELAY the first answer to a peer may wait for its delayed ACK.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+    });
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use skald_engine::{Plan, Rejection, Request, TraceContext, Word};
-use skald_protocol::{BranchId, Gid, Json, PublicEvent, Status, TransactionSummary, TransactionView, WorkflowRef};
+use skald_protocol::{
+    BranchId, Gid, Json, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView, WorkflowRef,
+};
 
-pub use crate::store::Filter;
+pub use crate::store::{Audit, Filter};
 
 /// A plan with what storing it takes, computed once per definition and shared.
 #[derive(Debug)]
@@ -137,8 +139,15 @@ impl Coordinator {
     }
 
     /// Who an operator's word came to, kept for those who ask later.
-    pub async fn audit(&self, entry: &crate::store::Audit) -> Result<(), Error> {
+    pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
         let _ = entry;
+        unimplemented!()
+    }
+
+    /// The operation that a callback's token stands for; `None`: no token of this system.
+    #[must_use]
+    pub fn callback_target(&self, token: &str) -> Option<(Gid, BranchId, OperationKind)> {
+        let _ = token;
         unimplemented!()
     }
 

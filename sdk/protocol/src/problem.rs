@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::Status;
+
 /// An RFC 9457 problem. `code` is stable; `detail` says what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -11,6 +13,9 @@ pub struct Problem {
     pub detail: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
+    /// How a transaction ended of which retention left nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_status: Option<Status>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }

@@ -116,3 +116,33 @@ pub struct Page<T> {
     pub items: Vec<T>,
     pub next_cursor: Option<String>,
 }
+
+/// The answer to an operator's word with `?dry_run=true`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DryRun {
+    /// What would be called.
+    pub calls: Vec<OwedCall>,
+}
+
+/// A call as it would be sent; what a service's configuration adds (its base URL, headers, secrets) is not shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OwedCall {
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub branch: BranchId,
+    pub operation: OperationKind,
+    pub method: String,
+    pub service: Option<String>,
+    /// Either this or `path`, which is appended to the service's URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    pub query: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
+    pub body: Option<Json>,
+    /// Of one attempt; a duration.
+    pub timeout: String,
+    pub idempotency_key: String,
+}

@@ -1,0 +1,418 @@
+//! `POST /v1/transactions`.
+//!
+//! A begin is compared by what was sent, before any of it is compiled or resolved: the same request again is answered
+//! with the transaction that it began, even by a node whose compiler would refuse it today.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use skald_engine::limit;
+use skald_protocol::{Begin, Fault, Gid, Json, TransactionView, duration_text, parse_duration};
+
+use super::{
+    Api,
+    answer::{self, Waited},
+    ask,
+    definitions::{self, Definition},
+    edge::{self, Place},
+    error::Error,
+    json::{self, as_sent, fault},
+    trace,
+};
+use crate::runtime::{Begun, NewTransaction};
+
+/// The members of a begin, each as it was sent (`null` too): what it is compared by.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent<'a> {
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    gid: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    workflow: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    version: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    definition: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    timeout: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_sent")]
+    open: Option<&'a RawValue>,
+}
+
+/// What runs.
+#[derive(Debug, PartialEq)]
+enum Subject<'a> {
+    Open,
+    Inline(&'a str),
+    Named(String),
+}
+
+struct Asked<'a> {
+    sent: Sent<'a>,
+    gid: Option<Gid>,
+    subject: Subject<'a>,
+    input: Option<&'a RawValue>,
+    labels: BTreeMap<String, String>,
+    timeout: Option<Duration>,
+}
+
+/// Begin a transaction
+///
+/// Durable before the answer. The same body under the same gid again gives the same transaction; nothing runs twice.
+#[utoipa::path(
+    post, path = "/v1/transactions", tag = "transactions", request_body = Begin,
+    params(
+        ("prefer" = Option<String>, Header, description = "`wait=30`: answer once it settled or was suspended, or that many seconds later; 60 at most"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context: the transaction's trace goes on from it"),
+    ),
+    responses(
+        (status = 202, description = "Begun, or begun before by the same request", body = TransactionView, headers(("location" = String))),
+        (status = 200, description = "Settled or suspended within the time it was waited for; an open transaction that was begun before", body = TransactionView),
+        (status = 201, description = "An open transaction begun", body = TransactionView, headers(("location" = String))),
+        (status = 409, description = "`gid_conflict`, `gid_expired`", body = skald_protocol::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_request`, `invalid_definition`, `invalid_input`, `unknown_workflow`, `definition_too_large`, `input_too_large`", body = skald_protocol::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn begin(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    request: Request,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let wait = ask::wait(&parts.headers)?;
+    let body = edge::body(&parts.headers, body).await?;
+    json::check_depth(&body)?;
+    let asked = Asked::read(&body)?;
+    let is_open = asked.subject == Subject::Open;
+    let begun = asked.carry_out(&api, &parts.headers).await?;
+    let (view, is_new) = match begun {
+        Begun::New(view) => (view, true),
+        Begun::Existing(view) => (view, false),
+    };
+    let location = format!("/v1/transactions/{}", view.gid);
+    let mut response = if is_open {
+        answer::view(if is_new { StatusCode::CREATED } else { StatusCode::OK }, *view, 0)
+    } else {
+        let Waited { view, rested } = answer::settled(&api, &place, *view, wait).await?;
+        answer::waited(if rested { StatusCode::OK } else { StatusCode::ACCEPTED }, view, wait)
+    };
+    if let Ok(location) = location.try_into() {
+        response.headers_mut().insert(http::header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+impl<'a> Asked<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Error> {
+        let sent: Sent<'a> = serde_json::from_slice(body).map_err(|error| json::explain::<Begin>(body, &error))?;
+        let wrong = |error: serde_json::Error| json::explain::<Begin>(body, &error);
+        let gid = text(sent.gid).map_err(wrong)?.map(Gid::new).transpose()?;
+        let workflow = text(sent.workflow).map_err(wrong)?;
+        let version = text(sent.version).map_err(wrong)?;
+        let timeout = text(sent.timeout).map_err(wrong)?;
+        let open = member::<bool>(sent.open).map_err(wrong)?.unwrap_or_default();
+        let labels = member::<BTreeMap<String, String>>(sent.labels).map_err(wrong)?.unwrap_or_default();
+        let definition = given(sent.definition);
+        let input = given(sent.input);
+
+        let mut faults = labels_faults(&labels);
+        let timeout =
+            timeout.and_then(|text| timeout_of(&text).map_err(|message| faults.push(fault("/timeout", &message))).ok());
+        let subject = match (open, definition, workflow) {
+            (true, None, None) => {
+                if sent.timeout.is_none() {
+                    faults.push(fault(
+                        "/timeout",
+                        "an open transaction needs one: when it passes, the transaction is cancelled",
+                    ));
+                }
+                if input.is_some() {
+                    faults.push(fault("/input", "an open transaction takes none: its branches bring their own bodies"));
+                }
+                Some(Subject::Open)
+            }
+            (false, Some(definition), None) => Some(Subject::Inline(definition.get())),
+            (false, None, Some(name)) => Some(Subject::Named(name)),
+            (false, None, None) => {
+                faults.push(fault("", "says nothing to run: send `definition`, `workflow`, or `open: true`"));
+                None
+            }
+            (_, _, _) => {
+                faults.push(fault("", "takes one of `definition`, `workflow` and `open: true`"));
+                None
+            }
+        };
+        if version.is_some() && !matches!(subject, Some(Subject::Named(_))) {
+            faults.push(fault("/version", "goes with `workflow`; a definition states its own"));
+        }
+        match subject {
+            Some(subject) if faults.is_empty() => Ok(Self { sent, gid, subject, input, labels, timeout }),
+            _ => Err(Error::InvalidRequest(faults)),
+        }
+    }
+
+    async fn carry_out(self, api: &Api, headers: &HeaderMap) -> Result<Begun, Error> {
+        let input = self.sent.input.map(|raw| json::value(raw.get().as_bytes(), "/input")).transpose()?;
+        let canonical_input = input.as_ref().map(json::canonical).transpose()?;
+        let (plan, labels, digest) = match self.subject {
+            Subject::Open => (api.open_plan.clone(), None, self.digest(None, None)?),
+            Subject::Named(ref name) => {
+                let digest = self.digest(None, canonical_input.as_deref())?;
+                if let Some(view) = self.before(api, &digest).await? {
+                    return Ok(view);
+                }
+                return Err(Error::UnknownWorkflow(name.clone()));
+            }
+            Subject::Inline(source) => {
+                let (definition, digest) = match self.definition(api, source, canonical_input.as_deref()).await? {
+                    Found::Definition(definition, digest) => (definition, digest),
+                    Found::Before(begun) => return Ok(begun),
+                };
+                if let Err(error) = self.check_input(&definition, input.as_ref()) {
+                    return self.before(api, &digest).await?.ok_or(error);
+                }
+                (definition.plan.clone(), Some(definition), digest)
+            }
+        };
+        let labels = match labels {
+            Some(definition) if !definition.labels.is_empty() => {
+                let mut all = definition.labels.clone();
+                all.extend(self.labels);
+                let faults = labels_faults(&all);
+                if !faults.is_empty() {
+                    return Err(Error::InvalidRequest(faults));
+                }
+                all
+            }
+            _ => self.labels,
+        };
+        let begun = api.coordinator.begin(NewTransaction {
+            gid: self.gid,
+            workflow: plan.plan.workflow.clone(),
+            plan,
+            input: self.input.map(|raw| Json::from(raw.to_owned())),
+            labels,
+            timeout: self.timeout,
+            request_digest: digest,
+            trace: trace::of_transaction(headers),
+        });
+        begun.await.map_err(answer::of_begin)
+    }
+
+    /// The definition, compiled, with the request's digest; or what the same request began before.
+    async fn definition(&self, api: &Api, source: &str, canonical_input: Option<&[u8]>) -> Result<Found, Error> {
+        if let Some(definition) = api.definitions.known(source) {
+            let digest = self.digest(Some(&definition.canonical), canonical_input)?;
+            return Ok(Found::Definition(definition, digest));
+        }
+        if source.len() > limit::DEFINITION {
+            return Err(Error::DefinitionTooLarge);
+        }
+        let value = match json::value(source.as_bytes(), "/definition") {
+            Ok(value) => value,
+            Err(error) => return Err(definitions::diagnose(source, error)),
+        };
+        let canonical: Arc<[u8]> = json::canonical(&value)?.into();
+        let digest = self.digest(Some(&canonical), canonical_input)?;
+        if let Some(begun) = self.before(api, &digest).await? {
+            return Ok(Found::Before(begun));
+        }
+        let definition = api.definitions.compile(source, canonical).await?;
+        Ok(Found::Definition(definition, digest))
+    }
+
+    fn check_input(&self, definition: &Definition, input: Option<&serde_json::Value>) -> Result<(), Error> {
+        if self.input.is_some_and(|raw| raw.get().len() > limit::INPUT) {
+            return Err(Error::InputTooLarge);
+        }
+        let Some(schema) = &definition.input else { return Ok(()) };
+        schema
+            .check(input.unwrap_or(&serde_json::Value::Null))
+            .map_err(|faults| Error::InvalidInput(definitions::told("/input", faults)))
+    }
+
+    /// What an equal earlier request under this gid began.
+    async fn before(&self, api: &Api, digest: &[u8; 32]) -> Result<Option<Begun>, Error> {
+        let Some(gid) = &self.gid else { return Ok(None) };
+        let existing = api.coordinator.existing(gid, digest).await.map_err(answer::of_begin)?;
+        Ok(existing.map(|view| Begun::Existing(Box::new(view))))
+    }
+
+    /// SHA-256 of the RFC 8785 form of the body without `gid`, put together from the forms of its members.
+    fn digest(&self, definition: Option<&[u8]>, input: Option<&[u8]>) -> Result<[u8; 32], Error> {
+        let mut hash = Sha256::new();
+        let mut opening = "{";
+        let mut put = |name: &str, form: &[u8]| {
+            hash.update(opening);
+            hash.update("\"");
+            hash.update(name);
+            hash.update("\":");
+            hash.update(form);
+            opening = ",";
+        };
+        let form = |raw: &RawValue, base: &str| json::canonical(&json::value(raw.get().as_bytes(), base)?);
+        // In the order of their names, as RFC 8785 wants.
+        match (definition, self.sent.definition) {
+            (Some(form), _) => put("definition", form),
+            (None, Some(null)) => put("definition", &form(null, "/definition")?),
+            (None, None) => {}
+        }
+        match (input, self.sent.input) {
+            (Some(form), _) => put("input", form),
+            (None, Some(null)) => put("input", &form(null, "/input")?),
+            (None, None) => {}
+        }
+        for (name, base, member) in [
+            ("labels", "/labels", self.sent.labels),
+            ("open", "/open", self.sent.open),
+            ("timeout", "/timeout", self.sent.timeout),
+            ("version", "/version", self.sent.version),
+            ("workflow", "/workflow", self.sent.workflow),
+        ] {
+            if let Some(member) = member {
+                put(name, &form(member, base)?);
+            }
+        }
+        hash.update("}");
+        Ok(hash.finalize().into())
+    }
+}
+
+enum Found {
+    Definition(Arc<Definition>, [u8; 32]),
+    Before(Begun),
+}
+
+fn member<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Result<Option<T>, serde_json::Error> {
+    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
+}
+
+fn text(raw: Option<&RawValue>) -> Result<Option<String>, serde_json::Error> {
+    member(raw)
+}
+
+/// `null` is as good as nothing.
+fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+fn timeout_of(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    if timeout.is_zero() || timeout > limit::TIMEOUT {
+        return Err(format!("must be longer than nothing and at most {}", duration_text(limit::TIMEOUT)));
+    }
+    Ok(timeout)
+}
+
+fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if labels.len() > limit::LABELS {
+        let message = format!("a transaction may have {} labels, the definition's included", limit::LABELS);
+        faults.push(fault("/labels", &message));
+    }
+    for (key, value) in labels {
+        let pointer = || format!("/labels/{}", json::escape(key));
+        if key.is_empty() || key.chars().count() > limit::LABEL_KEY {
+            faults.push(fault(&pointer(), &format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
+        }
+        if value.chars().count() > limit::LABEL_VALUE {
+            faults.push(fault(&pointer(), &format!("a label's value has at most {} characters", limit::LABEL_VALUE)));
+        }
+        if key.contains('\0') || value.contains('\0') {
+            faults.push(fault(&pointer(), "a label cannot hold U+0000"));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(body: &str) -> Vec<String> {
+        match Asked::read(body.as_bytes()) {
+            Err(Error::InvalidRequest(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
+            Err(other) => panic!("{other}"),
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    fn digest(body: &str) -> [u8; 32] {
+        let asked = Asked::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let form = |raw: Option<&RawValue>| {
+            raw.map(|raw| json::canonical(&json::value(raw.get().as_bytes(), "").unwrap()).unwrap())
+        };
+        asked.digest(form(asked.sent.definition).as_deref(), form(asked.sent.input).as_deref()).unwrap()
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_whole_body_without_its_gid() {
+        let body = r#"{"timeout": "5s", "gid": "g", "input": {"b": 1.0, "a": "\u00e9"}, "definition": {"x": [1e2]},
+            "labels": {"z": "1", "a": "2"}, "open": false, "version": null}"#;
+        let mut value: serde_json::Value = serde_json::from_str(body).unwrap();
+        value.as_object_mut().unwrap().remove("gid");
+        let expected: [u8; 32] = Sha256::digest(serde_json_canonicalizer::to_vec(&value).unwrap()).into();
+        assert_eq!(digest(body), expected);
+    }
+
+    #[test]
+    fn a_gid_or_a_spelling_does_not_change_what_a_begin_is_compared_by() {
+        let one = digest(r#"{"definition": {"a": 1, "b": 2}, "input": 1}"#);
+        assert_eq!(one, digest(r#"{"gid": "x", "input": 1.0, "definition": {"b": 2, "a": 1}}"#));
+        assert_ne!(one, digest(r#"{"definition": {"a": 1, "b": 2}, "input": 2}"#));
+        assert_ne!(one, digest(r#"{"definition": {"a": 1, "b": 2}}"#));
+        assert_ne!(one, digest(r#"{"definition": {"a": 1, "b": 2}, "input": 1, "timeout": null}"#));
+    }
+
+    #[test]
+    fn a_begin_says_what_runs_and_only_that() {
+        assert!(pointers(r#"{"definition": {}}"#).is_empty());
+        assert!(pointers(r#"{"open": true, "timeout": "1m"}"#).is_empty());
+        assert!(pointers(r#"{"workflow": "a", "version": "1.0.0", "definition": null}"#).is_empty());
+        assert_eq!(pointers("{}"), [""]);
+        assert_eq!(pointers(r#"{"definition": {}, "workflow": "a"}"#), [""]);
+        assert_eq!(pointers(r#"{"definition": {}, "version": "1.0.0"}"#), ["/version"]);
+        assert_eq!(pointers(r#"{"open": true}"#), ["/timeout"]);
+        assert_eq!(pointers(r#"{"open": true, "timeout": "1m", "input": 1}"#), ["/input"]);
+        assert_eq!(pointers(r#"{"open": true, "definition": {}}"#), [""]);
+    }
+
+    #[test]
+    fn limits_are_told_with_their_place() {
+        for timeout in ["", "5", "0s", "366d", "1y", "99999999999999999999s"] {
+            assert_eq!(
+                pointers(&format!(r#"{{"definition": {{}}, "timeout": "{timeout}"}}"#)),
+                ["/timeout"],
+                "{timeout}"
+            );
+        }
+        let label = |key: &str, value: &str| format!(r#"{{"definition": {{}}, "labels": {{"{key}": "{value}"}}}}"#);
+        assert!(pointers(&label(&"é".repeat(63), &"é".repeat(255))).is_empty());
+        assert_eq!(pointers(&label(&"k".repeat(64), "v")), [format!("/labels/{}", "k".repeat(64))]);
+        assert_eq!(pointers(&label("a/b", &"v".repeat(256))), ["/labels/a~1b"]);
+        assert_eq!(pointers(&label("a", "\\u0000")), ["/labels/a"]);
+        let many: Vec<_> = (0..17).map(|n| format!("\"k{n}\": \"v\"")).collect();
+        assert_eq!(pointers(&format!(r#"{{"definition": {{}}, "labels": {{{}}}}}"#, many.join(","))), ["/labels"]);
+    }
+
+    #[test]
+    fn members_of_the_wrong_kind_are_told_with_their_place() {
+        assert_eq!(pointers(r#"{"definition": {}, "labels": {"a": 1}}"#), ["/labels/a"]);
+        assert_eq!(pointers(r#"{"definition": {}, "open": "yes"}"#), ["/open"]);
+        assert_eq!(pointers(r#"{"definition": {}, "timeout": 5, "inputt": 1}"#), ["/inputt", "/timeout"]);
+        assert!(matches!(Asked::read(br#"{"definition": {}, "gid": "a b"}"#), Err(Error::InvalidGid(_))));
+        assert!(matches!(Asked::read(br#"{"definition": {}, "definition": {}}"#), Err(Error::DuplicateKey { .. })));
+    }
+}

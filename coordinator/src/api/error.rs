@@ -1,0 +1,239 @@
+//! What the API answers when it does not do what was asked: one mapping from causes to problems (RFC 9457).
+//!
+//! `Error::verdict` decides the status, the stable code and how loudly it is logged. An `Error` becomes a response
+//! without a body; `edge::answer` writes the problem and the log line, once, where the request's trace is known.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use skald_engine::{Rejection, limit};
+use skald_protocol::{Fault, Gid, Problem, Status};
+use tracing::Level;
+
+use crate::runtime;
+
+/// How many faults one problem lists.
+const FAULTS_SHOWN: usize = 100;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("a body must be JSON: send `Content-Type: application/json`, without a `Content-Encoding`")]
+    UnsupportedMediaType,
+    #[error("a body may have {} KiB", limit::REQUEST_BODY >> 10)]
+    BodyTooLarge,
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    BodyTimeout(Duration),
+    #[error("the body was cut off: {0}")]
+    BodyCut(#[source] axum::Error),
+    #[error("the body nests deeper than {} at line {line} column {column}", limit::JSON_DEPTH)]
+    TooDeep { line: usize, column: usize },
+    #[error("the body is not JSON: {message}")]
+    InvalidJson { message: String },
+    #[error("`{pointer}` is given twice")]
+    DuplicateKey { pointer: String },
+    #[error("the body is not what this call takes: see `errors`")]
+    InvalidRequest(Vec<Fault>),
+    #[error("{0}")]
+    InvalidGid(#[from] skald_protocol::InvalidId),
+    #[error("query parameter `{name}`: {message}")]
+    InvalidQuery { name: String, message: String },
+    #[error("the cursor is not one that this list gave: start without one")]
+    BadCursor,
+    #[error("header `{name}`: {message}")]
+    InvalidHeader { name: &'static str, message: String },
+    #[error("there is nothing at this address: /docs lists what there is")]
+    UnknownRoute,
+    #[error("this address does not take that method: `Allow` lists those it takes")]
+    MethodNotAllowed,
+    #[error("workflow `{0}` is not known: this version has no registry of workflows yet; send the `definition` itself")]
+    UnknownWorkflow(String),
+    #[error("a definition may have {} KiB", limit::DEFINITION >> 10)]
+    DefinitionTooLarge,
+    #[error("the definition was refused: see `errors`")]
+    InvalidDefinition(Vec<Fault>),
+    #[error("an input may have {} KiB", limit::INPUT >> 10)]
+    InputTooLarge,
+    #[error("the input is not what the definition's `input` schema asks for: see `errors`")]
+    InvalidInput(Vec<Fault>),
+    #[error("the branch was refused: see `errors`")]
+    InvalidBranch(Vec<Fault>),
+    #[error("the server's configuration has no such service: see `errors`")]
+    UnknownService(Vec<Fault>),
+    #[error("an output may have {} KiB", limit::OUTPUT >> 10)]
+    OutputTooLarge,
+    #[error("transaction `{gid}` existed, ended as `{status}` and was removed by retention: choose another gid")]
+    GidExpired { gid: Gid, status: Status },
+    #[error("this callback address was not given by this system")]
+    UnknownCallback,
+    #[error("the transaction is over: callbacks are no longer taken")]
+    CallbackGone,
+    #[error("too many requests are being served")]
+    Busy { retry_after: Duration },
+    #[error("this node is going down: ask another one")]
+    Draining { retry_after: Duration },
+    #[error("something went wrong that should not: the server's log has more under this trace id")]
+    Panicked,
+    #[error(transparent)]
+    Coordinator(#[from] runtime::Error),
+}
+
+/// What a cause comes to.
+struct Verdict {
+    status: StatusCode,
+    code: &'static str,
+    level: Level,
+}
+
+impl Error {
+    fn verdict(&self) -> Verdict {
+        let told = |status, code| Verdict { status, code, level: Level::DEBUG };
+        let loud = |status, code| Verdict { status, code, level: Level::WARN };
+        let broken = |code| Verdict { status: StatusCode::INTERNAL_SERVER_ERROR, code, level: Level::ERROR };
+        match self {
+            Self::UnsupportedMediaType => told(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::BodyTooLarge => told(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyTimeout(_) => told(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::BodyCut(_) => told(StatusCode::BAD_REQUEST, "body_cut_off"),
+            Self::TooDeep { .. } => told(StatusCode::BAD_REQUEST, "too_deep"),
+            Self::InvalidJson { .. } => told(StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::DuplicateKey { .. } => told(StatusCode::BAD_REQUEST, "duplicate_key"),
+            Self::InvalidRequest(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
+            Self::InvalidGid(_) => told(StatusCode::BAD_REQUEST, "invalid_gid"),
+            Self::InvalidQuery { .. } => told(StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::BadCursor => told(StatusCode::BAD_REQUEST, "bad_cursor"),
+            Self::InvalidHeader { .. } => told(StatusCode::BAD_REQUEST, "invalid_header"),
+            Self::UnknownRoute => told(StatusCode::NOT_FOUND, "unknown_route"),
+            Self::MethodNotAllowed => told(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnknownWorkflow(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_workflow"),
+            Self::DefinitionTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "definition_too_large"),
+            Self::InvalidDefinition(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_definition"),
+            Self::InputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "input_too_large"),
+            Self::InvalidInput(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input"),
+            Self::InvalidBranch(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_branch"),
+            Self::UnknownService(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_service"),
+            Self::OutputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "output_too_large"),
+            Self::GidExpired { .. } => told(StatusCode::CONFLICT, "gid_expired"),
+            Self::UnknownCallback => told(StatusCode::NOT_FOUND, "unknown_callback"),
+            Self::CallbackGone => told(StatusCode::GONE, "settled"),
+            Self::Busy { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Draining { .. } => told(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Panicked => broken("internal"),
+            Self::Coordinator(error) => match error {
+                runtime::Error::UnknownGid(_) => told(StatusCode::NOT_FOUND, "unknown_gid"),
+                runtime::Error::Expired { .. } => told(StatusCode::GONE, "expired"),
+                runtime::Error::GidConflict(_) => told(StatusCode::CONFLICT, "gid_conflict"),
+                runtime::Error::Rejected(rejection) => told(rejection_status(rejection), rejection.code()),
+                runtime::Error::Quarantined(_) => told(StatusCode::CONFLICT, "quarantined"),
+                runtime::Error::Overloaded { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+                runtime::Error::NotReady { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+                runtime::Error::Store(_) => broken("internal"),
+            },
+        }
+    }
+
+    /// Where it is worth trying again, and when.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after }
+            | Self::Draining { retry_after }
+            | Self::Coordinator(
+                runtime::Error::Overloaded { retry_after } | runtime::Error::NotReady { retry_after, .. },
+            ) => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    fn faults(&self) -> &[Fault] {
+        match self {
+            Self::InvalidRequest(faults)
+            | Self::InvalidDefinition(faults)
+            | Self::InvalidInput(faults)
+            | Self::InvalidBranch(faults)
+            | Self::UnknownService(faults) => faults,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.verdict().status
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.verdict().level
+    }
+
+    /// The body; what an operator alone should read stays in the log.
+    pub(super) fn problem(&self, trace_id: &str) -> Problem {
+        let Verdict { status, code, .. } = self.verdict();
+        let detail = match self {
+            Self::Coordinator(runtime::Error::Store(_)) => Self::Panicked.to_string(),
+            _ => self.to_string(),
+        };
+        let final_status = match self {
+            Self::Coordinator(runtime::Error::Expired { status, .. }) | Self::GidExpired { status, .. } => {
+                Some(*status)
+            }
+            _ => None,
+        };
+        let mut errors: Vec<_> = self.faults().iter().take(FAULTS_SHOWN).cloned().collect();
+        if let Self::DuplicateKey { pointer } = self {
+            errors.push(super::json::fault(pointer, "given twice"));
+        }
+        Problem {
+            r#type: format!("urn:skald:problem:{code}"),
+            title: title(code),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail,
+            errors,
+            final_status,
+            trace_id: Some(trace_id.to_owned()),
+        }
+    }
+}
+
+/// Most words come at the wrong time.
+fn rejection_status(rejection: &Rejection) -> StatusCode {
+    match rejection {
+        Rejection::UnknownBranch { .. } => StatusCode::NOT_FOUND,
+        Rejection::TooManyBranches { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::CONFLICT,
+    }
+}
+
+fn title(code: &str) -> String {
+    let mut title = code.replace('_', " ");
+    title[..1].make_ascii_uppercase();
+    title
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_keeps_what_only_an_operator_should_read_out_of_its_detail() {
+        let secret = "password authentication failed for user skald";
+        let error = Error::Coordinator(runtime::Error::Store(crate::store::Error::Misconfigured(secret.to_owned())));
+        let problem = error.problem("t");
+        assert_eq!((problem.status, problem.code.as_str()), (500, "internal"));
+        assert!(!problem.detail.contains(secret));
+    }
+
+    #[test]
+    fn a_gid_that_retention_took_is_told_with_its_final_status() {
+        let gid = Gid::new("g").unwrap();
+        let problem = Error::from(runtime::Error::Expired { gid, status: Status::Compensated }).problem("t");
+        assert_eq!((problem.status, problem.final_status), (410, Some(Status::Compensated)));
+        assert_eq!(problem.title, "Expired");
+    }
+}

@@ -1,0 +1,341 @@
+//! JSON from outside: bounded in depth before anything recursive sees it, without duplicate keys, with faults that name
+//! their place.
+//!
+//! A good body is parsed once. Only a bad one is read again, to say all that is wrong with it.
+
+use serde::{
+    Deserialize,
+    de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value, error::Category};
+use sha2::{Digest, Sha256};
+use skald_engine::limit;
+use skald_protocol::Fault;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, schema::Schema},
+};
+
+use super::error::Error;
+
+/// Refuses what nests deeper than the limit; everything else about the text is the parser's to judge.
+pub(super) fn check_depth(text: &[u8]) -> Result<(), Error> {
+    let mut depth = 0usize;
+    let mut bytes = text.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > limit::JSON_DEPTH {
+                    let (line, column) = place(text, at);
+                    return Err(Error::TooDeep { line, column });
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some((_, byte)) = bytes.next() {
+                    match byte {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn place(text: &[u8], at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
+    (line, column)
+}
+
+/// Reads a body as `T`; the words of the error are for whoever wrote the body.
+pub(super) fn read<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<T, Error> {
+    check_depth(text)?;
+    serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))
+}
+
+/// As `read`, with the SHA-256 of the body's RFC 8785 form.
+pub(super) fn read_digested<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, [u8; 32]), Error> {
+    let read = read(text)?;
+    let mut hash = Sha256::new();
+    hash.update(canonical(&value(text, "")?)?);
+    Ok((read, hash.finalize().into()))
+}
+
+/// The RFC 8785 form of a value.
+pub(super) fn canonical(value: &Value) -> Result<Vec<u8>, Error> {
+    serde_json_canonicalizer::to_vec(value).map_err(|error| Error::InvalidJson { message: error.to_string() })
+}
+
+/// Parses text that stands at `base` in its body; duplicate keys are refused.
+pub(super) fn value(text: &[u8], base: &str) -> Result<Value, Error> {
+    let mut duplicate = None;
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let parsed = Strict { duplicate: &mut duplicate }.deserialize(&mut deserializer);
+    match (parsed, duplicate) {
+        (Ok(value), _) => {
+            deserializer.end().map_err(|error| Error::InvalidJson { message: error.to_string() })?;
+            Ok(value)
+        }
+        (Err(_), Some(pointer)) => Err(Error::DuplicateKey { pointer: format!("{base}{pointer}") }),
+        (Err(error), None) if base.is_empty() => Err(Error::InvalidJson { message: error.to_string() }),
+        (Err(error), None) => Err(Error::InvalidJson { message: format!("in `{base}`, {error}") }),
+    }
+}
+
+/// Says all that keeps `text` from being a `T`.
+pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde_json::Error) -> Error {
+    if error.classify() != Category::Data {
+        return Error::InvalidJson { message: error.to_string() };
+    }
+    let mut members = match value(text, "") {
+        Ok(Value::Object(members)) => members,
+        Ok(_) => return Error::InvalidRequest(vec![fault("", "the body must be a JSON object")]),
+        Err(error) => return error,
+    };
+    let known = fields::<T>();
+    let mut faults = Vec::new();
+    members.retain(|key, _| {
+        let is_known = known.iter().any(|field| field == key);
+        if !is_known {
+            faults.push(Fault {
+                help: Some(suggest(key, known.iter().map(String::as_str))),
+                ..fault(&format!("/{}", escape(key)), "unknown field")
+            });
+        }
+        is_known
+    });
+    if let Err(error) = serde_path_to_error::deserialize::<_, T>(Value::Object(members)) {
+        faults.push(fault(&pointer(error.path()), &error.inner().to_string()));
+    }
+    if faults.is_empty() {
+        faults.push(fault("", &error.to_string()));
+    }
+    Error::InvalidRequest(faults)
+}
+
+pub(super) fn fault(pointer: &str, message: &str) -> Fault {
+    Fault { pointer: pointer.to_owned(), message: message.to_owned(), code: None, help: None }
+}
+
+/// One segment of a JSON pointer (RFC 6901).
+pub(super) fn escape(segment: &str) -> String {
+    segment.replace('~', "~0").replace('/', "~1")
+}
+
+/// What to write instead of `word`.
+pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let nearest = known
+        .clone()
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4);
+    match nearest {
+        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+        None => {
+            let known: Vec<_> = known.into_iter().map(|field| format!("`{field}`")).collect();
+            if known.is_empty() { "none is known here".to_owned() } else { format!("known here: {}", known.join(", ")) }
+        }
+    }
+}
+
+/// The fields of a request's type, as its published schema has them.
+fn fields<T: ToSchema>() -> Vec<String> {
+    match T::schema() {
+        RefOr::T(Schema::Object(object)) => object.properties.keys().cloned().collect(),
+        RefOr::T(_) | RefOr::Ref(_) => Vec::new(),
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", escape(key)),
+            Segment::Enum { .. } | Segment::Unknown => String::new(),
+        })
+        .collect()
+}
+
+/// A `Value` whose objects name each key once; where one does not, its pointer is left in `duplicate`.
+struct Strict<'f> {
+    duplicate: &'f mut Option<String>,
+}
+
+impl Strict<'_> {
+    /// The fault was noticed below; its pointer grows on the way up, so a good body never builds one.
+    fn rose_through(duplicate: &mut Option<String>, segment: &str) {
+        if let Some(pointer) = duplicate {
+            pointer.insert_str(0, &format!("/{}", escape(segment)));
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        loop {
+            match items.next_element_seed(Strict { duplicate: self.duplicate }) {
+                Ok(Some(item)) => array.push(item),
+                Ok(None) => return Ok(Value::Array(array)),
+                Err(error) => {
+                    Self::rose_through(self.duplicate, &array.len().to_string());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if object.contains_key(&key) {
+                *self.duplicate = Some(format!("/{}", escape(&key)));
+                return Err(de::Error::custom("duplicate key"));
+            }
+            match members.next_value_seed(Strict { duplicate: self.duplicate }) {
+                Ok(member) => drop(object.insert(key, member)),
+                Err(error) => {
+                    Self::rose_through(self.duplicate, &key);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// Takes a field that was sent, `null` included, as it was sent.
+pub(super) fn as_sent<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skald_protocol::{BranchRequest, SkipRequest};
+
+    fn nested(depth: usize) -> String {
+        format!("{}1{}", "[".repeat(depth), "]".repeat(depth))
+    }
+
+    #[test]
+    fn a_body_may_nest_64_deep_and_no_deeper() {
+        assert!(check_depth(nested(64).as_bytes()).is_ok());
+        assert!(matches!(check_depth(nested(65).as_bytes()), Err(Error::TooDeep { line: 1, column: 65 })));
+        assert!(matches!(
+            check_depth(format!("{{\n \"a\": {}", "[".repeat(100_000)).as_bytes()),
+            Err(Error::TooDeep { line: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_nest() {
+        let text = format!(r#"{{"a": "{}\"{}\\", "b": []}}"#, "[".repeat(100), "{".repeat(100));
+        assert!(check_depth(text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_duplicate_key_is_refused_with_its_pointer() {
+        let error = value(br#"{"a": [1, {"b/c": {"d": 1, "d": 2}}]}"#, "/input").unwrap_err();
+        assert!(matches!(error, Error::DuplicateKey { pointer } if pointer == "/input/a/1/b~1c/d"));
+    }
+
+    #[test]
+    fn spelling_does_not_change_the_digest_and_content_does() {
+        let digest = |text: &str| read_digested::<BranchRequest>(text.as_bytes()).unwrap().1;
+        let one = digest(r#"{"branch":"a","confirm":{"url":"http://x/1"},"cancel":{"url":"http://x/2"},"body":1.0}"#);
+        assert_eq!(
+            one,
+            digest(
+                r#" {"body": 1, "cancel": {"url":"http:\/\/x\/2"}, "confirm":{"url":"http://x/1"}, "branch": "\u0061"} "#
+            )
+        );
+        assert_ne!(
+            one,
+            digest(r#"{"branch":"a","confirm":{"url":"http://x/1"},"cancel":{"url":"http://x/2"},"body":2}"#)
+        );
+    }
+
+    #[test]
+    fn all_faults_of_a_body_are_told_at_once() {
+        let Err(Error::InvalidRequest(faults)) =
+            read::<SkipRequest>(br#"{"brunch": "a", "zzzzzzzzz": 1, "branch": 5, "reason": "r"}"#)
+        else {
+            panic!("not refused as a request");
+        };
+        let told: Vec<_> = faults.iter().map(|fault| (fault.pointer.as_str(), fault.help.as_deref())).collect();
+        assert_eq!(
+            told,
+            [
+                ("/brunch", Some("did you mean `branch`?")),
+                ("/zzzzzzzzz", Some("known here: `branch`, `reason`")),
+                ("/branch", None)
+            ]
+        );
+    }
+
+    #[test]
+    fn truncated_and_broken_texts_are_told_with_their_place() {
+        for text in ["", "{", "{\"branch\": \"a\",", "nul", "{\"branch\": \"a\"} x", "{'branch': 1}"] {
+            let Err(Error::InvalidJson { message }) = read::<SkipRequest>(text.as_bytes()) else { panic!("{text}") };
+            assert!(message.contains("line 1 column"), "{message}");
+        }
+        for text in ["[]", "5", "null", "\"x\""] {
+            assert!(matches!(read::<SkipRequest>(text.as_bytes()), Err(Error::InvalidRequest(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Words of an operator about a transaction that cannot move without one.
+//!
+//! Each is first tried out, then written to the audit, then spoken: none takes effect unaudited, and one that is refused
+//! leaves no entry. With `?dry_run=true` only the first happens.
+
+use std::time::SystemTime;
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use skald_engine::{Target, Word};
+use skald_protocol::{
+    DryRun, FailRequest, Gid, OwedCall, Problem, ResolveRequest, RetryRequest, SkipRequest, Timestamp, TransactionView,
+    duration_text,
+};
+
+use super::{
+    Api,
+    ask::{self, InPath, Query},
+    decide::{self, Nothing, check_reason, optional},
+    edge::{self, Place},
+    error::Error,
+    json,
+};
+use crate::runtime::{self, Audit};
+
+/// Retry what is stuck, or waits for its next attempt, now
+#[utoipa::path(
+    post, path = "/v1/transactions/{gid}/retry", tag = "operators", request_body = Option<RetryRequest>,
+    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    responses(
+        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
+        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn retry(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    InPath(gid): InPath,
+    request: Request,
+) -> Result<Response, Error> {
+    operate(&api, &place, &gid, request, |body| {
+        let RetryRequest { branch } = optional(body)?;
+        Ok(Word::Retry { branch })
+    })
+    .await
+}
+
+/// Treat a stuck operation as done
+#[utoipa::path(
+    post, path = "/v1/transactions/{gid}/skip", tag = "operators", request_body = SkipRequest,
+    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    responses(
+        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
+        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn skip(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    InPath(gid): InPath,
+    request: Request,
+) -> Result<Response, Error> {
+    operate(&api, &place, &gid, request, |body| {
+        let SkipRequest { branch, reason } = json::read(body)?;
+        Ok(Word::Skip { branch, reason })
+    })
+    .await
+}
+
+/// Give a stuck operation its outcome
+#[utoipa::path(
+    post, path = "/v1/transactions/{gid}/resolve", tag = "operators", request_body = ResolveRequest,
+    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    responses(
+        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
+        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn resolve(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    InPath(gid): InPath,
+    request: Request,
+) -> Result<Response, Error> {
+    operate(&api, &place, &gid, request, |body| {
+        json::check_depth(body)?;
+        let ResolveRequest { branch, outcome, output, reason } = json::read(body)?;
+        if output.as_ref().is_some_and(|output| output.text().len() > skald_engine::limit::OUTPUT) {
+            return Err(Error::OutputTooLarge);
+        }
+        Ok(Word::Resolve { branch, outcome, output, reason })
+    })
+    .await
+}
+
+/// End a transaction as `failed`
+#[utoipa::path(
+    post, path = "/v1/transactions/{gid}/fail", tag = "operators", request_body = FailRequest,
+    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`): nothing")),
+    responses(
+        (status = 200, body = TransactionView),
+        (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`settled`, `not_suspended`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn fail(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    InPath(gid): InPath,
+    request: Request,
+) -> Result<Response, Error> {
+    operate(&api, &place, &gid, request, |body| {
+        let FailRequest { reason } = json::read(body)?;
+        Ok(Word::Fail { reason })
+    })
+    .await
+}
+
+/// Leave `suspended`
+#[utoipa::path(
+    post, path = "/v1/transactions/{gid}/resume", tag = "operators", request_body = Option<Nothing>,
+    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    responses(
+        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
+        (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_suspended`, `settled`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Extension(place): Extension<Place>,
+    InPath(gid): InPath,
+    request: Request,
+) -> Result<Response, Error> {
+    operate(&api, &place, &gid, request, |body| {
+        let _: Nothing = optional(body)?;
+        Ok(Word::Resume)
+    })
+    .await
+}
+
+async fn operate(
+    api: &Api,
+    place: &Place,
+    gid: &Gid,
+    request: Request,
+    read: impl FnOnce(&[u8]) -> Result<Word, Error>,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let mut query = Query::of(&parts);
+    let is_dry_run = query.flag("dry_run")?;
+    query.end()?;
+    let wait = ask::wait(&parts.headers)?;
+    let word = read(&edge::body(&parts.headers, body).await?)?;
+    let entry = audit_of(gid, &word)?;
+    let calls = match api.coordinator.dry_run(gid, word.clone()).await {
+        Ok(calls) => calls,
+        // What cannot be read cannot be tried out either; it may still be ended.
+        Err(runtime::Error::Quarantined(_)) if matches!(word, Word::Fail { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if is_dry_run {
+        return Ok(Json(DryRun { calls: calls.into_iter().map(owed).collect() }).into_response());
+    }
+    api.coordinator.audit(&entry).await?;
+    let view = api.coordinator.word(gid, word).await?;
+    decide::decided(api, place, view, wait).await
+}
+
+/// The audit's entry of a word, whose reason must say something.
+fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
+    let (name, branch, reason) = match word {
+        Word::Retry { branch } => ("retry", branch.as_ref(), None),
+        Word::Skip { branch, reason } => ("skip", Some(branch), Some(reason)),
+        Word::Resolve { branch, reason, .. } => ("resolve", Some(branch), Some(reason)),
+        Word::Fail { reason } => ("fail", None, Some(reason)),
+        Word::Resume => ("resume", None, None),
+        Word::Enlist(_) | Word::Commit | Word::Cancel { .. } | Word::Callback { .. } | Word::JournalFull => {
+            unreachable!("not an operator's word")
+        }
+    };
+    check_reason(reason.map(String::as_str))?;
+    if reason.is_some_and(|reason| reason.trim().is_empty()) {
+        return Err(Error::InvalidRequest(vec![json::fault("/reason", "says why, for those who read the audit")]));
+    }
+    Ok(Audit {
+        gid: gid.clone(),
+        at: now(),
+        word: name.to_owned(),
+        branch: branch.map(ToString::to_string),
+        reason: reason.cloned(),
+    })
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(0).plus(since)
+}
+
+fn owed(request: skald_engine::Request) -> OwedCall {
+    let (url, path) = match request.target {
+        Target::Url(url) => (Some(url), None),
+        Target::Path(path) => (None, Some(path)),
+    };
+    OwedCall {
+        branch: request.branch,
+        operation: request.operation,
+        method: request.method,
+        service: request.service,
+        url,
+        path,
+        query: request.query,
+        headers: request.headers,
+        body: request.body,
+        timeout: duration_text(request.timeout),
+        idempotency_key: request.idempotency_key,
+    }
+}
