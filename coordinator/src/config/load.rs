@@ -12,8 +12,10 @@ use super::Config;
 const PREFIX: &str = "SKALD_";
 /// What the command line reads under the same prefix.
 const OTHERS: [&str; 3] = ["SKALD_URL", "SKALD_TOKEN", "SKALD_CONFIG"];
+/// A secret's value; dispatch reads it when a call needs it.
+const SECRET: &str = "SKALD_SECRET_";
 /// Free text: `00123` and `true` are not to be read as a number and a truth.
-const TEXTS: [&str; 4] = ["secrets.", "callback_key", "database", "node_address"];
+const TEXTS: [&str; 4] = ["secrets_directory", "callback_key", "database", "node_address"];
 
 /// Where settings may come from, lowest first.
 #[derive(Debug, Clone, Default)]
@@ -223,7 +225,7 @@ impl Source {
     /// `SKALD_LIMITS__IN_MEMORY` is `limits.in_memory`.
     fn of_variable(name: &str, text: &str) -> Option<Self> {
         let key = name.strip_prefix(PREFIX)?;
-        if OTHERS.contains(&name) || is_service_link(key) {
+        if OTHERS.contains(&name) || name.starts_with(SECRET) || is_service_link(key) {
             return None;
         }
         let key = key.to_ascii_lowercase().replace("__", ".");
@@ -345,6 +347,7 @@ mod tests {
                 database = "sqlite://flag.db" (--database)
                 drain = "25s" (default)
                 lease = "3s" (skald.toml)
+                limits.calls = 2048 (default)
                 limits.in_memory = 11 (SKALD_LIMITS__IN_MEMORY)
                 limits.per_destination = 20 (skald.toml)
             "#]],
@@ -379,39 +382,36 @@ mod tests {
             expect![[r#"
                 the configuration is wrong
                   SKALD_LEASE: lease: `1ms` is too short to be renewed in time: 500ms is the least
-                  skald.toml: retention.journals: tombstones (`90d`) must be kept at least as long as journals (`100d`)
-                  skald.toml: services.card.auth: there is no `stripe` in `secrets`"#]],
+                  skald.toml: retention.journals: tombstones (`90d`) must be kept at least as long as journals (`100d`)"#]],
         );
     }
 
     #[test]
     fn nothing_secret_is_shown() {
-        let file = "database = \"postgres://skald:hunter2@db/skald?password=hunter2&sslmode=require\"\n[secrets]\nstripe = \"hunter2\"\n[services.card]\nheaders = { x-key = \"hunter2\" }\nauth = { bearer = { secret = \"stripe\" } }\n";
-        let shown =
-            show(file, &[("SKALD_CALLBACK_KEY", "00123")], &[], &["database", "callback", "secrets", "services"]);
+        let file = "database = \"postgres://skald:hunter2@db/skald?password=hunter2&sslmode=require\"\n[services.card]\nheaders = { x-key = \"hunter2\" }\nauth = { bearer = { secret = \"stripe\" } }\n";
+        let shown = show(file, &[("SKALD_CALLBACK_KEY", "00123")], &[], &["database", "callback", "services"]);
         check(
             shown,
             expect![[r#"
-            callback_key = "[redacted]" (SKALD_CALLBACK_KEY)
-            database = "postgres://skald:***@db/skald?sslmode=require&password=***" (skald.toml)
-            secrets.stripe = "[redacted]" (skald.toml)
-            services.card.auth.bearer.secret = "stripe" (skald.toml)
-            services.card.headers.x-key = "[redacted]" (skald.toml)
-            services.card.max_concurrency = null (default)
-            services.card.url = null (default)
-        "#]],
+                callback_key = "[redacted]" (SKALD_CALLBACK_KEY)
+                database = "postgres://skald:***@db/skald?sslmode=require&password=***" (skald.toml)
+                services.card.auth.bearer.secret = "stripe" (skald.toml)
+                services.card.headers.x-key = "[redacted]" (skald.toml)
+                services.card.max_concurrency = null (default)
+                services.card.url = null (default)
+            "#]],
         );
     }
 
     #[test]
-    fn a_secret_is_read_as_it_is_written_or_from_its_file() {
+    fn a_key_is_read_as_it_is_written_or_from_its_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("key"), "from a file\n").unwrap();
-        let file = format!("[secrets]\nfiled = {{ file = \"{}\" }}\n", dir.path().join("key").display());
-        let (sources, _dir) = sources(&file, &[("SKALD_SECRETS__NUMBER", "00123")], &[]);
-        let config = load(&sources).unwrap().config;
-        assert_eq!(config.secrets["filed"].expose(), "from a file");
-        assert_eq!(config.secrets["number"].expose(), "00123");
+        let file = format!("callback_key = {{ file = \"{}\" }}\n", dir.path().join("key").display());
+        let (filed, _dir) = sources(&file, &[], &[]);
+        assert_eq!(load(&filed).unwrap().config.callback_key.unwrap().expose(), "from a file");
+        let (written, _dir) = sources("", &[("SKALD_CALLBACK_KEY", "00123")], &[]);
+        assert_eq!(load(&written).unwrap().config.callback_key.unwrap().expose(), "00123");
     }
 
     #[test]
@@ -420,6 +420,7 @@ mod tests {
             ("SKALD_URL", "http://x"),
             ("SKALD_TOKEN", "t"),
             ("SKALD_CONFIG", "skald.toml"),
+            ("SKALD_SECRET_STRIPE", "x"),
             ("SKALD_SERVICE_HOST", "10.0.0.1"),
             ("SKALD_SERVICE_PORT", "7410"),
             ("SKALD_SERVICE_PORT_HTTP", "7410"),

@@ -9,6 +9,7 @@ mod value;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -41,8 +42,8 @@ pub struct Config {
     pub egress: Egress,
     /// Where the services of definitions answer here: what is set replaces the definition's.
     pub services: BTreeMap<String, Service>,
-    /// What `{"secret": name}` stands for.
-    pub secrets: BTreeMap<String, Secret>,
+    /// `{"secret": name}` stands for the variable `SKALD_SECRET_<NAME>`, else for the file of that name in here.
+    pub secrets_directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +76,9 @@ pub struct Limits {
     /// Unsettled transactions that a node holds; over it a begin is answered 503.
     pub in_memory: usize,
     /// Calls under way at once to one destination, where its service states no `max_concurrency`.
-    pub per_destination: u32,
+    pub per_destination: usize,
+    /// Calls under way at once altogether: each may hold a connection.
+    pub calls: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +97,8 @@ pub struct Egress {
     pub loopback: bool,
     /// RFC 1918, RFC 4193 and RFC 6598.
     pub private: bool,
+    /// A file of PEM certificates that are trusted beside the system's.
+    pub extra_roots: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -122,7 +127,7 @@ impl Default for Config {
             retention: Retention::default(),
             egress: Egress::default(),
             services: BTreeMap::new(),
-            secrets: BTreeMap::new(),
+            secrets_directory: None,
         }
     }
 }
@@ -135,7 +140,7 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_memory: 200_000, per_destination: 256 }
+        Self { in_memory: 200_000, per_destination: 256, calls: 2_048 }
     }
 }
 
@@ -148,7 +153,7 @@ impl Default for Retention {
 
 impl Default for Egress {
     fn default() -> Self {
-        Self { loopback: true, private: true }
+        Self { loopback: true, private: true, extra_roots: None }
     }
 }
 
@@ -171,7 +176,8 @@ impl Config {
         }
         for (key, value) in [
             ("limits.in_memory", self.limits.in_memory),
-            ("limits.per_destination", usize::try_from(self.limits.per_destination).unwrap_or(usize::MAX)),
+            ("limits.per_destination", self.limits.per_destination),
+            ("limits.calls", self.limits.calls),
         ] {
             if value == 0 {
                 wrong(&[key], "must be at least 1".into());
@@ -180,31 +186,6 @@ impl Config {
         if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {
             wrong(&["log.level"], format!("`{}` is no level nor list of directives: {error}", self.log.level));
         }
-        for (name, service) in &self.services {
-            for (place, secret) in service.secrets() {
-                if !self.secrets.contains_key(secret) {
-                    wrong(&[&format!("services.{name}.{place}")], format!("there is no `{secret}` in `secrets`"));
-                }
-            }
-        }
         found
-    }
-}
-
-impl Service {
-    /// Where a secret is named, and its name.
-    fn secrets(&self) -> Vec<(String, &str)> {
-        let mut named = Vec::new();
-        for (header, value) in &self.headers {
-            if let Value::Secret(secret) = value {
-                named.push((format!("headers.{header}"), secret.secret.as_str()));
-            }
-        }
-        if let Some(Auth::Bearer(secret) | Auth::Basic { password: secret, .. } | Auth::Header { value: secret, .. }) =
-            &self.auth
-        {
-            named.push(("auth".to_owned(), secret.secret.as_str()));
-        }
-        named
     }
 }
