@@ -1,1 +1,204 @@
-//! The command line.
+//! The command line. Talk goes to stderr, data to stdout.
+//!
+//! Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 the transaction did not succeed.
+
+mod output;
+mod settings;
+mod show;
+pub(crate) mod timeline;
+mod tx;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config, demo,
+    server::{self, Schema, Server},
+};
+use output::Output;
+use settings::Settings;
+
+#[derive(Debug, Parser)]
+#[command(name = "skald", version, about = "A Saga/TCC transaction coordinator", arg_required_else_help = true)]
+struct Arguments {
+    /// How data is written to stdout.
+    #[arg(long, global = true, value_enum, default_value_t = output::Format::Table)]
+    output: output::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a coordinator until it is told to stop (SIGTERM, ctrl-c), then drain.
+    Serve(Serve),
+    /// Run a coordinator, participants and a handful of orders in one process, and watch them.
+    Demo(demo::Options),
+    /// Begin, look at and decide transactions of a running coordinator.
+    Tx(tx::Tx),
+    /// Bring the database's schema to this build's.
+    Migrate(Settings),
+    /// Print the configuration in effect, and where each value comes from.
+    Config(Settings),
+}
+
+#[derive(Debug, clap::Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Bring the database's schema to this build's first (on SQLite that is done in any case).
+    #[arg(long)]
+    migrate: bool,
+    /// Listen on an address that others reach, although nobody is asked who they are.
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// How a command ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done,
+    Unsuccessful,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// The command line itself must be set right.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    #[error(transparent)]
+    Client(#[from] skald_sdk::Error),
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+}
+
+impl Error {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Config(_) | Self::Client(skald_sdk::Error::Misconfigured(_)) => 2,
+            Self::Client(skald_sdk::Error::NotFound(_) | skald_sdk::Error::Expired(_)) => 3,
+            Self::Server(_) | Self::Client(_) | Self::Demo(_) | Self::Io { .. } => 1,
+        }
+    }
+
+    /// Whoever read the output has seen enough (`skald tx list | head -1`).
+    fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Runs the command that the arguments name.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Arguments { output, command } = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(help_or_usage) => help_or_usage.exit(),
+    };
+    match dispatch(command, &Output::new(output)).await {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Unsuccessful) => ExitCode::from(4),
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {}", chain(&error));
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
+    match command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Demo(options) => {
+            demo::run(&options).await?;
+            Ok(Exit::Done)
+        }
+        Command::Tx(tx) => tx.run(output).await,
+        Command::Migrate(settings) => {
+            let config = settings.load()?.config;
+            server::migrate(&config).await?;
+            anstream::eprintln!("{} is up to date", config.database);
+            Ok(Exit::Done)
+        }
+        Command::Config(settings) => {
+            show::settings(output, &settings.load()?.settings())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+impl Serve {
+    async fn run(self) -> Result<Exit, Error> {
+        let config = self.settings.load()?.config;
+        if !self.insecure && !config.listen.ip().is_loopback() {
+            return Err(Error::Usage(format!(
+                "whoever reaches {} could begin and decide transactions, because this version asks nobody who they are: \
+                 listen on 127.0.0.1 behind something that does ask, or say --insecure",
+                config.listen
+            )));
+        }
+        let schema = if self.migrate || config.database.is_sqlite() { Schema::Migrate } else { Schema::Check };
+        let server = Server::start(config, schema).await?;
+        anstream::eprintln!("listening on {}", server.url());
+        let told = stop_signal().await?;
+        anstream::eprintln!("{told}: finishing what is under way");
+        tokio::select! {
+            drained = server.shutdown() => drained?,
+            again = stop_signal() => {
+                return Err(Error::Io { what: format!("stopped by a second {}", again?), source: io::ErrorKind::Interrupted.into() });
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Waits for SIGTERM or ctrl-c; its name.
+pub(crate) async fn stop_signal() -> Result<&'static str, SignalError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("signals cannot be awaited: {0}")]
+pub struct SignalError(#[source] io::Error);
+
+impl From<SignalError> for Error {
+    fn from(SignalError(source): SignalError) -> Self {
+        Self::Io { what: "signals cannot be awaited".into(), source }
+    }
+}
+
+/// The error and its causes, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}
