@@ -41,6 +41,7 @@ impl Transaction {
                 let slot = self.slot_of(*branch, *operation)?;
                 self.touch(*branch, slot, |op| {
                     op.attempts = *attempt;
+                    op.uncounted += 1;
                     if *cleared {
                         (op.unknown, op.adopted, op.asking) = (false, false, false);
                     }

@@ -173,7 +173,9 @@ impl Transaction {
         let Some(op) = self.slot_state(call.branch, slot) else { return };
         let cleared = op.live_until <= now.0;
         let live = Duration::from_millis(u64::try_from(op.live_until - now.0).unwrap_or(0));
-        let next = self.next_attempt(call.branch, slot, call.attempt, retry_after, !cleared && op.may_have_run(), now);
+        // A question that was answered is no attempt of the operation.
+        let counted = call.attempt.saturating_sub(1);
+        let next = self.next_attempt(call.branch, slot, counted, retry_after, !cleared && op.may_have_run(), now);
         let (delay, exhausted) = match next {
             Next::After(delay) => (delay.max(live), false),
             Next::Exhausted => (live, true),
