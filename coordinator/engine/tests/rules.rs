@@ -503,7 +503,10 @@ fn a_pivot_with_a_status_check_is_asked_before_it_is_sent_again() {
         p ok: commit; settled succeeded
     "#]],
     );
-    check("p(pivot,ask)", "p unknown | +1s | p notfound | +6s | p notfound | +8s | p ok", expect![[r#"
+    check(
+        "p(pivot,ask)",
+        "p unknown | +1s | p notfound | +6s | p notfound | +8s | p ok",
+        expect![[r#"
         begin: -> action p
         p unknown: again in 1s
         +1s: -> ask action p #2
@@ -512,8 +515,12 @@ fn a_pivot_with_a_status_check_is_asked_before_it_is_sent_again() {
         p notfound: did not run
         +8s: -> action p #4
         p ok: commit; settled succeeded
-    "#]]);
-    check("a p(pivot,ask)", "a ok | p unknown | cancel | +1s | p refused | a undo ok", expect![[r#"
+    "#]],
+    );
+    check(
+        "a p(pivot,ask)",
+        "a ok | p unknown | cancel | +1s | p refused | a undo ok",
+        expect![[r#"
         begin: -> action a
         a ok: -> action p
         p unknown: again in 1s
@@ -521,8 +528,12 @@ fn a_pivot_with_a_status_check_is_asked_before_it_is_sent_again() {
         +1s: -> ask action p #2
         p refused: p refused; abort (no) -> compensate a
         a undo ok: settled compensated
-    "#]]);
-    check("a p(pivot,ask)", "a ok | p unknown | cancel | +6s | p notfound | a undo ok", expect![[r#"
+    "#]],
+    );
+    check(
+        "a p(pivot,ask)",
+        "a ok | p unknown | cancel | +6s | p notfound | a undo ok",
+        expect![[r#"
         begin: -> action a
         a ok: -> action p
         p unknown: again in 1s
@@ -530,15 +541,20 @@ fn a_pivot_with_a_status_check_is_asked_before_it_is_sent_again() {
         +6s: -> ask action p #2
         p notfound: did not run; abort (cancelled); halt p -> compensate a
         a undo ok: settled compensated
-    "#]]);
-    check("p(pivot,ask)", "p unknown | +1s | p unknown | +2s | p unknown", expect![[r#"
+    "#]],
+    );
+    check(
+        "p(pivot,ask)",
+        "p unknown | +1s | p unknown | +2s | p unknown",
+        expect![[r#"
         begin: -> action p
         p unknown: again in 1s
         +1s: -> ask action p #2
         p unknown: again in 2s
         +2s: -> ask action p #3
         p unknown: again in 4s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
