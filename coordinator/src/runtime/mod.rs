@@ -1,13 +1,44 @@
 //! Shards, timers, leases, recovery. What the API may ask of a coordinator is `Coordinator`, and nothing else.
+//!
+//! A node's life (`tenure`) has a few tasks (`shard`), each the sole owner of the transactions (`held`) whose gid falls
+//! to it: no locks, nothing waited for. A shard of the database says which node drives a transaction; which task of the
+//! node does, its gid alone says. What is not in memory is found by polling (`sweep`) or because somebody asks for it,
+//! and both come in through one door (`load`): recovery is no path of its own.
+
+mod clock;
+mod coordinator;
+mod held;
+mod inbox;
+mod load;
+mod options;
+mod outlet;
+mod shard;
+mod sweep;
+mod tenure;
+mod timer;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use skald_engine::{Plan, Rejection, Request, TraceContext, Word};
-use skald_protocol::{
-    BranchId, Gid, Json, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView, WorkflowRef,
-};
+use skald_engine::{Plan, Rejection, TraceContext};
+use skald_protocol::{BranchId, Gid, Json, Status, TransactionView, WorkflowRef};
+
+use crate::{dispatch::Dispatcher, store::Store, telemetry::Metrics};
 
 pub use crate::store::{Audit, Filter};
+pub use coordinator::Coordinator;
+pub use options::Options;
+
+/// What a refused client is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What outlives a tenure.
+struct House {
+    store: Arc<dyn Store>,
+    dispatcher: Dispatcher,
+    metrics: Arc<Metrics>,
+    options: Options,
+    plans: load::Plans,
+}
 
 /// A plan with what storing it takes, computed once per definition and shared.
 #[derive(Debug)]
@@ -79,80 +110,4 @@ pub enum Error {
     NotReady { reason: String, retry_after: Duration },
     #[error("the database refused: {0}")]
     Store(#[source] crate::store::Error),
-}
-
-#[derive(Clone)]
-pub struct Coordinator {}
-
-impl Coordinator {
-    /// Durable before it returns.
-    pub async fn begin(&self, new: NewTransaction) -> Result<Begun, Error> {
-        let _ = new;
-        unimplemented!()
-    }
-
-    /// What a begin with this gid and digest meets: `Ok(None)` if the gid is free.
-    pub async fn existing(&self, gid: &Gid, request_digest: &[u8; 32]) -> Result<Option<TransactionView>, Error> {
-        let _ = (gid, request_digest);
-        unimplemented!()
-    }
-
-    /// Durable before it returns; the transaction as it stands then.
-    pub async fn word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
-        let _ = (gid, word);
-        unimplemented!()
-    }
-
-    /// What the word would call, were it taken now; nothing changes.
-    pub async fn dry_run(&self, gid: &Gid, word: Word) -> Result<Vec<Request>, Error> {
-        let _ = (gid, word);
-        unimplemented!()
-    }
-
-    /// `branches`: the page of branches to show.
-    pub async fn get(&self, gid: &Gid, branches: std::ops::Range<usize>) -> Result<TransactionView, Error> {
-        let _ = (gid, branches);
-        unimplemented!()
-    }
-
-    /// Returns when `until` is met or the time is over, whichever comes first.
-    pub async fn wait(&self, gid: &Gid, until: Until, timeout: Duration) -> Result<TransactionView, Error> {
-        let _ = (gid, until, timeout);
-        unimplemented!()
-    }
-
-    /// The public events after `after` (`<seq>.<index>`), as recorded so far.
-    pub async fn events(&self, gid: &Gid, after: Option<(u64, usize)>) -> Result<Vec<PublicEvent>, Error> {
-        let _ = (gid, after);
-        unimplemented!()
-    }
-
-    /// Returns when something of the transaction may have been recorded since the call, or after a second or so.
-    pub async fn changed(&self, gid: &Gid) {
-        let _ = gid;
-        unimplemented!()
-    }
-
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
-        let _ = filter;
-        unimplemented!()
-    }
-
-    /// Who an operator's word came to, kept for those who ask later.
-    pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
-        let _ = entry;
-        unimplemented!()
-    }
-
-    /// The operation that a callback's token stands for; `None`: no token of this system.
-    #[must_use]
-    pub fn callback_target(&self, token: &str) -> Option<(Gid, BranchId, OperationKind)> {
-        let _ = token;
-        unimplemented!()
-    }
-
-    /// Database reachable, schema current, shards held, not draining.
-    pub async fn ready(&self) -> Result<(), Error> {
-        unimplemented!()
-    }
 }

@@ -1,0 +1,536 @@
+//! The coordinator as the API sees it.
+//!
+//! What a task of this node holds is asked there; all else is read from the database, and words to it are decided here
+//! and appended past the owner, who learns of them by the mark that such an append leaves.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use skald_engine::{Event, Input, Record, Request, Transaction, Word, transaction::Continuity};
+use skald_protocol::{
+    BranchId, ErrorView, Gid, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Audit, Begun, Error, Filter, House, NewTransaction, Options, RETRY_AFTER, Until,
+    held::{dry_run, met},
+    inbox::{Answer, Ask, Refusal, Work},
+    load::{self, Fault, Found, Plans, Replayed, guarded},
+    tenure::{Command, End, Office, Tenure},
+};
+use crate::{
+    dispatch::{Dispatcher, token::CallbackTokens},
+    journal::{Closed, Outcome},
+    store::{self, Append, Row, Store},
+    telemetry::Metrics,
+};
+
+/// How often a word to a transaction held elsewhere is decided anew because something else came first.
+const OVERTAKEN: usize = 32;
+/// Between two looks at a transaction that is not held here.
+const POLL: Duration = Duration::from_millis(50);
+const POLL_MAX: Duration = Duration::from_secs(1);
+const JOIN_PAUSE: Duration = Duration::from_millis(200);
+const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Of one batch of retention.
+const PRUNE: usize = 500;
+
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    house: Arc<House>,
+    /// `None`: between two tenures.
+    current: watch::Sender<Option<Arc<Tenure>>>,
+    commands: mpsc::Sender<Command>,
+    callback_tokens: Arc<CallbackTokens>,
+    draining: AtomicBool,
+}
+
+impl Coordinator {
+    /// Joins the other nodes and starts to serve; returns once joined.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        dispatcher: Dispatcher,
+        callback_tokens: Arc<CallbackTokens>,
+        metrics: Arc<Metrics>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        options.validate().map_err(|faults| Error::Store(store::Error::Misconfigured(faults)))?;
+        let house = Arc::new(House { store, dispatcher, metrics, options, plans: Plans::default() });
+        let (commands, commanded) = mpsc::channel(1);
+        let inner = Arc::new(Inner {
+            house: Arc::clone(&house),
+            current: watch::Sender::new(None),
+            commands,
+            callback_tokens,
+            draining: AtomicBool::new(false),
+        });
+        let asked = Instant::now();
+        let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
+        let office = Office::open(Arc::clone(&house), &joined, asked);
+        inner.current.send_replace(Some(office.tenure()));
+        inner.observe();
+        tokio::spawn(Arc::clone(&inner).live(office, commanded));
+        tokio::spawn(Arc::clone(&inner).retain());
+        Ok(Self { inner })
+    }
+
+    /// Durable before it returns.
+    pub async fn begin(&self, mut new: NewTransaction) -> Result<Begun, Error> {
+        let gid = match new.gid.take() {
+            Some(gid) => gid,
+            None => Gid::new(uuid::Uuid::now_v7().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
+                .map_err(|invalid| Error::not_ready(&invalid.to_string()))?,
+        };
+        for _ in 0..OVERTAKEN {
+            let begun = self.ask(&gid, |answer| Work::Begin(Box::new(new.clone()), answer), Changes::Yes).await?;
+            if let Some(begun) = begun {
+                return Ok(begun);
+            }
+            // The gid is taken by what is not in memory here.
+            if let Some(view) = self.stored(&gid, &new.request_digest).await? {
+                return Ok(Begun::Existing(Box::new(view)));
+            }
+        }
+        Err(Error::not_ready("the transaction is being removed"))
+    }
+
+    /// What a begin with this gid and digest meets: `Ok(None)` if the gid is free.
+    pub async fn existing(&self, gid: &Gid, request_digest: &[u8; 32]) -> Result<Option<TransactionView>, Error> {
+        match self.ask(gid, |answer| Work::Compare(*request_digest, answer), Changes::No).await? {
+            Some(view) => Ok(Some(view)),
+            None => self.stored(gid, request_digest).await,
+        }
+    }
+
+    async fn stored(&self, gid: &Gid, request_digest: &[u8; 32]) -> Result<Option<TransactionView>, Error> {
+        let found = self.load(gid).await?;
+        let row = match &found {
+            Found::Missing => return Ok(None),
+            Found::Here(replayed) => &replayed.row,
+            Found::Expired(row) | Found::Quarantined(row) | Found::Newer(row) | Found::Corrupt(row, _) => row,
+        };
+        if row.request_digest == *request_digest {
+            self.show(gid, found, 0..usize::MAX).map(Some)
+        } else {
+            Err(Error::GidConflict(gid.clone()))
+        }
+    }
+
+    /// Durable before it returns; the transaction as it stands then.
+    pub async fn word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
+        match self.ask(gid, |answer| Work::Word(word.clone(), answer), Changes::Yes).await? {
+            Some(view) => Ok(view),
+            None => self.foreign_word(gid, word).await,
+        }
+    }
+
+    /// A word to a transaction that this node does not hold.
+    async fn foreign_word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
+        for _ in 0..OVERTAKEN {
+            let tenure = self.tenure()?;
+            let now = tenure.clock.now();
+            let Replayed { mut tx, next_seq, bytes: _, row } = match self.load(gid).await? {
+                Found::Here(replayed) => *replayed,
+                Found::Quarantined(_) if matches!(word, Word::Fail { .. }) => {
+                    self.inner.house.store.fail_quarantined(gid, now).await.map_err(Error::Store)?;
+                    return self.get(gid, 0..0).await;
+                }
+                found @ (Found::Missing
+                | Found::Expired(_)
+                | Found::Quarantined(_)
+                | Found::Newer(_)
+                | Found::Corrupt(..)) => {
+                    return Err(self.why_not(gid, found));
+                }
+            };
+            let decided = guarded("the transaction", || tx.decide(Input::Word(word.clone()), now))
+                .map_err(|_| Error::Quarantined(gid.clone()))??;
+            if decided.record {
+                let append = foreign(gid, next_seq, decided.events, now);
+                match tenure.journal.append(append).await.map_err(closed)? {
+                    Outcome::Durable => {}
+                    Outcome::Conflict => continue,
+                    Outcome::Refused => {
+                        return Err(Error::Store(store::Error::Refused("the word was not stored".to_owned())));
+                    }
+                }
+            }
+            tracing::debug!(%gid, shard = row.shard, "a word was decided past the owner");
+            return Ok(tx.view(0..tx.branch_count()));
+        }
+        Err(Error::not_ready("the transaction moves too fast to be reached"))
+    }
+
+    /// What the word would call, were it taken now; nothing changes.
+    pub async fn dry_run(&self, gid: &Gid, word: Word) -> Result<Vec<Request>, Error> {
+        if let Some(requests) = self.ask(gid, |answer| Work::DryRun(word.clone(), answer), Changes::No).await? {
+            return Ok(requests);
+        }
+        match self.load(gid).await? {
+            Found::Here(mut replayed) => {
+                let now = self.tenure()?.clock.now();
+                let _ = replayed.tx.load(Continuity::Broken, now);
+                dry_run(replayed.tx, word, now)
+            }
+            found @ (Found::Missing
+            | Found::Expired(_)
+            | Found::Quarantined(_)
+            | Found::Newer(_)
+            | Found::Corrupt(..)) => Err(self.why_not(gid, found)),
+        }
+    }
+
+    /// `branches`: the page of branches to show.
+    pub async fn get(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
+        match self.ask(gid, |answer| Work::View(branches.clone(), answer), Changes::No).await? {
+            Some(view) => Ok(view),
+            None => {
+                let found = self.load(gid).await?;
+                self.show(gid, found, branches)
+            }
+        }
+    }
+
+    /// Returns when `until` is met or the time is over, whichever comes first.
+    pub async fn wait(&self, gid: &Gid, until: Until, within: Duration) -> Result<TransactionView, Error> {
+        match timeout(within, self.wait_for(gid, &until)).await {
+            Ok(view) => view,
+            Err(_) => self.get(gid, 0..usize::MAX).await,
+        }
+    }
+
+    async fn wait_for(&self, gid: &Gid, until: &Until) -> Result<TransactionView, Error> {
+        let mut pause = POLL;
+        loop {
+            if let Some(view) = self.ask(gid, |answer| Work::Wait(until.clone(), answer), Changes::No).await? {
+                return Ok(view);
+            }
+            match self.load(gid).await? {
+                Found::Here(replayed) if !met(&replayed.tx, until) => {}
+                found @ (Found::Here(_)
+                | Found::Missing
+                | Found::Expired(_)
+                | Found::Quarantined(_)
+                | Found::Newer(_)
+                | Found::Corrupt(..)) => {
+                    return self.show(gid, found, 0..usize::MAX);
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(POLL_MAX);
+        }
+    }
+
+    /// The public events after `after` (`<seq>.<index>`), as recorded so far.
+    pub async fn events(&self, gid: &Gid, after: Option<(u64, usize)>) -> Result<Vec<PublicEvent>, Error> {
+        let house = &self.inner.house;
+        let mut loaded = house.store.load(std::slice::from_ref(gid)).await.map_err(unreachable)?;
+        let loaded = loaded.pop().ok_or_else(|| Error::UnknownGid(gid.clone()))?;
+        if loaded.row.expired {
+            return Err(Error::Expired { gid: gid.clone(), status: loaded.row.status });
+        }
+        if loaded.row.quarantined.is_some() {
+            return Err(Error::Quarantined(gid.clone()));
+        }
+        let published = match load::plan_of(&house.plans, &*house.store, &loaded.row).await {
+            Ok(plan) => load::decode(&loaded.records).and_then(|records| {
+                guarded("publish", || Transaction::publish(gid, &plan, &records))
+                    .map_err(Fault::Corrupt)?
+                    .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
+            }),
+            Err(fault) => Err(fault),
+        };
+        match published {
+            Ok(mut events) => {
+                if let Some(after) = after {
+                    events.retain(|event| place(&event.id).is_none_or(|place| place > after));
+                }
+                Ok(events)
+            }
+            Err(Fault::Newer) => Err(Error::not_ready("the transaction was written by a newer build")),
+            Err(Fault::Corrupt(reason)) => {
+                house.quarantine(gid.clone(), reason);
+                Err(Error::Quarantined(gid.clone()))
+            }
+            Err(Fault::Store(error)) => Err(unreachable(error)),
+        }
+    }
+
+    /// Resolves when something of the transaction may have been recorded since the call (not since the first poll), or
+    /// after a second or so.
+    pub fn changed(&self, gid: &Gid) -> impl Future<Output = ()> + Send + use<> {
+        let (answer, changed) = oneshot::channel();
+        let asked =
+            self.tenure().is_ok_and(|tenure| tenure.ask(Ask { gid: gid.clone(), work: Work::Change(answer) }).is_ok());
+        async move {
+            let since = Instant::now();
+            // Nobody who would tell: it is not held here.
+            if !asked || !matches!(timeout(POLL_MAX, changed).await, Ok(Ok(()))) {
+                sleep((10 * POLL).saturating_sub(since.elapsed())).await;
+            }
+        }
+    }
+
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
+        self.inner.house.store.list(filter).await.map_err(unreachable)
+    }
+
+    /// Who an operator's word came to, kept for those who ask later.
+    pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
+        self.inner.house.store.audit(entry).await.map_err(unreachable)
+    }
+
+    /// The operation that a callback's token stands for; `None`: no token of this system.
+    #[must_use]
+    pub fn callback_target(&self, token: &str) -> Option<(Gid, BranchId, OperationKind)> {
+        self.inner.callback_tokens.read(token)
+    }
+
+    /// Database reachable, schema current, shards held, not draining.
+    pub async fn ready(&self) -> Result<(), Error> {
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(Error::not_ready("draining"));
+        }
+        let tenure = self.tenure()?;
+        if !tenure.clock.lease_holds() {
+            return Err(Error::not_ready("the lease has run out"));
+        }
+        if tenure.owned().is_empty() {
+            return Err(Error::not_ready("this node holds no shards yet"));
+        }
+        self.inner.house.store.ready().await.map_err(unreachable)
+    }
+
+    /// Takes no more work, waits for calls in flight, writes what is left, hands the shards over and leaves. Reads still
+    /// answer; nothing else does afterwards.
+    pub async fn drain(&self, within: Duration) {
+        self.inner.draining.store(true, Ordering::Release);
+        let (done, drained) = oneshot::channel();
+        if self.inner.commands.send(Command::Drain { within, done }).await.is_ok() {
+            let _ = drained.await;
+        }
+    }
+
+    fn tenure(&self) -> Result<Arc<Tenure>, Error> {
+        self.inner.current.borrow().clone().ok_or_else(|| Error::not_ready("the database is out of reach"))
+    }
+
+    /// Asks the task that would hold the transaction; `None`: it does not.
+    async fn ask<T>(
+        &self,
+        gid: &Gid,
+        work: impl FnOnce(Answer<T>) -> Work,
+        changes: Changes,
+    ) -> Result<Option<T>, Error> {
+        let tenure = match changes {
+            Changes::Yes if self.inner.draining.load(Ordering::Acquire) => return Err(Error::not_ready("draining")),
+            Changes::Yes => self.tenure()?,
+            Changes::No => match self.tenure() {
+                Ok(tenure) => tenure,
+                Err(_) => return Ok(None),
+            },
+        };
+        let (answer, answered) = oneshot::channel();
+        if tenure.ask(Ask { gid: gid.clone(), work: work(answer) }).is_err() {
+            return Err(Error::Overloaded { retry_after: RETRY_AFTER });
+        }
+        match (answered.await, changes) {
+            (Ok(Ok(answer)), _) => Ok(Some(answer)),
+            (Ok(Err(Refusal::NotHeld)), _) => Ok(None),
+            (Ok(Err(Refusal::Failed(error))), _) => Err(error),
+            // The tenure ended: what became of a change is not known, a read goes to the database.
+            (Err(_), Changes::Yes) => {
+                Err(Error::not_ready("this node lost its place; the request may have been taken"))
+            }
+            (Err(_), Changes::No) => Ok(None),
+        }
+    }
+
+    async fn load(&self, gid: &Gid) -> Result<Found, Error> {
+        let house = &self.inner.house;
+        load::load_one(&house.plans, &*house.store, gid).await.map_err(unreachable)
+    }
+
+    fn show(&self, gid: &Gid, found: Found, branches: Range<usize>) -> Result<TransactionView, Error> {
+        match found {
+            Found::Here(replayed) => {
+                let end = branches.end.min(replayed.tx.branch_count());
+                Ok(replayed.tx.view(branches.start.min(end)..end))
+            }
+            Found::Quarantined(row) => Ok(set_aside(row)),
+            found @ (Found::Missing | Found::Expired(_) | Found::Newer(_) | Found::Corrupt(..)) => {
+                Err(self.why_not(gid, found))
+            }
+        }
+    }
+
+    fn why_not(&self, gid: &Gid, found: Found) -> Error {
+        match found {
+            Found::Missing => Error::UnknownGid(gid.clone()),
+            Found::Expired(row) => Error::Expired { gid: gid.clone(), status: row.status },
+            Found::Newer(_) => Error::not_ready("the transaction was written by a newer build"),
+            Found::Corrupt(_, reason) => {
+                self.inner.house.quarantine(gid.clone(), reason);
+                Error::Quarantined(gid.clone())
+            }
+            Found::Quarantined(_) | Found::Here(_) => Error::Quarantined(gid.clone()),
+        }
+    }
+}
+
+/// Whether an ask may change the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    Yes,
+    No,
+}
+
+impl Inner {
+    /// One tenure after another.
+    async fn live(self: Arc<Self>, mut office: Office, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let end = office.keep(&mut commands).await;
+            self.current.send_replace(None);
+            if end == End::Left {
+                return;
+            }
+            tracing::warn!("this node was deposed: everything in memory is dropped");
+            self.house.metrics.deposed();
+            let mut pause = JOIN_PAUSE;
+            office = loop {
+                if let Ok(Command::Drain { done, .. }) = commands.try_recv() {
+                    let _ = done.send(());
+                    return;
+                }
+                let asked = Instant::now();
+                match self.house.store.join(&self.house.options.address, self.house.options.lease).await {
+                    Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked),
+                    Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(JOIN_PAUSE_MAX);
+            };
+            self.current.send_replace(Some(office.tenure()));
+        }
+    }
+
+    /// Gauges that are cheaper to read than to keep.
+    fn observe(self: &Arc<Self>) {
+        let inner = Arc::downgrade(self);
+        self.house.metrics.before_render(move |metrics| {
+            let tenure = inner.upgrade().and_then(|inner| inner.current.borrow().clone());
+            let count = |depth: usize| i64::try_from(depth).unwrap_or(i64::MAX);
+            metrics.in_memory.set(tenure.as_ref().map_or(0, |tenure| count(tenure.in_memory())));
+            metrics.inbox_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.inbox_depth())));
+            metrics.journal_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.journal.depth())));
+            metrics.overdue.set(tenure.as_ref().map_or(0.0, |tenure| tenure.overdue().as_secs_f64()));
+        });
+    }
+
+    /// Retention, in small batches; also counts those who wait for an operator.
+    async fn retain(self: Arc<Self>) {
+        let options = &self.house.options;
+        loop {
+            sleep(options.prune_every).await;
+            if self.draining.load(Ordering::Acquire) {
+                return;
+            }
+            let Some(now) = self.current.borrow().as_ref().map(|tenure| tenure.clock.now()) else { continue };
+            let before = |keep: Duration| {
+                skald_protocol::Timestamp(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)))
+            };
+            let (journals, tombstones) = (before(options.keep_journals), before(options.keep_tombstones));
+            loop {
+                match self.house.store.prune(journals, tombstones, PRUNE).await {
+                    Ok((0, 0)) => break,
+                    Ok((journals, tombstones)) => tracing::debug!(journals, tombstones, "retention removed"),
+                    Err(error) => {
+                        tracing::warn!(%error, "retention failed");
+                        break;
+                    }
+                }
+                sleep(POLL).await;
+            }
+        }
+    }
+}
+
+impl House {
+    /// Sets a transaction aside, however long the database makes it take.
+    pub(super) fn quarantine(self: &Arc<Self>, gid: Gid, reason: String) {
+        tracing::error!(%gid, reason, "a transaction is quarantined");
+        self.metrics.quarantined();
+        let house = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut pause = POLL;
+            for _ in 0..OVERTAKEN {
+                match house.store.quarantine(&gid, &reason).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(%gid, %error, "a transaction cannot be set aside yet"),
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(POLL_MAX);
+            }
+        });
+    }
+}
+
+fn foreign(gid: &Gid, seq: u64, events: Vec<Event>, now: skald_protocol::Timestamp) -> Append {
+    Append { gid: gid.clone(), seq, record: Record::new(now, events).encode(), begin: None, foreign: true }
+}
+
+/// All that is known of a quarantined transaction is its row.
+fn set_aside(row: Row) -> TransactionView {
+    let settled = row.settled_at.filter(|_| row.status.is_final());
+    TransactionView {
+        gid: row.gid,
+        status: if settled.is_some() { row.status } else { Status::Suspended },
+        decision: None,
+        cancel_requested: false,
+        workflow: row.workflow,
+        digest: hex::encode(row.plan),
+        input: None,
+        output: None,
+        error: Some(ErrorView { step: None, code: "quarantined".to_owned(), message: row.quarantined }),
+        labels: row.labels,
+        created_at: row.created_at,
+        updated_at: settled.unwrap_or(row.created_at),
+        settled_at: settled,
+        deadline: None,
+        next_wake_at: None,
+        trace_id: None,
+        branches: Vec::new(),
+        branches_next_cursor: None,
+    }
+}
+
+/// `<seq>.<index>`.
+fn place(id: &str) -> Option<(u64, usize)> {
+    let (seq, index) = id.split_once('.')?;
+    Some((seq.parse().ok()?, index.parse().ok()?))
+}
+
+fn unreachable(error: store::Error) -> Error {
+    match error {
+        store::Error::Unavailable(_) | store::Error::Deposed => Error::not_ready(&error.to_string()),
+        store::Error::Refused(_) | store::Error::Misconfigured(_) => Error::Store(error),
+    }
+}
+
+fn closed(_: Closed) -> Error {
+    Error::not_ready("this node lost its place; the request may have been taken")
+}

@@ -1,0 +1,164 @@
+//! What reaches a task that owns transactions, and on which of its channels.
+//!
+//! Only asks come from outside and are refused when too many wait. Answers of participants come through places that were
+//! reserved before the call was sent; commits' answers and loads are bounded by what the task itself started.
+
+use std::{ops::Range, time::Duration};
+
+use skald_engine::{Call, Input, Request, Word};
+use skald_protocol::{Gid, Timestamp, TransactionView};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Begun, Error, NewTransaction, Until, load::Found};
+use crate::{
+    dispatch::{Incoming, ReplySlot},
+    store::Shard,
+};
+
+/// Why a task did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It does not hold the transaction and will not: the database is the place to ask.
+    NotHeld,
+    Failed(Error),
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) gid: Gid,
+    pub(super) work: Work,
+}
+
+/// What a transaction is to do once nothing of it is being appended.
+#[derive(Debug)]
+pub(super) enum Work {
+    Input(Input),
+    Begin(Box<NewTransaction>, Answer<Begun>),
+    Word(Word, Answer<TransactionView>),
+    DryRun(Word, Answer<Vec<Request>>),
+    View(Range<usize>, Answer<TransactionView>),
+    Compare([u8; 32], Answer<TransactionView>),
+    Wait(Until, Answer<TransactionView>),
+    Change(oneshot::Sender<()>),
+}
+
+impl Work {
+    /// The task will not do it.
+    pub(super) fn refuse(self) {
+        match self {
+            // Whoever waits for a change looks again when this is dropped.
+            Self::Input(_) | Self::Change(_) => {}
+            Self::Begin(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
+            Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
+            Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
+                drop(answer.send(Err(Refusal::NotHeld)));
+            }
+        }
+    }
+
+    pub(super) fn fail(self, error: Error) {
+        match self {
+            Self::Input(_) | Self::Change(_) => {}
+            Self::Begin(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
+            Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
+            Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
+                drop(answer.send(Err(Refusal::Failed(error))));
+            }
+        }
+    }
+}
+
+/// What comes back through a reserved place.
+#[derive(Debug)]
+pub(super) enum Back {
+    Reply {
+        ticket: u64,
+        incoming: Incoming,
+    },
+    /// Dispatch withheld the call (it drains): it was never sent.
+    Withheld {
+        ticket: u64,
+        gid: Gid,
+    },
+}
+
+/// A place in the inbox that was reserved before its call was sent.
+pub(super) struct Slot {
+    permit: Option<mpsc::OwnedPermit<Back>>,
+    ticket: u64,
+    gid: Gid,
+}
+
+impl Slot {
+    pub(super) fn new(permit: mpsc::OwnedPermit<Back>, ticket: u64, gid: Gid) -> Box<Self> {
+        Box::new(Self { permit: Some(permit), ticket, gid })
+    }
+}
+
+impl ReplySlot for Slot {
+    fn put(mut self: Box<Self>, incoming: Incoming) {
+        if let Some(permit) = self.permit.take() {
+            permit.send(Back::Reply { ticket: self.ticket, incoming });
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.send(Back::Withheld { ticket: self.ticket, gid: self.gid.clone() });
+        }
+    }
+}
+
+/// What a load was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To hold it.
+    Hold,
+    /// It is held, but another node moved it.
+    Reload,
+}
+
+#[derive(Debug)]
+pub(super) enum Control {
+    /// These shards are this node's now.
+    Own(Vec<Shard>),
+    /// Give these shards' transactions up: begin and call nothing more, wait for calls in flight so long, forget them.
+    Leave {
+        shards: Vec<i32>,
+        within: Duration,
+        left: oneshot::Sender<()>,
+    },
+    /// Due transactions, for those that are not held. Told when there is room for more.
+    Due(Vec<(Timestamp, Gid)>, oneshot::Sender<()>),
+    /// Another node appended at this seq.
+    Foreign(Vec<(Gid, u64)>),
+    Loaded(Purpose, Vec<(Gid, Found)>),
+    LoadFailed(Purpose, Vec<Gid>, String),
+    /// The lease holds again: what is owed may be called.
+    Drive,
+}
+
+/// What a task tells its tenure.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Something in the shard was written by a newer build.
+    Unreadable { shard: i32 },
+}
+
+pub(super) fn call_of(work: &Work) -> Option<Call> {
+    match work {
+        Work::Input(Input::Replied { call, .. } | Input::Unrenderable { call, .. }) => Some(*call),
+        Work::Input(Input::Tick | Input::Word(_))
+        | Work::Begin(..)
+        | Work::Word(..)
+        | Work::DryRun(..)
+        | Work::View(..)
+        | Work::Compare(..)
+        | Work::Wait(..)
+        | Work::Change(_) => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! All that a held transaction may reach: where its appends, projections, calls and wakes go.
+//!
+//! It is kept apart from the transactions themselves, so that one of them can be worked on while it gives to this.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use skald_engine::{Plan, Transaction};
+use skald_protocol::{Gid, Timestamp};
+use tokio::sync::mpsc;
+
+use super::{Error, House, PreparedPlan, held::Held, inbox::Back, timer::Timers};
+use crate::{
+    dispatch::Dispatcher,
+    journal::Entry,
+    store::{NodeId, Projection, Shard},
+};
+
+/// Digests that a task remembers as stored; beyond it starts afresh, which costs a plan row that exists.
+const KNOWN_PLANS: usize = 4096;
+
+/// A shard as this task sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owned {
+    epoch: i64,
+    pub(super) leaving: bool,
+}
+
+pub(super) struct Outlet {
+    house: Arc<House>,
+    node: NodeId,
+    pub(super) dispatcher: Dispatcher,
+    places: mpsc::Sender<Back>,
+    /// Of this turn.
+    pub(super) now: Timestamp,
+    pub(super) entries: Vec<Entry>,
+    pub(super) projections: Vec<Projection>,
+    /// Those with something to decide.
+    pub(super) ready: Vec<Gid>,
+    /// Those that owe a call for whose answer there was no place.
+    pub(super) starved: VecDeque<(Gid, u64)>,
+    pub(super) timers: Timers,
+    /// Settled ones, and when they leave memory.
+    pub(super) retiring: VecDeque<(Timestamp, Gid, u64)>,
+    pub(super) shards: HashMap<i32, Owned>,
+    /// Where begins go, in turn.
+    begin_on: Vec<i32>,
+    turn: usize,
+    /// The lease holds.
+    pub(super) driving: bool,
+    known_plans: HashMap<[u8; 32], Arc<Plan>>,
+    pub(super) park_beyond: Duration,
+    pub(super) linger: Duration,
+    pub(super) lookahead: Duration,
+}
+
+impl Outlet {
+    pub(super) fn new(house: Arc<House>, node: NodeId, places: mpsc::Sender<Back>) -> Self {
+        let options = &house.options;
+        Self {
+            node,
+            dispatcher: house.dispatcher.clone(),
+            places,
+            now: Timestamp::default(),
+            entries: Vec::new(),
+            projections: Vec::new(),
+            ready: Vec::new(),
+            starved: VecDeque::new(),
+            timers: Timers::default(),
+            retiring: VecDeque::new(),
+            shards: HashMap::new(),
+            begin_on: Vec::new(),
+            turn: 0,
+            driving: true,
+            known_plans: HashMap::new(),
+            park_beyond: options.park_beyond,
+            linger: options.linger,
+            lookahead: options.lookahead(),
+            house,
+        }
+    }
+
+    pub(super) fn own(&mut self, shards: &[Shard]) {
+        for shard in shards {
+            self.shards.insert(shard.id, Owned { epoch: shard.epoch, leaving: false });
+        }
+        self.spread();
+    }
+
+    pub(super) fn leave(&mut self, shards: &[i32]) {
+        for shard in shards {
+            if let Some(owned) = self.shards.get_mut(shard) {
+                owned.leaving = true;
+            }
+        }
+        self.spread();
+    }
+
+    pub(super) fn lose(&mut self, shards: &[i32]) {
+        self.shards.retain(|shard, _| !shards.contains(shard));
+        self.spread();
+    }
+
+    fn spread(&mut self) {
+        self.begin_on = self.shards.iter().filter(|(_, owned)| !owned.leaving).map(|(shard, _)| *shard).collect();
+        self.begin_on.sort_unstable();
+    }
+
+    /// The shard of the next begin.
+    pub(super) fn shard_for_begin(&mut self) -> Option<i32> {
+        self.turn = self.turn.wrapping_add(1);
+        self.begin_on.get(self.turn.checked_rem(self.begin_on.len())?).copied()
+    }
+
+    pub(super) fn holds(&self, shard: i32) -> bool {
+        self.shards.get(&shard).is_some_and(|owned| !owned.leaving)
+    }
+
+    pub(super) fn drives(&self, shard: i32) -> bool {
+        self.driving && self.holds(shard)
+    }
+
+    /// What a row says that this node parked in this tenure of its shard.
+    pub(super) fn parked_by(&self, shard: i32) -> Option<(NodeId, i64)> {
+        self.shards.get(&shard).map(|owned| (self.node, owned.epoch))
+    }
+
+    /// A place for a call's answer.
+    pub(super) fn place(&self) -> Option<mpsc::OwnedPermit<Back>> {
+        self.places.clone().try_reserve_owned().ok()
+    }
+
+    pub(super) fn ready(&mut self, held: &mut Held) {
+        if !std::mem::replace(&mut held.ready, true) {
+            self.ready.push(held.tx.gid().clone());
+        }
+    }
+
+    /// One value for all transactions of the same plan.
+    pub(super) fn plan(&self, prepared: &PreparedPlan) -> Arc<Plan> {
+        Arc::clone(self.known_plans.get(&prepared.digest).unwrap_or(&prepared.plan))
+    }
+
+    pub(super) fn knows(&self, plan: &[u8; 32]) -> bool {
+        self.known_plans.contains_key(plan)
+    }
+
+    /// A begin is durable, and with it its plan.
+    pub(super) fn begun(&mut self, prepared: &PreparedPlan) {
+        self.house.metrics.begun();
+        if !self.known_plans.contains_key(&prepared.digest) {
+            if self.known_plans.len() >= KNOWN_PLANS {
+                self.known_plans.clear();
+            }
+            self.known_plans.insert(prepared.digest, Arc::clone(&prepared.plan));
+            self.house.plans.keep(prepared.digest, Arc::clone(&prepared.plan));
+        }
+    }
+
+    pub(super) fn settled(&self, tx: &Transaction, settled_at: Timestamp) {
+        self.house.metrics.settled(tx.status(), tx.began_at().until(settled_at));
+    }
+
+    pub(super) fn retire(&mut self, gid: &Gid, ticket: u64) {
+        self.retiring.push_back((self.now.plus(self.house.options.settled_grace), gid.clone(), ticket));
+    }
+
+    pub(super) fn overloaded(&self) -> Error {
+        Error::Overloaded { retry_after: super::RETRY_AFTER }
+    }
+}

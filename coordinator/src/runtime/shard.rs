@@ -1,0 +1,543 @@
+//! A task that solely owns the transactions whose gid falls to it, whatever shard their rows are in.
+//!
+//! A turn takes all that has come in, notes it with the transactions it is for, lets each of these decide once, and hands
+//! the appends of all of them to the journal in one piece. Nothing here waits for the database or for a participant.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use skald_engine::Input;
+use skald_protocol::{Gid, Timestamp};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error, House, RETRY_AFTER,
+    clock::Clock,
+    held::{Appending, Busy, Held, QUEUE},
+    inbox::{Ask, Back, Control, Purpose, Report, Work},
+    load::{self, Found, guarded},
+    outlet::Outlet,
+};
+use crate::{
+    journal::{Done, Journal, Landed, Outcome},
+    store::{self, NodeId},
+};
+
+/// Messages of one kind taken in one turn.
+const TURN: usize = 512;
+/// After the database could not be asked for a page.
+const LOAD_PAUSE: Duration = Duration::from_millis(500);
+/// An idle task looks around at least this often (leases, leavers).
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The receiving ends of a task.
+pub(super) struct Inbox {
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) backs: mpsc::Receiver<Back>,
+    pub(super) done: mpsc::UnboundedReceiver<Done>,
+    pub(super) control: mpsc::UnboundedReceiver<Control>,
+}
+
+/// What others may know of a task without asking.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub(super) held: AtomicUsize,
+    /// How late the first of those is that wait to be loaded.
+    pub(super) overdue_ms: AtomicU64,
+}
+
+struct Leaving {
+    shards: HashSet<i32>,
+    until: Instant,
+    left: Option<oneshot::Sender<()>>,
+}
+
+pub(super) struct ShardTask {
+    number: usize,
+    house: Arc<House>,
+    clock: Arc<Clock>,
+    journal: Journal,
+    control: mpsc::UnboundedSender<Control>,
+    reports: mpsc::UnboundedSender<Report>,
+    cancel: CancellationToken,
+    load: Arc<Load>,
+    held: HashMap<Gid, Box<Held>>,
+    /// Being loaded, with what came for them meanwhile.
+    loading: HashMap<Gid, Vec<Work>>,
+    /// To be loaded at once: somebody waits.
+    urgent: Vec<Gid>,
+    /// To be loaded as there is room.
+    backlog: VecDeque<(Timestamp, Gid)>,
+    /// Sweeps that wait until the backlog is short.
+    hungry: Vec<oneshot::Sender<()>>,
+    loads: usize,
+    leaving: Vec<Leaving>,
+    tickets: u64,
+    max_held: usize,
+    out: Outlet,
+}
+
+/// What a task is made of.
+pub(super) struct Parts {
+    pub(super) number: usize,
+    pub(super) house: Arc<House>,
+    pub(super) node: NodeId,
+    pub(super) clock: Arc<Clock>,
+    pub(super) journal: Journal,
+    pub(super) control: mpsc::UnboundedSender<Control>,
+    pub(super) places: mpsc::Sender<Back>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) cancel: CancellationToken,
+    pub(super) load: Arc<Load>,
+}
+
+impl ShardTask {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { number, house, node, clock, journal, control, places, reports, cancel, load } = parts;
+        Self {
+            number,
+            clock,
+            journal,
+            control,
+            reports,
+            cancel,
+            load,
+            held: HashMap::new(),
+            loading: HashMap::new(),
+            urgent: Vec::new(),
+            backlog: VecDeque::new(),
+            hungry: Vec::new(),
+            loads: 0,
+            leaving: Vec::new(),
+            tickets: 0,
+            max_held: house.options.max_in_memory / house.options.tasks,
+            out: Outlet::new(Arc::clone(&house), node, places),
+            house,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: Inbox) {
+        let cancel = self.cancel.clone();
+        let mut asks = Vec::with_capacity(TURN);
+        let mut backs = Vec::with_capacity(TURN);
+        let timer = sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        loop {
+            let wake = self.next_wake();
+            if timer.deadline() != wake {
+                timer.as_mut().reset(wake);
+            }
+            let mut done = None;
+            let mut control = None;
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                message = inbox.control.recv() => control = message,
+                message = inbox.done.recv() => done = message,
+                _ = inbox.backs.recv_many(&mut backs, TURN) => {}
+                _ = inbox.asks.recv_many(&mut asks, TURN) => {}
+                () = &mut timer => {}
+            }
+            self.out.now = self.clock.now();
+            self.out.driving = self.clock.lease_holds();
+            while let Some(message) = control.take().or_else(|| inbox.control.try_recv().ok()) {
+                self.control(message);
+            }
+            while let Some(message) = done.take().or_else(|| inbox.done.try_recv().ok()) {
+                self.done(message);
+            }
+            while backs.len() < TURN {
+                let Ok(back) = inbox.backs.try_recv() else { break };
+                backs.push(back);
+            }
+            while asks.len() < TURN {
+                let Ok(ask) = inbox.asks.try_recv() else { break };
+                asks.push(ask);
+            }
+            backs.drain(..).for_each(|back| self.back(back));
+            asks.drain(..).for_each(|ask| self.ask(ask));
+            self.timers();
+            self.decide();
+            self.leave();
+            self.start_loads();
+            self.hand_over();
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { IDLE / 10 };
+        let retiring = self.out.retiring.front().map(|(at, ..)| *at);
+        for at in [self.out.timers.next(), retiring].into_iter().flatten() {
+            next = next.min(Instant::now() + self.clock.until(at));
+        }
+        next
+    }
+
+    /// Works on one held transaction; whatever panics there sets that one aside.
+    fn with(&mut self, gid: &Gid, work: impl FnOnce(&mut Held, &mut Outlet)) {
+        let Some(held) = self.held.get_mut(gid) else { return };
+        let out = &mut self.out;
+        if let Err(reason) = guarded("the transaction", || work(held, out)) {
+            self.quarantine(gid, reason);
+        }
+    }
+
+    fn quarantine(&mut self, gid: &Gid, reason: String) {
+        self.out.entries.retain(|entry| entry.append.gid != *gid);
+        self.out.projections.retain(|projection| projection.gid != *gid);
+        if let Some(held) = self.held.remove(gid) {
+            held.dismiss();
+        }
+        self.house.quarantine(gid.clone(), reason);
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    fn ask(&mut self, Ask { gid, work }: Ask) {
+        if let Some(held) = self.held.get_mut(&gid) {
+            return held.push(work, &mut self.out);
+        }
+        if let Some(works) = self.loading.get_mut(&gid) {
+            if works.len() < QUEUE {
+                works.push(work);
+            } else {
+                work.fail(self.out.overloaded());
+            }
+            return;
+        }
+        match work {
+            Work::Begin(new, answer) => {
+                if self.held.len() + self.loading.len() >= self.max_held {
+                    return Work::Begin(new, answer).fail(self.out.overloaded());
+                }
+                let Some(shard) = self.out.shard_for_begin() else {
+                    return Work::Begin(new, answer).fail(Error::not_ready("this node holds no shards yet"));
+                };
+                let ticket = self.ticket();
+                let out = &mut self.out;
+                match guarded("begin", || Held::begin(&gid, shard, ticket, new, answer, out)) {
+                    Ok(held) => drop(self.held.insert(gid, Box::new(held))),
+                    Err(reason) => tracing::error!(%gid, reason, "a begin panicked"),
+                }
+            }
+            // Its owner may be here or elsewhere; loading tells.
+            word @ Work::Word(..) => {
+                if self.loading.len() >= self.max_held {
+                    return word.fail(self.out.overloaded());
+                }
+                self.loading.insert(gid.clone(), vec![word]);
+                self.urgent.push(gid);
+            }
+            other => other.refuse(),
+        }
+    }
+
+    fn back(&mut self, back: Back) {
+        match back {
+            Back::Reply { ticket, incoming } => {
+                let (gid, call, reply) = (incoming.gid, incoming.call, incoming.reply);
+                // A call of an earlier stay in memory: its answer decides nothing.
+                if let Some(held) = self.held.get_mut(&gid).filter(|held| held.ticket == ticket) {
+                    held.push(Work::Input(Input::Replied { call, reply }), &mut self.out);
+                }
+            }
+            Back::Withheld { ticket, gid } => {
+                if let Some(held) = self.held.get_mut(&gid).filter(|held| held.ticket == ticket) {
+                    held.withheld += 1;
+                }
+            }
+        }
+        // A place is free again.
+        if let Some((gid, ticket)) = self.out.starved.pop_front()
+            && self.held.get(&gid).is_some_and(|held| held.ticket == ticket)
+        {
+            self.with(&gid, Held::fed);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        for Landed { gid, ticket, outcome } in done.appends {
+            if self.held.get(&gid).is_none_or(|held| held.ticket != ticket) {
+                continue;
+            }
+            match outcome {
+                Outcome::Durable => self.with(&gid, Held::durable),
+                Outcome::Conflict => self.overtaken(gid, Duration::ZERO),
+                Outcome::Refused => self.refused(gid),
+            }
+        }
+        for (gid, seq) in done.projected {
+            let Some(held) = self.held.get_mut(&gid) else { continue };
+            if held.parking.is_some() {
+                if held.parked(seq) {
+                    if let Some(held) = self.held.remove(&gid) {
+                        held.dismiss();
+                    }
+                } else {
+                    self.with(&gid, Held::rest);
+                }
+            }
+        }
+    }
+
+    /// Another node moved first (or, of a begin, the gid is taken).
+    fn overtaken(&mut self, gid: Gid, after: Duration) {
+        let Some(held) = self.held.get_mut(&gid) else { return };
+        match held.append {
+            Appending::Begin => {
+                // The database knows what has the gid.
+                if let Some(held) = self.held.remove(&gid) {
+                    held.dismiss();
+                }
+            }
+            // It was not adopted, so nothing is known that a fresh load would lose.
+            Appending::Adoption => {
+                if let Some(held) = self.held.remove(&gid) {
+                    self.loading.insert(gid.clone(), held.into_works());
+                    self.loads += 1;
+                    self.spawn_load(Purpose::Hold, vec![gid], after);
+                }
+            }
+            Appending::Decision => {
+                held.busy = Busy::Reloading;
+                self.spawn_load(Purpose::Reload, vec![gid], after);
+            }
+        }
+    }
+
+    /// The database does not take it: nothing was written, and what was decided is decided again later.
+    fn refused(&mut self, gid: Gid) {
+        if self.held.get(&gid).is_some_and(|held| held.append == Appending::Begin) {
+            if let Some(held) = self.held.remove(&gid) {
+                held.fail(|| Error::Store(store::Error::Refused("the transaction was not stored".to_owned())));
+            }
+        } else {
+            self.overtaken(gid, 2 * LOAD_PAUSE);
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Own(shards) => self.out.own(&shards),
+            Control::Leave { shards, within, left } => {
+                self.out.leave(&shards);
+                let shards = shards.into_iter().collect();
+                self.leaving.push(Leaving { shards, until: Instant::now() + within, left: Some(left) });
+            }
+            Control::Due(due, more) => {
+                for (at, gid) in due {
+                    if !self.held.contains_key(&gid) && !self.loading.contains_key(&gid) {
+                        self.loading.insert(gid.clone(), Vec::new());
+                        self.backlog.push_back((at, gid));
+                    }
+                }
+                self.hungry.push(more);
+            }
+            Control::Foreign(moved) => {
+                for (gid, seq) in moved {
+                    let Some(held) = self.held.get_mut(&gid) else { continue };
+                    // One with an append in flight learns of it by the conflict.
+                    if held.next_seq <= seq && held.busy == Busy::No {
+                        held.busy = Busy::Reloading;
+                        self.spawn_load(Purpose::Reload, vec![gid], Duration::ZERO);
+                    }
+                }
+            }
+            Control::Loaded(purpose, found) => {
+                if purpose == Purpose::Hold {
+                    self.loads = self.loads.saturating_sub(1);
+                }
+                for (gid, found) in found {
+                    self.loaded(purpose, gid, found);
+                }
+            }
+            Control::LoadFailed(purpose, gids, reason) => {
+                if purpose == Purpose::Hold {
+                    self.loads = self.loads.saturating_sub(1);
+                }
+                for gid in gids {
+                    match purpose {
+                        Purpose::Reload => self.spawn_load(Purpose::Reload, vec![gid], Duration::ZERO),
+                        Purpose::Hold => {
+                            for work in self.loading.get_mut(&gid).map(std::mem::take).unwrap_or_default() {
+                                work.fail(Error::not_ready(&reason));
+                            }
+                            self.backlog.push_back((self.out.now, gid));
+                        }
+                    }
+                }
+            }
+            Control::Drive => {
+                let gids: Vec<_> = self.held.keys().cloned().collect();
+                for gid in gids {
+                    self.with(&gid, Held::moved);
+                }
+            }
+        }
+    }
+
+    fn loaded(&mut self, purpose: Purpose, gid: Gid, found: Found) {
+        if let Found::Corrupt(_, reason) = found {
+            if let Some(works) = self.loading.remove(&gid) {
+                works.into_iter().for_each(Work::refuse);
+            }
+            return self.quarantine(&gid, reason);
+        }
+        if let Found::Newer(row) = &found {
+            let _ = self.reports.send(Report::Unreadable { shard: row.shard });
+        }
+        match (purpose, found) {
+            (Purpose::Reload, Found::Here(replayed)) if self.out.shards.contains_key(&replayed.row.shard) => {
+                self.with(&gid, |held, out| {
+                    if held.busy == Busy::Reloading {
+                        held.reload(*replayed, out);
+                    }
+                });
+            }
+            (Purpose::Reload, _) => {
+                if let Some(held) = self.held.remove(&gid) {
+                    held.dismiss();
+                }
+            }
+            (Purpose::Hold, Found::Here(replayed)) if self.out.holds(replayed.row.shard) => {
+                let works = self.loading.remove(&gid).unwrap_or_default();
+                let ticket = self.ticket();
+                let out = &mut self.out;
+                match guarded("load", || Held::load(*replayed, ticket, works, out)) {
+                    Ok(held) => drop(self.held.insert(gid, Box::new(held))),
+                    Err(reason) => self.quarantine(&gid, reason),
+                }
+            }
+            (Purpose::Hold, _) => {
+                self.loading.remove(&gid).unwrap_or_default().into_iter().for_each(Work::refuse);
+            }
+        }
+    }
+
+    fn timers(&mut self) {
+        while let Some((at, gid, ticket)) = self.out.timers.pop_due(self.out.now) {
+            if self.held.get(&gid).is_some_and(|held| held.ticket == ticket && held.armed == at) {
+                self.with(&gid, Held::wake);
+            }
+        }
+        while let Some((_, gid, ticket)) = self.out.retiring.pop_front_if(|(at, ..)| *at <= self.out.now) {
+            if self.held.get(&gid).is_some_and(|held| held.ticket == ticket)
+                && let Some(held) = self.held.remove(&gid)
+            {
+                held.dismiss();
+            }
+        }
+        let held = &self.held;
+        self.out.timers.compact(held.len(), |at, gid, ticket| {
+            held.get(gid).is_some_and(|held| held.ticket == ticket && held.armed == at)
+        });
+    }
+
+    fn decide(&mut self) {
+        // A decision may make its own transaction ready again (an unrenderable call): until nothing is.
+        while !self.out.ready.is_empty() {
+            for gid in std::mem::take(&mut self.out.ready) {
+                self.with(&gid, |held, out| {
+                    held.ready = false;
+                    held.turn(out);
+                });
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.retain_mut(|leaver| {
+            let there = || self.held.values().filter(|held| leaver.shards.contains(&held.shard));
+            if now < leaver.until && !there().all(|held| held.at_rest()) {
+                return true;
+            }
+            let gone: Vec<_> = there().map(|held| held.tx.gid().clone()).collect();
+            for gid in gone {
+                if let Some(held) = self.held.remove(&gid) {
+                    held.dismiss();
+                }
+            }
+            let shards: Vec<_> = leaver.shards.iter().copied().collect();
+            self.out.lose(&shards);
+            if let Some(left) = leaver.left.take() {
+                let _ = left.send(());
+            }
+            false
+        });
+        self.leaving = leaving;
+    }
+
+    fn start_loads(&mut self) {
+        if !self.urgent.is_empty() {
+            let gids = std::mem::take(&mut self.urgent);
+            self.loads += 1;
+            self.spawn_load(Purpose::Hold, gids, Duration::ZERO);
+        }
+        let page = self.house.options.page;
+        while self.loads < self.house.options.pages_in_flight
+            && !self.backlog.is_empty()
+            && self.held.len() + self.loads * page < self.max_held
+        {
+            let gids = self.backlog.drain(..page.min(self.backlog.len())).map(|(_, gid)| gid).collect();
+            self.loads += 1;
+            self.spawn_load(Purpose::Hold, gids, Duration::ZERO);
+        }
+        if self.backlog.len() < page {
+            for more in self.hungry.drain(..) {
+                let _ = more.send(());
+            }
+        }
+    }
+
+    fn spawn_load(&self, purpose: Purpose, gids: Vec<Gid>, after: Duration) {
+        let (house, control) = (Arc::clone(&self.house), self.control.clone());
+        tokio::spawn(self.cancel.clone().run_until_cancelled_owned(async move {
+            sleep(after).await;
+            let message = match load::load(&house.plans, &*house.store, &gids).await {
+                Ok(found) => Control::Loaded(purpose, found),
+                Err(error) => {
+                    tracing::warn!(%error, transactions = gids.len(), "transactions cannot be loaded now");
+                    sleep_until(Instant::now() + LOAD_PAUSE).await;
+                    Control::LoadFailed(purpose, gids, error.to_string())
+                }
+            };
+            let _ = control.send(message);
+        }));
+    }
+
+    /// What the turn made, in one piece.
+    fn hand_over(&mut self) {
+        self.load.held.store(self.held.len(), Ordering::Relaxed);
+        let late = self.backlog.front().map_or(Duration::ZERO, |(due, _)| due.until(self.out.now));
+        self.load.overdue_ms.store(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if !self.out.entries.is_empty() || !self.out.projections.is_empty() {
+            let entries = std::mem::take(&mut self.out.entries);
+            let projections = std::mem::take(&mut self.out.projections);
+            self.journal.submit(self.number, entries, projections);
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn not_ready(reason: &str) -> Self {
+        Self::NotReady { reason: reason.to_owned(), retry_after: RETRY_AFTER }
+    }
+}

@@ -1,0 +1,114 @@
+//! Polling is the truth: what is due in this node's shards and not in memory is found here.
+//!
+//! A row's next wake is never too late, so a shard that has just been taken is swept as a whole: that is recovery. After
+//! that, what becomes due has a recent `next_wake_at` (a sleeper wakes, or another node's append woke it), so each sweep
+//! looks only at a short window; a whole one now and then forgives what a window missed.
+
+use std::{sync::Arc, time::Duration};
+
+use skald_protocol::{Gid, Timestamp};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{House, inbox::Control, tenure::Tenure};
+use crate::store::Error;
+
+/// A commit may become visible this much later than the time it carries.
+const OVERLAP: Duration = Duration::from_secs(10);
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
+const FOREIGN: usize = 1000;
+
+pub(super) struct Sweeper {
+    pub(super) house: Arc<House>,
+    pub(super) tenure: Arc<Tenure>,
+    /// Shards that have just become this node's.
+    pub(super) gained: mpsc::UnboundedReceiver<Vec<i32>>,
+}
+
+impl Sweeper {
+    pub(super) async fn run(mut self) {
+        let mut tick = interval(self.house.options.sweep_every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept: Option<Timestamp> = None;
+        let mut whole = Instant::now();
+        loop {
+            tokio::select! {
+                Some(shards) = self.gained.recv() => {
+                    let (house, tenure) = (Arc::clone(&self.house), Arc::clone(&self.tenure));
+                    let cancel = tenure.cancel.clone();
+                    tokio::spawn(cancel.run_until_cancelled_owned(async move {
+                        until_done(&house, &tenure, &shards).await;
+                    }));
+                }
+                _ = tick.tick() => {
+                    let shards = self.tenure.owned();
+                    if shards.is_empty() {
+                        continue;
+                    }
+                    let now = self.tenure.clock.now();
+                    let from = swept.filter(|_| whole.elapsed() < WHOLE_EVERY).map(|swept| Timestamp(swept.0 - millis(OVERLAP)));
+                    if from.is_none() {
+                        whole = Instant::now();
+                    }
+                    match self.sweep(&shards, from, now).await {
+                        Ok(()) => swept = Some(now),
+                        Err(error) => tracing::debug!(%error, "a sweep failed"),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self, shards: &[i32], from: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
+        pass(&self.house, &self.tenure, shards, from, now).await?;
+        let moved = self.house.store.foreign(shards, FOREIGN).await?;
+        for (task, moved) in self.tenure.by_task(moved, |(gid, _)| gid) {
+            self.tenure.tell(task, Control::Foreign(moved));
+        }
+        Ok(())
+    }
+}
+
+/// The whole of some shards, however long the database makes it take.
+async fn until_done(house: &House, tenure: &Tenure, shards: &[i32]) {
+    while let Err(error) = pass(house, tenure, shards, None, tenure.clock.now()).await {
+        tracing::warn!(%error, shards = shards.len(), "new shards cannot be swept yet");
+        tokio::time::sleep(house.options.sweep_every).await;
+    }
+    tracing::debug!(shards = shards.len(), "new shards are swept");
+}
+
+async fn pass(
+    house: &House,
+    tenure: &Tenure,
+    shards: &[i32],
+    from: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let upto = now.plus(house.options.lookahead());
+    // `-` is the first of a gid's alphabet.
+    let mut after = from.and_then(|from| Some((from, Gid::new("-").ok()?)));
+    loop {
+        let page = house.store.due(shards, upto, after, house.options.page).await?;
+        after = page.last().cloned();
+        let last = page.len() < house.options.page;
+        let mut room = Vec::new();
+        for (task, due) in tenure.by_task(page, |(_, gid)| gid) {
+            let (more, wanted) = oneshot::channel();
+            tenure.tell(task, Control::Due(due, more));
+            room.push(wanted);
+        }
+        if last {
+            return Ok(());
+        }
+        for wanted in room {
+            let _ = wanted.await;
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
