@@ -1,3 +1,4 @@
 //! One file per promise of the README.
 
 mod floors;
+mod store;

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use skald_protocol::{Gid, Status, Timestamp, TransactionSummary, WorkflowRef};
 
-pub use sql::SqlStore;
+pub use sql::{Options, SqlStore};
 
 /// A node's life; a new one each time it joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

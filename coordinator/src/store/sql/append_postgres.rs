@@ -1,0 +1,173 @@
+//! A batch on Postgres: one statement, one round trip, one commit.
+//!
+//! The node's row is updated first; every other part joins what that returned, so a deposed node changes nothing. Its row
+//! lock is held to the commit, so a take-over waits for a batch under way. Parts that a batch lacks are left out of the
+//! text. The statement is prepared once and its plan may date from empty tables, so no part may depend on the planner's
+//! guess: inserts use `ON CONFLICT`, membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one
+//! UPDATE is told that it joins a single row, which makes it look up keys.
+
+use std::collections::HashSet;
+
+use skald_engine::event::FORMAT;
+use skald_protocol::Status;
+
+use super::{
+    super::{Batch, Error, NodeId, Projection},
+    append::{Change, Entry, Parts, full},
+    dialect::{Sql, sql},
+    session::{Kind, Pool, Query},
+};
+
+const FENCE: &str = "WITH node AS (UPDATE nodes SET batch = batch + 1 \
+     WHERE node_id = $1 AND batch = $2 AND NOT dead RETURNING batch)";
+
+const NO_FENCE: &str =
+    "WITH node AS (UPDATE nodes SET batch = batch + 1 WHERE node_id = $1 AND $2::bigint >= 0 RETURNING batch)";
+
+const PLANS: &str = ", planned AS (INSERT INTO plans (digest, format, definition, plan) \
+     SELECT p.* FROM node, unnest($3::bytea[], $4::integer[], $5::text[], $6::bytea[]) p ON CONFLICT DO NOTHING)";
+
+const BEGINS: &str = ", begun AS (INSERT INTO transactions \
+     (gid, shard, status, workflow, version, request_digest, plan, created_at, next_wake_at, expired) \
+     SELECT b.gid, b.shard, 'running', b.workflow, b.version, b.request_digest, b.plan, b.created_at, b.created_at, false \
+     FROM node, unnest($7::text[], $8::integer[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bigint[]) \
+     b (gid, shard, workflow, version, request_digest, plan, created_at) \
+     ON CONFLICT DO NOTHING RETURNING gid), \
+     labelled AS (INSERT INTO labels (gid, key, value, created_at) \
+     SELECT l.* FROM unnest($14::text[], $15::text[], $16::text[], $17::bigint[]) l (gid, key, value, created_at) \
+     WHERE (l.gid IN (SELECT gid FROM begun)) IS TRUE)";
+
+const JOURNAL: &str = ", written AS (INSERT INTO journal (gid, seq, format, events) \
+     SELECT r.gid, r.seq, $22::integer, r.events \
+     FROM node, unnest($18::text[], $19::bigint[], $20::integer[], $21::bytea[]) r (gid, seq, nature, events)";
+
+/// By `Nature`: a begin needs its row to be new, a foreign append its row to be there still.
+const ALLOWED: &str = " WHERE CASE r.nature WHEN 0 THEN true WHEN 1 THEN r.gid IN (SELECT gid FROM begun) \
+     ELSE coalesce((SELECT NOT t.expired FROM transactions t WHERE t.gid = r.gid), false) END";
+const ALLOWED_WITHOUT_BEGINS: &str = " WHERE CASE r.nature WHEN 0 THEN true \
+     ELSE coalesce((SELECT NOT t.expired FROM transactions t WHERE t.gid = r.gid), false) END";
+
+const RETURNED: &str = " ON CONFLICT DO NOTHING RETURNING gid)";
+
+/// A projection is the holder's word: not of a shard that has gone to another, not behind a foreign append, not of a
+/// transaction that was set aside. `c.gid || ''` is what makes the planner expect one row.
+const CHANGES: Sql = sql!(
+    ", change AS MATERIALIZED (SELECT c.* FROM node, unnest($23::text[], $24::boolean[], $25::bigint[], $26::bigint[], \
+     $27::text[], $28::bigint[], $29::uuid[], $30::bigint[], $31::bigint[]) \
+     c (gid, appended, mark, seq, status, next_wake_at, parked_node, parked_epoch, settled_at) \
+     WHERE (NOT c.appended OR c.gid IN (SELECT gid FROM written)) IS TRUE), \
+     changed AS (UPDATE transactions t SET foreign_seq = c.mark, status = coalesce(c.status, t.status), \
+     next_wake_at = CASE WHEN c.mark IS NULL THEN c.next_wake_at ELSE " [now] " END, \
+     parked_node = CASE WHEN c.mark IS NULL THEN c.parked_node ELSE t.parked_node END, \
+     parked_epoch = CASE WHEN c.mark IS NULL THEN c.parked_epoch ELSE t.parked_epoch END, \
+     settled_at = coalesce(c.settled_at, t.settled_at) \
+     FROM change c WHERE t.gid = c.gid AND c.gid = c.gid || '' \
+     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) AND t.quarantined IS NULL \
+     AND NOT t.expired AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1)))"
+);
+
+/// One row, however many were written; their gids only if some were not.
+const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
+     CASE WHEN n.written < cardinality($18::text[]) THEN (SELECT string_agg(gid, ' ') FROM written) END \
+     FROM (SELECT count(*) AS written FROM written) n";
+
+fn statement(fenced: bool, parts: &Parts<'_>) -> String {
+    let mut text = String::with_capacity(4096);
+    text.push_str(if fenced { FENCE } else { NO_FENCE });
+    if !parts.plans.is_empty() {
+        text.push_str(PLANS);
+    }
+    let begins = !parts.begins.is_empty();
+    if begins {
+        text.push_str(BEGINS);
+    }
+    text.push_str(JOURNAL);
+    text.push_str(if begins { ALLOWED } else { ALLOWED_WITHOUT_BEGINS });
+    text.push_str(RETURNED);
+    if !parts.changes.is_empty() {
+        text.push_str(CHANGES.text(Kind::Postgres));
+    }
+    text.push_str(ANSWER);
+    text
+}
+
+/// The gids whose appends conflicted.
+pub(super) async fn append(
+    pool: &Pool,
+    fenced: bool,
+    node: NodeId,
+    expected: i64,
+    batch: &Batch,
+) -> Result<HashSet<String>, Error> {
+    let parts = Parts::new(batch, &HashSet::new())?;
+    let query = Query::assembled(Kind::Postgres, statement(fenced, &parts)).hot();
+    let query =
+        bind_changes(bind_entries(bind_begins(query.bind(node.0).bind(expected), &parts), &parts.entries), &parts);
+    let mut session = pool.session().await?;
+    let answer = query.fetch_optional(&mut session).await?;
+    session.commit().await?;
+    let answer = answer.ok_or(Error::Deposed)?;
+    if answer.get::<Option<i64>>(0)?.is_none() {
+        return Err(Error::Deposed);
+    }
+    if answer.get::<i64>(1)? == full(&parts.entries) {
+        return Ok(HashSet::new());
+    }
+    let written = answer.get::<Option<String>>(2)?.unwrap_or_default();
+    let written: HashSet<&str> = written.split(' ').collect();
+    let missing = parts.entries.iter().filter(|entry| !written.contains(entry.gid));
+    Ok(missing.map(|entry| entry.gid.to_owned()).collect())
+}
+
+fn bind_begins(query: Query, parts: &Parts<'_>) -> Query {
+    let (plans, begins) = (&parts.plans, &parts.begins);
+    let workflow = |index: usize| begins[index].1.workflow.as_ref();
+    let each = 0..begins.len();
+    let labels: Vec<_> = parts.labels().collect();
+    query
+        .bind_array(plans.iter().map(|plan| plan.digest.as_slice()).collect())
+        .bind_array(plans.iter().map(|plan| format_column(plan.format)).collect())
+        .bind_array(plans.iter().map(|plan| plan.definition.as_deref()).collect())
+        .bind_array(plans.iter().map(|plan| plan.plan.as_slice()).collect())
+        .bind_array(begins.iter().map(|(gid, _)| *gid).collect())
+        .bind_array(begins.iter().map(|(_, begin)| begin.shard).collect())
+        .bind_array(each.clone().map(|index| workflow(index).map(|workflow| workflow.name.as_str())).collect())
+        .bind_array(each.map(|index| workflow(index).map(|workflow| workflow.version.as_str())).collect())
+        .bind_array(begins.iter().map(|(_, begin)| begin.request_digest.as_slice()).collect())
+        .bind_array(begins.iter().map(|(_, begin)| begin.plan.as_slice()).collect())
+        .bind_array(begins.iter().map(|(_, begin)| begin.created_at.0).collect())
+        .bind_array(labels.iter().map(|(gid, ..)| *gid).collect())
+        .bind_array(labels.iter().map(|(_, key, ..)| key.as_str()).collect())
+        .bind_array(labels.iter().map(|(_, _, value, _)| value.as_str()).collect())
+        .bind_array(labels.iter().map(|(.., at)| *at).collect())
+}
+
+fn bind_entries(query: Query, entries: &[Entry<'_>]) -> Query {
+    query
+        .bind_array(entries.iter().map(|entry| entry.gid).collect())
+        .bind_array(entries.iter().map(|entry| entry.seq).collect())
+        .bind_array(entries.iter().map(|entry| entry.nature as i32).collect())
+        .bind_array(entries.iter().map(|entry| entry.record).collect())
+        .bind(format_column(FORMAT))
+}
+
+fn bind_changes(query: Query, parts: &Parts<'_>) -> Query {
+    fn column<'a, T>(changes: &'a [Change<'a>], of: impl Fn(&'a Projection) -> Option<T>) -> Vec<Option<T>> {
+        changes.iter().map(|change| change.projection.and_then(&of)).collect()
+    }
+    let changes = &parts.changes;
+    query
+        .bind_array(changes.iter().map(|change| change.gid).collect())
+        .bind_array(changes.iter().map(|change| change.appended).collect())
+        .bind_array(changes.iter().map(|change| change.mark).collect())
+        .bind_array(changes.iter().map(|change| change.seq).collect())
+        .bind_array(column(changes, |change| Some(Status::as_str(change.status))))
+        .bind_array(column(changes, |change| change.next_wake_at.map(|at| at.0)))
+        .bind_array(column(changes, |change| change.parked_by.map(|(node, _)| node.0)))
+        .bind_array(column(changes, |change| change.parked_by.map(|(_, epoch)| epoch)))
+        .bind_array(column(changes, |change| change.settled_at.map(|at| at.0)))
+}
+
+pub(super) fn format_column(format: u32) -> i32 {
+    i32::try_from(format).unwrap_or(i32::MAX)
+}

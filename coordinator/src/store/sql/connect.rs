@@ -1,0 +1,130 @@
+//! From a URL to pools. No part of a URL that may hold a password ever stands in an error.
+
+use std::{fs::File, io, path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    Connection as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    Error, Inner, Options,
+    session::{Kind, Pool},
+};
+
+/// A batch, its `resolve`, a heartbeat, a claim: never more at once.
+const WRITERS: u32 = 4;
+/// A connection that lay idle this long is tried before it is used: the database may have been restarted.
+const STALE: Duration = Duration::from_secs(1);
+const SQLITE_READERS: u32 = 4;
+
+pub(super) async fn connect(url: &str, options: Options) -> Result<Inner, Error> {
+    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+    match scheme {
+        "postgres" | "postgresql" => postgres(url, options).await,
+        "sqlite" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path == ":memory:" { memory(options).await } else { file(Path::new(path), options).await }
+        }
+        _ => Err(Error::Misconfigured(
+            "a database URL starts with `sqlite://<path>`, `sqlite::memory:` or `postgres://`".into(),
+        )),
+    }
+}
+
+async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
+    let unusable =
+        || Error::Misconfigured("the database URL is not of the form postgres://user:password@host/database".into());
+    let target = PgConnectOptions::from_str(url)
+        .map_err(|_| unusable())?
+        .application_name("skald")
+        // Poolers refuse start-up parameters that they do not know.
+        .extra_float_digits(None);
+    let pool = |connections: u32| {
+        PgPoolOptions::new()
+            .max_connections(connections.max(1))
+            .acquire_timeout(options.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > STALE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(target.clone())
+    };
+    let wrapped = options.transaction_pooler;
+    let writer = Pool::Postgres { pool: pool(WRITERS), wrapped };
+    let reader = Pool::Postgres { pool: pool(options.connections), wrapped };
+    tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
+    Ok(Inner { writer, reader, options, _lock: None })
+}
+
+async fn memory(options: Options) -> Result<Inner, Error> {
+    // The database lives as long as its one connection.
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_with(SqliteConnectOptions::new().in_memory(true))
+        .await?;
+    let pool = Pool::Sqlite(pool);
+    debug_assert_eq!(pool.kind(), Kind::Sqlite);
+    Ok(Inner { writer: pool.clone(), reader: pool, options, _lock: None })
+}
+
+async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
+    if path.as_os_str().is_empty() || path.to_string_lossy().contains('?') {
+        return Err(Error::Misconfigured("a SQLite URL is `sqlite://` and a path, without parameters".into()));
+    }
+    let lock = lock(path)?;
+    let target = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL may lose the last commits when the power fails.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(10));
+    let pool = |connections: u32, target: SqliteConnectOptions| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(target)
+    };
+    let writer = pool(1, target.clone());
+    drop(writer.acquire().await.map_err(|error| match Error::from(error) {
+        Error::Unavailable(error) => Error::Misconfigured(format!("{} cannot be opened: {error}", path.display())),
+        Error::Misconfigured(_) => Error::Misconfigured(format!("{} is not a SQLite database", path.display())),
+        other => other,
+    })?);
+    let reader = pool(SQLITE_READERS, target.pragma("query_only", "1"));
+    Ok(Inner { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), options, _lock: Some(lock) })
+}
+
+/// SQLite itself would let a second process in; two coordinators on one file would each take the other's place for ever.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    let refused = |error: &io::Error| Error::Misconfigured(format!("{} cannot be used: {error}", path.display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(Path::new(&name))
+        .map_err(|error| refused(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::Misconfigured(format!("{} is in use by another process", path.display())))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(refused(&error)),
+    }
+}

@@ -1,0 +1,303 @@
+//! One way to speak to two drivers: a pool, a session on it, a query with its arguments, a row.
+//!
+//! A session that is dropped in the middle of something (an error, a deadline, a caller who went away) never goes back to
+//! its pool: on Postgres its connection is closed, on SQLite its transaction is rolled back.
+
+use sqlx::{
+    AssertSqlSafe, ColumnIndex, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgHasArrayType, PgRow},
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::super::Error;
+use super::dialect::Sql;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Postgres,
+    Sqlite,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Pool {
+    /// `wrapped`: even a single statement stands in a transaction, since a pooler in transaction mode may otherwise parse
+    /// it on one server connection and run it on another.
+    Postgres {
+        pool: PgPool,
+        wrapped: bool,
+    },
+    Sqlite(SqlitePool),
+}
+
+impl Pool {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres { .. } => Kind::Postgres,
+            Self::Sqlite(_) => Kind::Sqlite,
+        }
+    }
+
+    /// For statements that each stand alone.
+    pub(super) async fn session(&self) -> Result<Session, Error> {
+        match self {
+            Self::Postgres { wrapped: true, .. } => self.transaction().await,
+            Self::Postgres { pool, .. } => {
+                Ok(Session(Inner::Postgres(PostgresSession::new(pool.acquire().await?, true))))
+            }
+            Self::Sqlite(pool) => Ok(Session(Inner::Sqlite(pool.acquire().await?))),
+        }
+    }
+
+    /// All or nothing, once `commit` has returned.
+    pub(super) async fn transaction(&self) -> Result<Session, Error> {
+        match self {
+            Self::Postgres { pool, wrapped } => {
+                let mut session = PostgresSession::new(pool.acquire().await?, !wrapped);
+                session.begin().await?;
+                Ok(Session(Inner::Postgres(session)))
+            }
+            Self::Sqlite(pool) => Ok(Session(Inner::SqliteTransaction(pool.begin_with("BEGIN IMMEDIATE").await?))),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Postgres { pool, .. } => pool.close().await,
+            Self::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+pub(super) struct Session(Inner);
+
+enum Inner {
+    Postgres(PostgresSession),
+    Sqlite(PoolConnection<Sqlite>),
+    SqliteTransaction(Transaction<'static, Sqlite>),
+}
+
+struct PostgresSession {
+    connection: PoolConnection<Postgres>,
+    /// Whether the server may keep prepared statements for this connection.
+    prepared: bool,
+    in_transaction: bool,
+    /// A statement was sent whose answer has not been read to its end.
+    busy: bool,
+}
+
+/// A node that vanishes in the middle of a transaction must not keep its row locked until TCP notices.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+
+impl PostgresSession {
+    fn new(connection: PoolConnection<Postgres>, prepared: bool) -> Self {
+        Self { connection, prepared, in_transaction: false, busy: false }
+    }
+
+    async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.in_transaction = true;
+        self.plain(BEGIN).await
+    }
+
+    async fn plain(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+        self.busy = true;
+        sqlx::raw_sql(text).execute(&mut *self.connection).await?;
+        self.busy = false;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresSession {
+    fn drop(&mut self) {
+        if self.in_transaction || self.busy {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn kind(&self) -> Kind {
+        match self.0 {
+            Inner::Postgres(_) => Kind::Postgres,
+            Inner::Sqlite(_) | Inner::SqliteTransaction(_) => Kind::Sqlite,
+        }
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Error> {
+        match self.0 {
+            Inner::Postgres(mut session) if session.in_transaction => {
+                session.plain("COMMIT").await?;
+                session.in_transaction = false;
+            }
+            Inner::Postgres(_) | Inner::Sqlite(_) => {}
+            Inner::SqliteTransaction(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Runs DDL, of which nothing is prepared; several statements may stand in one text.
+    pub(super) async fn script(&mut self, text: &'static str) -> Result<(), Error> {
+        match &mut self.0 {
+            Inner::Postgres(session) => session.plain(text).await?,
+            Inner::Sqlite(connection) => drop(sqlx::raw_sql(text).execute(&mut **connection).await?),
+            Inner::SqliteTransaction(connection) => drop(sqlx::raw_sql(text).execute(&mut **connection).await?),
+        }
+        Ok(())
+    }
+
+    /// A statement that is planned anew each time, for the tables as they are then.
+    pub(super) fn query(&self, sql: Sql) -> Query {
+        Query::new(self.kind(), sql.text(self.kind()))
+    }
+}
+
+/// What is bound, on both databases.
+pub(super) trait Argument:
+    for<'q> Encode<'q, Postgres> + Type<Postgres> + for<'q> Encode<'q, Sqlite> + Type<Sqlite>
+{
+}
+impl<T> Argument for T where T: for<'q> Encode<'q, Postgres> + Type<Postgres> + for<'q> Encode<'q, Sqlite> + Type<Sqlite>
+{}
+
+/// What is read, on both databases.
+pub(super) trait Column:
+    for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
+{
+}
+impl<T> Column for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite> {}
+
+pub(super) enum Query {
+    Postgres { query: sqlx::query::Query<'static, Postgres, PgArguments>, hot: bool },
+    Sqlite(sqlx::query::Query<'static, Sqlite, SqliteArguments>),
+}
+
+impl Query {
+    fn new(kind: Kind, text: &'static str) -> Self {
+        match kind {
+            Kind::Postgres => Self::Postgres { query: sqlx::query(text), hot: false },
+            Kind::Sqlite => Self::Sqlite(sqlx::query(text)),
+        }
+    }
+
+    /// Text made at run time, from literals of this module and placeholders alone.
+    pub(super) fn assembled(kind: Kind, text: String) -> Self {
+        match kind {
+            Kind::Postgres => Self::Postgres { query: sqlx::query(AssertSqlSafe(text)), hot: false },
+            Kind::Sqlite => Self::Sqlite(sqlx::query(AssertSqlSafe(text)).persistent(false)),
+        }
+    }
+
+    /// Prepared once a connection. Only for statements whose plan cannot go wrong as the tables grow: Postgres keeps the
+    /// plan it made when they were empty.
+    pub(super) fn hot(self) -> Self {
+        match self {
+            Self::Postgres { query, .. } => Self::Postgres { query, hot: true },
+            Self::Sqlite(query) => Self::Sqlite(query),
+        }
+    }
+
+    pub(super) fn bind<T: Argument>(self, value: T) -> Self {
+        match self {
+            Self::Postgres { query, hot } => Self::Postgres { query: query.bind(value), hot },
+            Self::Sqlite(query) => Self::Sqlite(query.bind(value)),
+        }
+    }
+
+    /// A list for `[in "$n"]`.
+    pub(super) fn bind_list<T>(self, values: &[T]) -> Self
+    where
+        T: serde::Serialize + PgHasArrayType,
+        for<'a, 'q> &'a [T]: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        match self {
+            Self::Postgres { query, hot } => Self::Postgres { query: query.bind(values), hot },
+            Self::Sqlite(query) => {
+                Self::Sqlite(query.bind(serde_json::to_string(values).expect("plain values are JSON")))
+            }
+        }
+    }
+
+    /// A Postgres array for `unnest`; SQLite has other ways (`append_sqlite`).
+    pub(super) fn bind_array<'t, T>(self, values: Vec<T>) -> Self
+    where
+        Vec<T>: Encode<'t, Postgres> + Type<Postgres>,
+    {
+        match self {
+            Self::Postgres { query, hot } => Self::Postgres { query: query.bind(values), hot },
+            Self::Sqlite(_) => unreachable!("arrays are Postgres' own"),
+        }
+    }
+
+    pub(super) async fn fetch_all(self, session: &mut Session) -> Result<Vec<Row>, Error> {
+        match (self, &mut session.0) {
+            (Self::Postgres { query, hot }, Inner::Postgres(session)) => {
+                session.busy = true;
+                let rows = query.persistent(hot && session.prepared).fetch_all(&mut *session.connection).await?;
+                session.busy = false;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+            (Self::Sqlite(query), Inner::Sqlite(connection)) => {
+                Ok(query.fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            (Self::Sqlite(query), Inner::SqliteTransaction(connection)) => {
+                Ok(query.fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            _ => unreachable!("a query is made for the session's database"),
+        }
+    }
+
+    pub(super) async fn fetch_optional(self, session: &mut Session) -> Result<Option<Row>, Error> {
+        Ok(self.fetch_all(session).await?.into_iter().next())
+    }
+
+    /// How many rows it changed.
+    pub(super) async fn execute(self, session: &mut Session) -> Result<u64, Error> {
+        match (self, &mut session.0) {
+            (Self::Postgres { query, hot }, Inner::Postgres(session)) => {
+                session.busy = true;
+                let done = query.persistent(hot && session.prepared).execute(&mut *session.connection).await?;
+                session.busy = false;
+                Ok(done.rows_affected())
+            }
+            (Self::Sqlite(query), Inner::Sqlite(connection)) => {
+                Ok(query.execute(&mut **connection).await?.rows_affected())
+            }
+            (Self::Sqlite(query), Inner::SqliteTransaction(connection)) => {
+                Ok(query.execute(&mut **connection).await?.rows_affected())
+            }
+            _ => unreachable!("a query is made for the session's database"),
+        }
+    }
+}
+
+pub(super) enum Row {
+    Postgres(PgRow),
+    Sqlite(SqliteRow),
+}
+
+impl Row {
+    pub(super) fn get<T: Column>(&self, index: usize) -> Result<T, Error>
+    where
+        usize: ColumnIndex<PgRow> + ColumnIndex<SqliteRow>,
+    {
+        Ok(match self {
+            Self::Postgres(row) => row.try_get(index)?,
+            Self::Sqlite(row) => row.try_get(index)?,
+        })
+    }
+
+    pub(super) fn digest(&self, index: usize) -> Result<[u8; 32], Error> {
+        let bytes: Vec<u8> = self.get(index)?;
+        bytes.try_into().map_err(|_| Error::Refused("the database holds a digest that is not 32 bytes long".into()))
+    }
+
+    /// A text that a type of the protocol reads.
+    pub(super) fn parse<T: std::str::FromStr>(&self, index: usize) -> Result<T, Error>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.get::<String>(index)?
+            .parse()
+            .map_err(|error| Error::Refused(format!("the database holds what it should not: {error}")))
+    }
+}
