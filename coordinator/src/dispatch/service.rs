@@ -76,10 +76,7 @@ impl Services {
 
     pub(super) fn locate(&self, outgoing: &Outgoing) -> Result<Place, Unsendable> {
         let request = &outgoing.request;
-        let site = match &request.service {
-            Some(name) => Some(self.site(name, outgoing.service.as_ref())),
-            None => None,
-        };
+        let site = request.service.as_ref().map(|name| self.site(name, outgoing.service.as_ref()));
         let mut place = match (&request.target, site) {
             (Target::Path(_), None) => return Err(invalid_url("a path needs a service to be appended to")),
             (Target::Path(path), Some(site)) => {

@@ -14,7 +14,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use skald_protocol::{CallOutcome, OperationKind, Status};
+use skald_engine::{Call, Outcome};
+use skald_protocol::{OperationKind, Status};
+
+use super::word;
 
 /// One label: its name and one of few values.
 type Label = (&'static str, &'static str);
@@ -162,10 +165,11 @@ impl Metrics {
         self.duration.get_or_create(&label).observe(took.as_secs_f64());
     }
 
-    /// `operation` is `status` for a `status_check`; `not_found` counts as `succeeded`: the question was answered.
-    pub fn attempt(&self, operation: OperationKind, outcome: CallOutcome, took: Duration) {
+    /// A `status_check` counts as the operation `status`.
+    pub fn attempt(&self, call: &Call, outcome: &Outcome, took: Duration) {
+        let operation = if call.ask { OperationKind::Status } else { call.operation };
         let operation = ("operation", operation.as_str());
-        self.attempts.get_or_create(&[operation, ("outcome", outcome.as_str())]).inc();
+        self.attempts.get_or_create(&[operation, ("outcome", word(outcome).as_str())]).inc();
         self.attempt_seconds.get_or_create(&[operation]).observe(took.as_secs_f64());
     }
 
@@ -231,7 +235,9 @@ mod tests {
         let metrics = Metrics::new();
         metrics.begun();
         metrics.settled(Status::Compensated, Duration::from_millis(1500));
-        metrics.attempt(OperationKind::Action, CallOutcome::Refused, Duration::from_millis(3));
+        let call = Call { branch: 0, operation: OperationKind::Action, attempt: 1, ask: false };
+        let refused = Outcome::Refused(skald_engine::Error::new("sold_out", "none left"));
+        metrics.attempt(&call, &refused, Duration::from_millis(3));
         metrics.http_request("POST", "/v1/transactions", 202, Duration::from_millis(2));
         metrics.before_render(|metrics| {
             metrics.dispatch_depth.set(7);
