@@ -11,7 +11,7 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use skald_protocol::{
-    Begin, BranchRequest, EnlistedView, FailRequest, Gid, Page, PublicEvent, ReasonRequest, ResolveRequest,
+    Begin, BranchRequest, DryRun, EnlistedView, FailRequest, Gid, Page, PublicEvent, ReasonRequest, ResolveRequest,
     RetryRequest, SkipRequest, Status, Timestamp, TransactionSummary, TransactionView,
 };
 
@@ -226,7 +226,7 @@ impl Client {
     }
 
     /// The calls that the word would lead to; nothing changes.
-    pub async fn dry_run(&self, gid: &Gid, word: &Operator) -> Result<serde_json::Value, Error> {
+    pub async fn dry_run(&self, gid: &Gid, word: &Operator) -> Result<DryRun, Error> {
         self.once(self.word(gid, word, "?dry_run=true")?).await
     }
 

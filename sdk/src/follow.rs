@@ -1,6 +1,7 @@
 use std::{fmt, pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use reqwest::StatusCode;
 use skald_protocol::{Gid, PublicEvent};
 use sse_stream::{Sse, SseStream};
 
@@ -67,6 +68,11 @@ impl Follow {
             }
             self.failures += 1;
             match self.client.open_events(&self.gid, self.last.as_deref()).await {
+                // The last event was seen by an earlier connection.
+                Ok(response) if response.status() == StatusCode::NO_CONTENT => {
+                    self.ended = true;
+                    return Ok(());
+                }
                 Ok(response) => {
                     let bytes = response.bytes_stream();
                     let messages = SseStream::from_bytes_stream(bytes).map_err(|error| error.to_string());

@@ -17,6 +17,7 @@ use crate::{
     server::{self, Schema, Server},
 };
 use output::Output;
+pub(crate) use output::table;
 use settings::Settings;
 
 #[derive(Debug, Parser)]
@@ -90,7 +91,7 @@ impl Error {
 
     /// Whoever read the output has seen enough (`skald tx list | head -1`).
     fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Io { source, .. } | Self::Demo(demo::Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 

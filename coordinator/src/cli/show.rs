@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use skald_protocol::{BranchView, Page, PublicEvent, TransactionSummary, TransactionView, WorkflowRef};
+use skald_protocol::{BranchView, DryRun, Page, PublicEvent, TransactionSummary, TransactionView, WorkflowRef};
 
 use super::{
     Error,
@@ -113,6 +113,20 @@ fn branches(branches: &[BranchView]) -> String {
         if rows.is_empty() { vec![blank] } else { rows }
     });
     table(["BRANCH", "STATUS", "OPERATION", "STATE", "ATTEMPTS", "LAST ERROR"], rows)
+}
+
+pub(super) fn dry_run(output: &Output, dry: &DryRun) -> Result<(), Error> {
+    output.put(dry, || {
+        let rows = dry.calls.iter().map(|call| {
+            let place = match (&call.url, &call.path) {
+                (Some(url), _) => url.clone(),
+                (None, Some(path)) => format!("{}{path}", call.service.as_deref().unwrap_or_default()),
+                (None, None) => String::new(),
+            };
+            [call.branch.to_string(), call.operation.to_string(), format!("{} {place}", call.method)]
+        });
+        table(["BRANCH", "OPERATION", "WOULD CALL"], rows)
+    })
 }
 
 pub(super) fn event(output: &Output, event: &PublicEvent, began: skald_protocol::Timestamp) -> Result<(), Error> {

@@ -268,7 +268,7 @@ impl Dry {
     async fn operate(&self, client: &Client, gid: &Gid, word: &Operator, output: &Output) -> Result<Exit, Error> {
         if self.dry_run {
             let calls = client.dry_run(gid, word).await?;
-            output.put(&calls, || serde_json::to_string_pretty(&calls).unwrap_or_default())?;
+            show::dry_run(output, &calls)?;
         } else {
             show::transaction(output, &client.operate(gid, word).await?)?;
         }
