@@ -16,6 +16,7 @@ mod scope;
 mod service;
 mod source;
 mod step;
+mod warn;
 
 use std::collections::BTreeMap;
 
@@ -59,9 +60,10 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     scope::check(&document.steps, order.as_ref(), document.output.as_ref(), &mut faults);
     match order {
         Some(order) if faults.is_empty() => {
+            let warnings = warn::warnings(&document, &parts);
             let labels = std::mem::take(&mut document.labels);
             let input = document.input.take();
-            Ok(Compiled { plan: lower::plan(document, &parts, &order), warnings: Vec::new(), labels, input })
+            Ok(Compiled { plan: lower::plan(document, &parts, &order), warnings, labels, input })
         }
         _ => Err(faults.into_list()),
     }

@@ -13,7 +13,7 @@ use crate::template::Template;
 /// Beyond these a definition has other troubles than one more line can say.
 const MOST: usize = 100;
 /// Letters compared to find what was meant, over a whole definition.
-const COMPARISONS: usize = 4_000_000;
+const COMPARISONS: usize = 1_000_000;
 const LONGEST_NAME: usize = 64;
 
 /// A place in the document. Cheap to clone; the pointer is written only for a fault.
@@ -122,8 +122,13 @@ impl Faults {
                 continue;
             }
             self.comparisons = self.comparisons.checked_sub(written.len() * candidate.len())?;
-            let distance = strsim::damerau_levenshtein(written, candidate);
-            if distance <= reach && best.is_none_or(|(least, _)| distance < least) {
+            let distance = if written.eq_ignore_ascii_case(candidate) {
+                0
+            } else {
+                strsim::damerau_levenshtein(written, candidate)
+            };
+            // Nothing is near that shares no letter.
+            if distance <= reach && distance < candidate.len() && best.is_none_or(|(least, _)| distance < least) {
                 best = Some((distance, candidate));
             }
         }

@@ -110,10 +110,8 @@ impl Scope<'_> {
             return Err(unknown(message, Some(format!("Here `self` has {}.", list(self.own.iter().copied())))));
         }
         match field {
-            "request" if path.segments.len() > 1 => self.field("self.request", path, 1, &["body"], faults).map(drop),
-            "response" if path.segments.len() > 1 => {
-                self.field("self.response", path, 1, &["status", "headers", "body"], faults).map(drop)
-            }
+            "request" => self.field("self.request", path, 1, &["body"], faults).map(drop),
+            "response" => self.field("self.response", path, 1, &["status", "headers", "body"], faults).map(drop),
             _ => Ok(()),
         }
     }

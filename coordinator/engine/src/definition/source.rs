@@ -19,7 +19,8 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
         faults.add("E001", place, message);
         return None;
     }
-    let mut reading = Reading { pointer: place.pointer(), depth: 0, faults };
+    let pointer = place.pointer();
+    let mut reading = Reading { start: pointer.len(), pointer, depth: 0, faults };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Seed(&mut reading).deserialize(&mut deserializer).and_then(|value| {
         deserializer.end()?;
@@ -38,6 +39,8 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
 /// Where the text has been read to. After an error `pointer` stays at the value that holds it.
 struct Reading<'f> {
     pointer: String,
+    /// Length of the pointer to the whole text.
+    start: usize,
     depth: usize,
     faults: &'f mut Faults,
 }
@@ -56,7 +59,7 @@ impl Reading<'_> {
         self.depth += 1;
         if self.depth > limit::JSON_DEPTH {
             // The pointer to it would be long and say nothing.
-            self.pointer.clear();
+            self.pointer.truncate(self.start);
             return Err(E::custom(format_args!("too_deep: at most {} levels are taken", limit::JSON_DEPTH)));
         }
         Ok(())
