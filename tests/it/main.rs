@@ -1,4 +1,5 @@
 //! One file per promise of the README.
 
 mod floors;
+mod runtime;
 mod store;

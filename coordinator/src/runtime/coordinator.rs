@@ -21,18 +21,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use super::{
-    Audit, Begun, Error, Filter, House, NewTransaction, Options, RETRY_AFTER, Until,
+    Audit, Begun, Error, Filter, Foundation, House, NewTransaction, Options, RETRY_AFTER, Until,
     held::{dry_run, met},
     inbox::{Answer, Ask, Refusal, Work},
     load::{self, Fault, Found, Plans, Replayed, guarded},
     tenure::{Command, End, Office, Tenure},
 };
 use crate::{
-    dispatch::{Dispatcher, token::CallbackTokens},
+    dispatch::token::CallbackTokens,
     journal::{Closed, Outcome},
-    store::{self, Append, Row, Store},
-    telemetry::Metrics,
+    store::{self, Append, Row},
 };
 
 /// How often a word to a transaction held elsewhere is decided anew because something else came first.
@@ -45,9 +46,12 @@ const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Of one batch of retention.
 const PRUNE: usize = 500;
 
+/// Cheap to clone. Once the last clone is dropped all stops where it stands, as in a crash; `drain` comes before where
+/// that matters.
 #[derive(Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
+    _alive: Arc<DropGuard>,
 }
 
 struct Inner {
@@ -61,15 +65,10 @@ struct Inner {
 
 impl Coordinator {
     /// Joins the other nodes and starts to serve; returns once joined.
-    pub async fn start(
-        store: Arc<dyn Store>,
-        dispatcher: Dispatcher,
-        callback_tokens: Arc<CallbackTokens>,
-        metrics: Arc<Metrics>,
-        options: Options,
-    ) -> Result<Self, Error> {
+    pub async fn start(foundation: Foundation, options: Options) -> Result<Self, Error> {
         options.validate().map_err(|faults| Error::Store(store::Error::Misconfigured(faults)))?;
-        let house = Arc::new(House { store, dispatcher, metrics, options, plans: Plans::default() });
+        let Foundation { store, dispatcher, callback_tokens, metrics, spans } = foundation;
+        let house = Arc::new(House { store, dispatcher, metrics, spans, options, plans: Plans::default() });
         let (commands, commanded) = mpsc::channel(1);
         let inner = Arc::new(Inner {
             house: Arc::clone(&house),
@@ -80,12 +79,14 @@ impl Coordinator {
         });
         let asked = Instant::now();
         let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
-        let office = Office::open(Arc::clone(&house), &joined, asked);
+        let stop = CancellationToken::new();
+        let office = Office::open(Arc::clone(&house), &joined, asked, stop.child_token());
         inner.current.send_replace(Some(office.tenure()));
         inner.observe();
-        tokio::spawn(Arc::clone(&inner).live(office, commanded));
-        tokio::spawn(Arc::clone(&inner).retain());
-        Ok(Self { inner })
+        let live = Arc::clone(&inner).live(office, commanded, stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(live));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&inner).retain()));
+        Ok(Self { inner, _alive: Arc::new(stop.drop_guard()) })
     }
 
     /// Durable before it returns.
@@ -401,7 +402,7 @@ enum Changes {
 
 impl Inner {
     /// One tenure after another.
-    async fn live(self: Arc<Self>, mut office: Office, mut commands: mpsc::Receiver<Command>) {
+    async fn live(self: Arc<Self>, mut office: Office, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
         loop {
             let end = office.keep(&mut commands).await;
             self.current.send_replace(None);
@@ -418,7 +419,7 @@ impl Inner {
                 }
                 let asked = Instant::now();
                 match self.house.store.join(&self.house.options.address, self.house.options.lease).await {
-                    Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked),
+                    Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
                 }
                 sleep(pause).await;

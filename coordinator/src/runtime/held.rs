@@ -312,7 +312,7 @@ impl Held {
                 Work::Input(_) => {}
                 Work::Begin(new, answer) => {
                     let begun = if matches!(verdict, Verdict::Began) {
-                        out.begun(&new.plan);
+                        out.begun(&new.plan, &self.tx);
                         Ok(Begun::New(Box::new(self.whole())))
                     } else if new.request_digest == self.request_digest {
                         Ok(Begun::Existing(Box::new(self.whole())))

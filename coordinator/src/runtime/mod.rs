@@ -22,7 +22,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use skald_engine::{Plan, Rejection, TraceContext};
 use skald_protocol::{BranchId, Gid, Json, Status, TransactionView, WorkflowRef};
 
-use crate::{dispatch::Dispatcher, store::Store, telemetry::Metrics};
+use crate::{
+    dispatch::{Dispatcher, token::CallbackTokens},
+    store::Store,
+    telemetry::{Metrics, Spans},
+};
 
 pub use crate::store::{Audit, Filter};
 pub use coordinator::Coordinator;
@@ -31,11 +35,23 @@ pub use options::Options;
 /// What a refused client is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What a coordinator stands on.
+#[derive(Clone)]
+pub struct Foundation {
+    pub store: Arc<dyn Store>,
+    pub dispatcher: Dispatcher,
+    /// The dispatcher's.
+    pub callback_tokens: Arc<CallbackTokens>,
+    pub metrics: Arc<Metrics>,
+    pub spans: Spans,
+}
+
 /// What outlives a tenure.
 struct House {
     store: Arc<dyn Store>,
     dispatcher: Dispatcher,
     metrics: Arc<Metrics>,
+    spans: Spans,
     options: Options,
     plans: load::Plans,
 }

@@ -149,8 +149,9 @@ impl Outlet {
     }
 
     /// A begin is durable, and with it its plan.
-    pub(super) fn begun(&mut self, prepared: &PreparedPlan) {
+    pub(super) fn begun(&mut self, prepared: &PreparedPlan, tx: &Transaction) {
         self.house.metrics.begun();
+        self.house.spans.began(tx.gid(), &tx.began().trace, tx.plan().workflow.as_ref(), tx.began_at());
         if !self.known_plans.contains_key(&prepared.digest) {
             if self.known_plans.len() >= KNOWN_PLANS {
                 self.known_plans.clear();
@@ -161,7 +162,9 @@ impl Outlet {
     }
 
     pub(super) fn settled(&self, tx: &Transaction, settled_at: Timestamp) {
-        self.house.metrics.settled(tx.status(), tx.began_at().until(settled_at));
+        let (status, began_at) = (tx.status(), tx.began_at());
+        self.house.metrics.settled(status, began_at.until(settled_at));
+        self.house.spans.settled(tx.gid(), &tx.began().trace, status, began_at, settled_at);
     }
 
     pub(super) fn retire(&mut self, gid: &Gid, ticket: u64) {

@@ -133,11 +133,10 @@ pub(super) struct Office {
 }
 
 impl Office {
-    /// Starts all that a tenure consists of; `asked`: when the join was asked for.
-    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Instant) -> Self {
+    /// Starts all that a tenure consists of and ends with `cancel`; `asked`: when the join was asked for.
+    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Instant, cancel: CancellationToken) -> Self {
         let clock = Arc::new(Clock::new());
         clock.beat(asked, joined.now, house.options.lease);
-        let cancel = CancellationToken::new();
         let options = &house.options;
         let (reports, reported) = mpsc::unbounded_channel();
         let mut dones = Vec::new();
