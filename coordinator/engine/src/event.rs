@@ -208,6 +208,70 @@ pub enum FailureClass {
     Unsent,
 }
 
+impl Event {
+    /// The operation that it is about, where it is about one.
+    #[must_use]
+    pub const fn subject(&self) -> Option<(usize, OperationKind)> {
+        match self {
+            Self::Failed { branch, operation, .. }
+            | Self::NotFound { branch, operation, .. }
+            | Self::Pended { branch, operation, .. }
+            | Self::Heartbeat { branch, operation }
+            | Self::Succeeded { branch, operation, .. }
+            | Self::Refused { branch, operation, .. }
+            | Self::Exhausted { branch, operation, .. }
+            | Self::Stuck { branch, operation, .. }
+            | Self::LateCallback { branch, operation, .. }
+            | Self::Skipped { branch, operation, .. }
+            | Self::Resolved { branch, operation, .. } => Some((*branch, *operation)),
+            Self::Began(_)
+            | Self::Enlisted(_)
+            | Self::CancelRequested { .. }
+            | Self::DeadlinePassed
+            | Self::JournalFull
+            | Self::Decided { .. }
+            | Self::Halted { .. }
+            | Self::Suspended
+            | Self::Adopted
+            | Self::Retried { .. }
+            | Self::Resumed
+            | Self::Settled { .. }
+            | Self::Snapshot(_) => None,
+        }
+    }
+
+    /// As its encoding is tagged.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Began(_) => "began",
+            Self::Enlisted(_) => "enlisted",
+            Self::Failed { .. } => "failed",
+            Self::NotFound { .. } => "not_found",
+            Self::Pended { .. } => "pended",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Refused { .. } => "refused",
+            Self::Exhausted { .. } => "exhausted",
+            Self::Stuck { .. } => "stuck",
+            Self::LateCallback { .. } => "late_callback",
+            Self::CancelRequested { .. } => "cancel_requested",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::JournalFull => "journal_full",
+            Self::Decided { .. } => "decided",
+            Self::Halted { .. } => "halted",
+            Self::Suspended => "suspended",
+            Self::Adopted => "adopted",
+            Self::Retried { .. } => "retried",
+            Self::Skipped { .. } => "skipped",
+            Self::Resolved { .. } => "resolved",
+            Self::Resumed => "resumed",
+            Self::Settled { .. } => "settled",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
 impl Error {
     #[must_use]
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {

@@ -1050,3 +1050,230 @@ fn a_full_journal_aborts_before_the_decision_and_is_ignored_after_it() {
     "#]],
     );
 }
+
+#[test]
+fn what_failed_beside_a_pivot_that_succeeded_is_driven_until_done() {
+    check(
+        "[r(read) / p(pivot)] t(retriable)",
+        "r refused | p ok | r refused | +1s | r ok | t ok",
+        expect![[r#"
+        begin: -> action r, action p
+        r refused: r refused
+        p ok: commit -> action r #2
+        r refused: again in 1s
+        +1s: -> action r #3
+        r ok: -> action t
+        t ok: settled succeeded
+    "#]],
+    );
+    check(
+        "[r(read) s(read) / p(pivot)] t(retriable)",
+        "r unknown | +1s | r unknown | +2s | r unknown | p ok | r ok | s ok | t ok",
+        expect![[r#"
+            begin: -> action r, action p
+            r unknown: again in 1s
+            +1s: -> action r #2
+            r unknown: again in 2s
+            +2s: -> action r #3
+            r unknown: again in 0ms; r exhausted
+            p ok: commit -> action r #4
+            r ok: -> action s
+            s ok: -> action t
+            t ok: settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn the_decision_ends_the_pause_of_a_deadline_that_suspends() {
+    check(
+        "a t(tcc); 10s suspend",
+        "a ok | +10s | t ok | t confirm ok",
+        expect![[r#"
+        begin: -> action a
+        a ok: -> try t
+        +10s: deadline
+        t ok: commit -> confirm t
+        t confirm ok: settled succeeded
+    "#]],
+    );
+    check(
+        "a b; 10s suspend",
+        "a ok | +10s | b unknown | cancel | b undo ok | a undo ok",
+        expect![[r#"
+        begin: -> action a
+        a ok: -> action b
+        +10s: deadline
+        b unknown: again in 1s; suspended
+        cancel: cancel requested; abort (cancelled); halt b -> compensate b
+        b undo ok: -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+}
+
+#[test]
+fn a_suspended_transaction_that_is_enlisted_into_moves_again() {
+    check(
+        "open; 600s",
+        "enlist x suspend | x unsent | +1s | x unsent | +2s | x unsent | enlist y | y ok",
+        expect![[r#"
+            begin:
+            enlist x suspend: -> try x
+            x unsent: again in 1s
+            +1s: -> try x #2
+            x unsent: again in 2s
+            +2s: -> try x #3
+            x unsent: again in 0ms; x stuck (no); suspended
+            enlist y: -> try y
+            y ok: suspended
+        "#]],
+    );
+}
+
+#[test]
+fn an_unknown_attempt_after_a_not_found_is_never_forgotten() {
+    check(
+        "p(pivot,ask)",
+        "p unknown | +6s | p notfound | +8s | p unknown | +8s | p notfound | +8s | p unknown | park | +8s | p ok",
+        expect![[r#"
+            begin: -> action p
+            p unknown: again in 1s
+            +6s: -> ask action p #2
+            p notfound: did not run
+            +8s: -> action p #3
+            p unknown: again in 2s
+            +8s: -> ask action p #4
+            p notfound: did not run
+            +8s: -> action p #5
+            p unknown: again in 4s
+            park:
+            +8s: -> ask action p #6
+            p ok: commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn a_callback_that_overtakes_its_call_does_not_let_the_undo_race_that_call() {
+    check(
+        "a(async) b",
+        "foreign callback a ok | b refused | a pending | a undo ok",
+        expect![[r#"
+        begin: -> action a
+        foreign callback a ok: -> action b
+        b refused: b refused; abort (no)
+        a pending: -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+    check(
+        "a(async) b",
+        "foreign callback a ok | foreign cancel | b refused | a ok | a undo ok",
+        expect![[r#"
+        begin: -> action a
+        foreign callback a ok: -> action b
+        foreign cancel: cancel requested; abort (cancelled)
+        b refused: b refused
+        a ok: -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+    check(
+        "a(async) b(async)",
+        "callback a ok | b pending | crash | cancel | b undo ok | +4s | +1s | a undo ok",
+        expect![[r#"
+        begin: -> action a
+        callback a ok: -> action b
+        b pending:
+        crash: adopted
+        cancel: cancel requested; abort (cancelled) -> compensate b
+        b undo ok:
+        +4s:
+        +1s: -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+}
+
+#[test]
+fn an_operators_retry_does_not_let_an_undo_race_what_it_undoes() {
+    check(
+        "[a / b]",
+        "b refused | crash | retry | +4s | +1s | a undo unknown | retry | a undo ok",
+        expect![[r#"
+        begin: -> action a, action b
+        b refused: b refused; abort (no)
+        crash: adopted; halt a
+        retry: retried
+        +4s:
+        +1s: -> compensate a
+        a undo unknown: again in 1s
+        retry: retried -> compensate a #2
+        a undo ok: settled compensated
+    "#]],
+    );
+}
+
+#[test]
+fn a_status_check_that_tells_a_tail_step_was_refused_has_it_sent_again() {
+    check(
+        "a r(retriable,ask)",
+        "a ok | r unknown | +1s | r refused | +2s | r ok",
+        expect![[r#"
+        begin: -> action a
+        a ok: commit -> action r
+        r unknown: again in 1s
+        +1s: -> ask action r #2
+        r refused: again in 2s
+        +2s: -> action r #3
+        r ok: settled succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_callback_after_the_operation_was_given_up_is_recorded_and_changes_nothing() {
+    check(
+        "a r(retriable,ignore,async) [s(retriable) / t(retriable)]",
+        "a ok | r refused | +59s | r refused | s ok | callback r ok | callback r ok | t ok",
+        expect![[r#"
+            begin: -> action a
+            a ok: commit -> action r
+            r refused: again in 1s
+            +59s: -> action r #2
+            r refused: again in 0ms; r exhausted -> action s, action t
+            s ok:
+            callback r ok: late callback
+            callback r ok:
+            t ok: settled succeeded
+        "#]],
+    );
+    check(
+        "a r(retriable,async)",
+        "a ok | r refused | +59s | r refused | callback r refused | callback r refused | retry | r ok",
+        expect![[r#"
+            begin: -> action a
+            a ok: commit -> action r
+            r refused: again in 1s
+            +59s: -> action r #2
+            r refused: again in 0ms; r stuck (no); suspended
+            callback r refused: late callback
+            callback r refused:
+            retry: retried -> action r #3
+            r ok: settled succeeded
+        "#]],
+    );
+    check(
+        "a r(retriable,async)",
+        "a ok | r refused | +59s | r refused | callback r ok",
+        expect![[r#"
+        begin: -> action a
+        a ok: commit -> action r
+        r refused: again in 1s
+        +59s: -> action r #2
+        r refused: again in 0ms; r stuck (no); suspended
+        callback r ok: settled succeeded
+    "#]],
+    );
+}

@@ -47,18 +47,22 @@ impl Transaction {
     }
 
     fn next_decision(&self) -> Option<Event> {
-        let commit = Event::Decided { decision: Decision::Commit, error: None };
-        let pivots = self.plan.pivots();
-        if pivots.iter().any(|pivot| self.has_happened(*pivot)) {
-            return Some(commit);
+        if self.may_commit() {
+            return Some(Event::Decided { decision: Decision::Commit, error: None });
         }
         let reason = self.abort_reason();
-        if reason.is_some() && pivots.iter().all(|pivot| self.cannot_happen(*pivot)) {
-            return Some(Event::Decided { decision: Decision::Abort, error: reason });
+        let aborts = reason.is_some() && self.plan.pivots().iter().all(|pivot| self.cannot_happen(*pivot));
+        aborts.then_some(Event::Decided { decision: Decision::Abort, error: reason })
+    }
+
+    /// A closed transaction commits by itself: its pivot has happened or, without one, all before the tail is done.
+    pub(super) fn may_commit(&self) -> bool {
+        let pivots = self.plan.pivots();
+        if !pivots.is_empty() {
+            return pivots.iter().any(|pivot| self.has_happened(*pivot));
         }
-        let head_done = self.head.of(BranchStatus::Done) + self.head.of(BranchStatus::Skipped) == self.head_size()
-            && !self.plan.open;
-        (pivots.is_empty() && reason.is_none() && self.state.failing.is_none() && head_done).then_some(commit)
+        let head_done = self.head.of(BranchStatus::Done) + self.head.of(BranchStatus::Skipped) == self.head_size();
+        !self.plan.open && head_done && self.state.failing.is_none() && self.abort_reason().is_none()
     }
 
     fn head_size(&self) -> usize {
@@ -83,7 +87,7 @@ impl Transaction {
         !op.may_have_run() && !(op.awaits() && in_flight)
     }
 
-    fn abort_reason(&self) -> Option<ErrorView> {
+    pub(super) fn abort_reason(&self) -> Option<ErrorView> {
         let plain = |code: &str, message: Option<String>| ErrorView { step: None, code: code.to_owned(), message };
         if self.state.failed {
             return self.state.failing.clone();
@@ -97,27 +101,25 @@ impl Transaction {
 
     /// Forward calls that are owed and not in flight will not be made any more.
     fn next_halt(&self) -> Option<Event> {
-        if !self.holding {
-            return None;
+        let halts = self.holding && !self.idle.is_empty();
+        halts.then(|| Event::Halted { branches: self.idle.iter().copied().collect() })
+    }
+
+    /// How it ends, if nothing of it is left to do.
+    pub(super) fn end(&self) -> Option<Status> {
+        use BranchStatus::{Confirming, Running, Stuck, Undoing, Waiting};
+        let rests = self.head.none_of(&[Running, Confirming, Undoing, Stuck]) && self.tail.none_of(&[Running, Stuck]);
+        match self.state.decision? {
+            Decision::Abort => rests.then_some(Status::Compensated),
+            Decision::Commit => {
+                (rests && self.tail.of(Waiting) + self.head.of(Waiting) == 0).then_some(Status::Succeeded)
+            }
         }
-        let rests = |branch: &usize| {
-            self.state.branches[*branch].status == BranchStatus::Running
-                && !self.flights.contains_key(&(*branch, Slot::Forward))
-        };
-        let branches: Vec<usize> = self.running.iter().copied().filter(rests).collect();
-        (!branches.is_empty()).then_some(Event::Halted { branches })
     }
 
     fn next_settlement(&self) -> Option<Event> {
-        use BranchStatus::{Confirming, Running, Stuck, Undoing, Waiting};
-        if !self.head.none_of(&[Running, Confirming, Undoing, Stuck]) || !self.tail.none_of(&[Running, Stuck]) {
-            return None;
-        }
-        if self.state.decision == Some(Decision::Abort) {
+        if self.end()? == Status::Compensated {
             return Some(Event::Settled { status: Status::Compensated, output: None, error: None });
-        }
-        if self.tail.of(Waiting) > 0 || self.head.of(Waiting) > 0 {
-            return None;
         }
         let (output, error) = match self.final_output() {
             Ok(output) => (output, None),

@@ -28,7 +28,7 @@ impl Transaction {
     /// Recomputes everything from the state: after a snapshot.
     pub(super) fn reindex(&mut self) {
         self.wakes.clear();
-        self.running.clear();
+        self.idle.clear();
         self.active = BTreeMap::new();
         (self.head, self.tail) = (Counts::default(), Counts::default());
         for branch in 0..self.state.branches.len() {
@@ -45,6 +45,9 @@ impl Transaction {
     }
 
     pub(super) fn operation(&self, branch: usize, slot: Slot) -> Option<&Operation> {
+        if branch >= self.state.branches.len() {
+            return None;
+        }
         let spec = self.spec(branch);
         match slot {
             Slot::Forward => spec.forward.as_ref(),
@@ -62,7 +65,7 @@ impl Transaction {
     }
 
     /// A forward operation whose transaction is aborted: its outcome only says whether there is something to undo.
-    pub(super) fn is_aborting(&self, _branch: usize, slot: Slot) -> bool {
+    pub(super) fn is_aborting(&self, slot: Slot) -> bool {
         slot == Slot::Forward && self.state.decision == Some(Decision::Abort)
     }
 
@@ -100,16 +103,22 @@ impl Transaction {
             | OperationStatus::Exhausted
             | OperationStatus::Skipped => false,
         };
-        let awaited = op.awaits();
-        if waits && !(slot == Slot::Forward && self.has_given_up(branch)) {
+        let idle = slot == Slot::Forward && waits && op.status == OperationStatus::Owed;
+        if waits && !self.has_given_up(branch, slot) {
             self.wakes.insert((due, branch, slot));
         }
-        if slot == Slot::Forward {
-            if awaited {
-                self.running.insert(branch);
-            } else {
-                self.running.remove(&branch);
-            }
+        if idle {
+            self.idle.insert(branch);
+        } else if slot == Slot::Forward {
+            self.idle.remove(&branch);
+        }
+    }
+
+    /// Whatever of the branch waits for a call in flight, or no longer does.
+    pub(super) fn reindex_branch(&mut self, branch: usize) {
+        for slot in Slot::ALL {
+            self.unindex(branch, slot);
+            self.index(branch, slot);
         }
     }
 
@@ -120,9 +129,9 @@ impl Transaction {
         }
     }
 
-    /// An aborted transaction waits for no forward operation that is pending.
-    fn has_given_up(&self, branch: usize) -> bool {
-        self.state.decision == Some(Decision::Abort) && self.state.branches[branch].status != BranchStatus::Running
+    /// The transaction is aborted and the forward operation no longer matters: its branch is, or need not be, undone.
+    pub(super) fn has_given_up(&self, branch: usize, slot: Slot) -> bool {
+        self.is_aborting(slot) && self.state.branches[branch].status != BranchStatus::Running
     }
 
     pub(super) fn set_status(&mut self, branch: usize, status: BranchStatus) {

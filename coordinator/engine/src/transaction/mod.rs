@@ -6,12 +6,15 @@
 //! never encoded and is lost with the node; `load` says so in the journal before the first call of a new holder.
 
 mod decide;
+mod fit;
 mod fold;
 mod follow;
+mod forward;
 mod index;
 mod render;
 mod reply;
 mod state;
+mod undo;
 mod view;
 mod word;
 
@@ -175,7 +178,8 @@ pub struct Transaction {
     state: State,
     // Counted from the state:
     wakes: Wakes,
-    running: BTreeSet<usize>,
+    /// Branches whose forward operation is owed and not in flight.
+    idle: BTreeSet<usize>,
     active: BTreeMap<usize, usize>,
     head: Counts,
     tail: Counts,
@@ -223,7 +227,7 @@ impl Transaction {
             plan,
             state,
             wakes: Wakes::new(),
-            running: BTreeSet::new(),
+            idle: BTreeSet::new(),
             active: BTreeMap::new(),
             head: Counts::default(),
             tail: Counts::default(),
@@ -268,9 +272,7 @@ impl Transaction {
                     transaction = Some(Self::new(gid.clone(), Arc::clone(plan), *began, at));
                 }
                 (_, Event::Snapshot(state)) => {
-                    if state.branches.len() != plan.branches.len() + state.enlisted.len() {
-                        return Err("the snapshot is of another plan".to_owned());
-                    }
+                    state.fits(plan)?;
                     transaction = Some(Self::of(gid.clone(), *state, Arc::clone(plan)));
                 }
                 (None, _) => return Err("the journal does not start with its begin".to_owned()),
@@ -288,10 +290,7 @@ impl Transaction {
         self.holding = true;
         self.clamp(now);
         let mut out = Decided::default();
-        let owes = self.wakes.iter().any(|(_, branch, slot)| {
-            self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Owed)
-        });
-        if continuity == Continuity::Broken && owes && self.state.settled.is_none() {
+        if continuity == Continuity::Broken && self.state.settled.is_none() && self.may_be_called() {
             self.emit(&mut out, Event::Adopted, now);
         }
         self.follow(&mut out, now);
@@ -300,21 +299,21 @@ impl Transaction {
 
     /// After a reload by the node that holds the transaction (another node's word moved it): keeps what `held` knew of
     /// calls in flight and of minor attempts. Instead of `load`; what follows from it is to be appended, if `record`.
+    ///
+    /// Of answers that `held` decided and could not append it keeps nothing: whoever decides them again says with
+    /// `sent` that they are in flight before it calls this.
     pub fn inherit(&mut self, held: &Self, now: Timestamp) -> Decided {
         self.holding = true;
         self.flights.clone_from(&held.flights);
-        for branch in 0..self.state.branches.len().min(held.state.branches.len()) {
+        self.flights.retain(|(branch, _), _| *branch < self.state.branches.len());
+        for branch in 0..self.state.branches.len() {
             for slot in Slot::ALL {
-                let Some(known) = held.slot_state(branch, slot) else { continue };
-                self.touch(branch, slot, |op| {
-                    if op.status == OperationStatus::Owed
-                        && known.status == OperationStatus::Owed
-                        && known.attempts > op.attempts
-                    {
-                        *op = known.clone();
-                    }
-                });
+                let in_flight = self.flights.get(&(branch, slot)).map(|flight| flight.call.attempt);
+                if let Some(known) = held.slot_state(branch, slot) {
+                    self.touch(branch, slot, |op| op.learn(known, in_flight));
+                }
             }
+            self.reindex_branch(branch);
         }
         self.clamp(now);
         let mut out = Decided::default();
@@ -332,7 +331,7 @@ impl Transaction {
         due.filter_map(|(_, branch, slot)| {
             let op = self.slot_state(*branch, *slot).filter(|op| op.status == OperationStatus::Owed)?;
             let operation = self.operation(*branch, *slot)?.kind;
-            Some(Call { branch: *branch, operation, attempt: op.attempts + 1, ask: op.asking })
+            Some(Call { branch: *branch, operation, attempt: op.attempts.saturating_add(1), ask: op.asking })
         })
         .collect()
     }
@@ -340,9 +339,8 @@ impl Transaction {
     /// The call is on its way; `Input::Replied` (or `Unrenderable`) takes it back.
     pub fn sent(&mut self, call: Call, now: Timestamp) {
         let Some(slot) = Slot::of(call.operation) else { return };
-        self.unindex(call.branch, slot);
         self.flights.insert((call.branch, slot), Flight { call, since: now });
-        self.index(call.branch, slot);
+        self.reindex_branch(call.branch);
     }
 
     #[must_use]

@@ -45,7 +45,7 @@ impl Transaction {
         let Some(op) = self.slot_state(branch, slot) else { return };
         let finished = matches!(reply.outcome, Outcome::Succeeded(_) | Outcome::Refused(_));
         let matters = op.status == OperationStatus::Owed || (op.status == OperationStatus::Pending && finished);
-        if self.state.settled.is_some() || !matters || self.given_up(branch, slot) {
+        if self.state.settled.is_some() || !matters || self.has_given_up(branch, slot) {
             return;
         }
         let Some(spec) = self.operation(branch, slot) else { return };
@@ -87,18 +87,17 @@ impl Transaction {
         }
     }
 
-    /// A call that cannot be rendered is not sent.
+    /// A call that cannot be rendered is not sent, whether it was said to be on its way or not.
     pub(super) fn unrenderable(&mut self, call: Call, error: &Unrenderable, now: Timestamp, out: &mut Decided) {
-        let slot = match self.land(call) {
-            Some((slot, _)) => slot,
-            None => match Slot::of(call.operation) {
-                Some(slot) => slot,
-                None => return,
-            },
-        };
-        let Some(op) = self.slot_state(call.branch, slot).filter(|op| op.status == OperationStatus::Owed) else {
+        let Some(slot) = Slot::of(call.operation) else { return };
+        let was_sent = self.land(call).is_some();
+        let in_flight = self.flights.contains_key(&(call.branch, slot));
+        let Some(op) = self.slot_state(call.branch, slot) else { return };
+        let is_next = op.attempts.saturating_add(1) == call.attempt && op.asking == call.ask && !in_flight;
+        let owed = op.status == OperationStatus::Owed && (was_sent || is_next);
+        if !owed || self.state.settled.is_some() || self.kind_of(call.branch, slot) != Some(call.operation) {
             return;
-        };
+        }
         let error = Error::new("expression_failed", error.to_string());
         let pivot_may = self.spec(call.branch).role == Role::Pivot && op.may_have_run();
         if self.is_settling(call.branch, slot) || pivot_may {
@@ -112,19 +111,10 @@ impl Transaction {
     fn land(&mut self, call: Call) -> Option<(Slot, Timestamp)> {
         let slot = Slot::of(call.operation)?;
         let key = (call.branch, slot);
-        let flight = self.flights.get(&key).filter(|flight| flight.call == call)?;
-        let since = flight.since;
+        let since = self.flights.get(&key).filter(|flight| flight.call == call)?.since;
         self.flights.remove(&key);
-        self.index(call.branch, slot);
-        if slot == Slot::Forward {
-            self.index(call.branch, Slot::Undo);
-        }
+        self.reindex_branch(call.branch);
         Some((slot, since))
-    }
-
-    /// After the abort only a forward call still in flight has something to say.
-    fn given_up(&self, branch: usize, slot: Slot) -> bool {
-        self.is_aborting(branch, slot) && !self.running.contains(&branch)
     }
 
     pub(super) fn succeeded(
@@ -172,7 +162,7 @@ impl Transaction {
         let Some(slot) = Slot::of(call.operation) else { return };
         let Some(op) = self.slot_state(call.branch, slot) else { return };
         let cleared = op.live_until <= now.0;
-        let live = Duration::from_millis(u64::try_from(op.live_until - now.0).unwrap_or(0));
+        let live = now.until(Timestamp(op.live_until));
         // A question that was answered is no attempt of the operation.
         let counted = call.attempt.saturating_sub(1);
         let next = self.next_attempt(call.branch, slot, counted, retry_after, !cleared && op.may_have_run(), now);
@@ -198,9 +188,16 @@ impl Transaction {
         let Failure { branch, slot, attempt, ask, class, error, retry_after, barrier, live_ms } = failure;
         let Some(op) = self.slot_state(branch, slot) else { return };
         let may_have_run = op.unknown || op.adopted || class == FailureClass::Unknown;
-        let aborting = self.is_aborting(branch, slot);
+        let aborting = self.is_aborting(slot);
         let counted = attempt.saturating_sub(op.uncounted);
-        let news = op.class != Some(class) || op.status == OperationStatus::Pending;
+        // A minor attempt changes nothing but counts and times, so a journal without it says the same of what may have run.
+        let learns = match class {
+            FailureClass::Unknown => !op.unknown,
+            FailureClass::Refused => ask && (op.unknown || op.adopted),
+            FailureClass::Unsent => false,
+        };
+        let first_word = barrier.is_some() && !self.knows_barrier(branch, slot);
+        let news = op.class != Some(class) || op.status == OperationStatus::Pending || learns || first_word;
         let next = self.next_attempt(branch, slot, attempt, retry_after, may_have_run, now);
         let (delay, exhausted) = match next {
             Next::After(delay) => (delay, false),
@@ -239,6 +236,15 @@ impl Transaction {
         self.emit(out, Event::Exhausted { branch, operation, error: Error::new("exhausted", message) }, now);
     }
 
+    fn knows_barrier(&self, branch: usize, slot: Slot) -> bool {
+        let service = self.operation(branch, slot).and_then(|spec| spec.service.as_ref());
+        service.is_none_or(|service| self.state.barriers.contains(service))
+    }
+
+    pub(super) fn kind_of(&self, branch: usize, slot: Slot) -> Option<skald_protocol::OperationKind> {
+        self.operation(branch, slot).map(|spec| spec.kind)
+    }
+
     fn next_attempt(
         &self,
         branch: usize,
@@ -256,8 +262,8 @@ impl Transaction {
         let kind = spec.kind.as_str().as_bytes();
         let seed = [self.gid.as_str().as_bytes(), self.spec(branch).id.as_str().as_bytes(), kind];
         let delay = retry_after.unwrap_or_else(|| policy.delay(counted, &seed));
-        let pending = if op.status == OperationStatus::Pending { now.0 - op.pending_since } else { 0 };
-        let elapsed = Timestamp(op.since + pending).until(now.plus(delay));
+        let pending = if op.status == OperationStatus::Pending { now.0.saturating_sub(op.pending_since) } else { 0 };
+        let elapsed = Timestamp(op.since.saturating_add(pending)).until(now.plus(delay));
         let used_up = policy.max_attempts.is_some_and(|most| counted >= most);
         if used_up || policy.max_elapsed.is_some_and(|most| elapsed > most) {
             Next::Exhausted

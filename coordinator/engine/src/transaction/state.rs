@@ -147,6 +147,9 @@ pub(super) struct OperationState {
     pub(super) clean: bool,
     #[serde(default)]
     pub(super) late_callback: bool,
+    /// It ran, but the branch's `output` mapping fails on its answer.
+    #[serde(default)]
+    pub(super) unmapped: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) response: Option<Response>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +200,7 @@ impl OperationState {
             error: None,
             clean: false,
             late_callback: false,
+            unmapped: false,
             response: None,
             output: None,
         }
@@ -213,6 +217,40 @@ impl OperationState {
 
     pub(super) fn awaits(&self) -> bool {
         matches!(self.status, OperationStatus::Owed | OperationStatus::Pending)
+    }
+
+    /// What the holder knew of minor attempts that the journal does not; `in_flight`: the attempt now on its way, whose
+    /// answer is still to be decided, however far the holder had come with it.
+    pub(super) fn learn(&mut self, known: &Self, in_flight: Option<u32>) {
+        if self.status != OperationStatus::Owed || known.status != OperationStatus::Owed {
+            return;
+        }
+        if let Some(attempt) = in_flight {
+            self.attempts = self.attempts.max(attempt.saturating_sub(1));
+        } else if known.attempts > self.attempts {
+            self.attempts = known.attempts;
+            self.error.clone_from(&known.error);
+            self.live_until = self.live_until.max(known.live_until);
+            // Whichever wait began later counts: an operator's `retry` is in the journal alone.
+            if known.waits_since() > self.waits_since() {
+                (self.due_at, self.delay_ms) = (known.due_at, known.delay_ms);
+            }
+        }
+    }
+
+    fn waits_since(&self) -> i64 {
+        self.due_at.saturating_sub(i64::try_from(self.delay_ms).unwrap_or(i64::MAX))
+    }
+
+    /// With a fresh retry policy.
+    pub(super) fn owe_again(&mut self, at: Timestamp) {
+        self.status = OperationStatus::Owed;
+        self.finished_at = None;
+        self.clean = false;
+        self.unmapped = false;
+        self.uncounted = self.attempts;
+        self.since = at.0;
+        self.wait(at, 0);
     }
 
     pub(super) fn wait(&mut self, at: Timestamp, delay_ms: u64) {

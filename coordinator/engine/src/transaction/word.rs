@@ -61,7 +61,7 @@ impl Transaction {
     }
 
     fn kind(&self, branch: usize, slot: Slot) -> OperationKind {
-        self.operation(branch, slot).map_or(OperationKind::Action, |spec| spec.kind)
+        self.kind_of(branch, slot).unwrap_or(OperationKind::Action)
     }
 
     fn enlist(&mut self, enlistment: Box<Enlistment>, now: Timestamp, out: &mut Decided) -> Worded {
@@ -135,7 +135,7 @@ impl Transaction {
             CallbackVerdict::Succeeded => ResolvedOutcome::Succeeded,
             CallbackVerdict::Refused => ResolvedOutcome::Refused,
             CallbackVerdict::Pending => {
-                if op.status == OperationStatus::Pending && !self.is_undone(branch, slot) {
+                if op.status == OperationStatus::Pending && !self.has_given_up(branch, slot) {
                     self.emit(out, Event::Heartbeat { branch, operation }, now);
                 }
                 return Ok(());
@@ -147,13 +147,15 @@ impl Transaction {
             (OperationStatus::Succeeded | OperationStatus::Refused, _) => return Err(Rejection::CallbackConflict),
             _ => {}
         }
-        if self.is_undone(branch, slot) {
+        // Driven to its end whatever a person was called for: the refusal of a stuck one tells nothing new.
+        let useless = outcome == ResolvedOutcome::Refused && !op.awaits() && self.is_settling(branch, slot);
+        if useless || !self.is_answerable(branch, slot) {
             if !op.late_callback {
                 self.emit(out, Event::LateCallback { branch, operation, outcome }, now);
             }
             return Ok(());
         }
-        let attempt = if op.status == OperationStatus::Owed { op.attempts + 1 } else { op.attempts };
+        let attempt = if op.status == OperationStatus::Owed { op.attempts.saturating_add(1) } else { op.attempts };
         let call = Call { branch, operation, attempt, ask: false };
         let error = answer.error.unwrap_or_else(|| Error { code: "refused".to_owned(), message: None });
         match outcome {
@@ -167,11 +169,6 @@ impl Transaction {
             ResolvedOutcome::Refused => self.refused(call, error, true, now, out),
         }
         Ok(())
-    }
-
-    /// The branch's forward operation no longer matters: the branch is undone.
-    fn is_undone(&self, branch: usize, slot: Slot) -> bool {
-        self.is_aborting(branch, slot) && self.state.branches[branch].status != BranchStatus::Running
     }
 
     fn stuck(&self, id: &BranchId) -> Result<(usize, Slot), Rejection> {
@@ -218,7 +215,7 @@ impl Transaction {
         let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
         let pending = Slot::ALL.into_iter().find(|slot| {
             let awaited = self.slot_state(branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending);
-            awaited && !self.is_undone(branch, *slot)
+            awaited && !self.has_given_up(branch, *slot)
         });
         let slot = self.state.branches[branch].stuck_slot().or(pending);
         let slot = slot.ok_or_else(|| Rejection::NotStuck { branch: id.clone() })?;
