@@ -146,7 +146,7 @@ pub(super) fn plan(document: Document<'_>, parts: &Parts, order: &Order) -> Plan
         after.sort_unstable();
         let retry = step.retry.map(|(policy, _)| policy);
         let filling = Filling::of(&known, &defaults, retry.as_ref(), parts, *index);
-        let fill = |draft: Option<Draft<'_>>| draft.map(|draft| filling.operation(draft));
+        let fill = |draft: Option<Box<Draft<'_>>>| draft.map(|draft| filling.operation(*draft));
         let (forward, confirm, undo) = match step.kind {
             Kind::Saga { action, compensate } => (Some(action), None, compensate),
             Kind::Tcc { try_, confirm, cancel } => (try_, confirm, cancel),

@@ -314,8 +314,8 @@ pub(super) fn header(name: &str, value: &str, place: &Place<'_>, faults: &mut Fa
         faults.add("E004", place, format!("the header {} is the coordinator's own", quote(name)));
         return false;
     }
-    if value.chars().any(char::is_control) {
-        faults.add("E004", place, "a header's value holds no control characters");
+    if !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        faults.add("E004", place, "a header's value holds visible ASCII characters and spaces alone");
         return false;
     }
     true

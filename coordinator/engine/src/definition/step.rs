@@ -30,13 +30,13 @@ pub(super) struct Step<'a> {
 #[derive(Debug)]
 pub(super) enum Kind<'a> {
     Saga {
-        action: Draft<'a>,
-        compensate: Option<Draft<'a>>,
+        action: Box<Draft<'a>>,
+        compensate: Option<Box<Draft<'a>>>,
     },
     Tcc {
-        try_: Option<Draft<'a>>,
-        confirm: Option<Draft<'a>>,
-        cancel: Option<Draft<'a>>,
+        try_: Option<Box<Draft<'a>>>,
+        confirm: Option<Box<Draft<'a>>>,
+        cancel: Option<Box<Draft<'a>>>,
     },
     Parallel {
         fail: Fail,
@@ -81,7 +81,7 @@ impl<'a> Step<'a> {
             Kind::Tcc { try_, confirm, cancel } => [try_.as_ref(), confirm.as_ref(), cancel.as_ref()],
             Kind::Parallel { .. } | Kind::Unread => [None, None, None],
         };
-        all.into_iter().flatten()
+        all.into_iter().flatten().map(Box::as_ref)
     }
 }
 
@@ -189,7 +189,7 @@ impl<'a> Steps<'a> {
         faults: &mut Faults,
     ) -> Option<Kind<'a>> {
         let operation = |object: &mut Object<'a>, name, kind, faults: &mut Faults| {
-            object.take(name).map(|node| Draft::read(&node, kind, service, known, faults))
+            object.take(name).map(|node| Box::new(Draft::read(&node, kind, service, known, faults)))
         };
         let [action, compensate, try_, confirm, cancel] = [
             ("action", OperationKind::Action),
@@ -220,7 +220,7 @@ impl<'a> Steps<'a> {
             return Some(Kind::Unread);
         }
         if let Some(node) = parallel {
-            self.refuse_on_block(index, compensate.as_ref(), service.is_some(), faults);
+            self.refuse_on_block(index, compensate.as_deref(), service.is_some(), faults);
             return Some(self.parallel(&node, fail.as_ref(), index, known, faults));
         }
         if tcc {

@@ -11,7 +11,7 @@ use skald_protocol::BranchRequest;
 use super::*;
 
 fn request(request: &Value) -> BranchRequest {
-    serde_json::from_value(request.clone()).unwrap()
+    serde_json::from_value(request.clone()).expect("a request")
 }
 
 fn taken(value: &Value) -> Branch {

@@ -139,7 +139,7 @@ fn is_sound(plan: &Plan) {
         assert_eq!(plan.find(branch.id.as_str()), Some(index));
     }
     let encoded = plan.encode();
-    let read = Plan::decode(plan::FORMAT, &encoded).unwrap();
+    let read = Plan::decode(plan::FORMAT, &encoded).expect("a plan");
     assert_eq!(&read, plan);
     assert_eq!(read.encode(), encoded);
 }

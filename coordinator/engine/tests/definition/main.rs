@@ -1,5 +1,7 @@
 //! The definition compiler: what it refuses, what it takes, and what it makes of it.
 
+#![allow(clippy::needless_pass_by_value, reason = "an expect! is written where it is handed over")]
+
 mod accepted;
 mod enlisted;
 mod graph;

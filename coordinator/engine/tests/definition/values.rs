@@ -169,7 +169,7 @@ fn e004_bad_urls_paths_methods_and_headers() {
             E004 /steps/0/action/headers/Idempotency-Key the header `Idempotency-Key` is the coordinator's own
             E004 /steps/0/action/headers/Skald-Branch the header `Skald-Branch` is the coordinator's own
             E004 /steps/0/action/headers/a b `a b` is not a header's name
-            E004 /steps/0/action/headers/ok a header's value holds no control characters
+            E004 /steps/0/action/headers/ok a header's value holds visible ASCII characters and spaces alone
         "#]],
     );
     let services = r#"{"s":{"url":"stock:8080"},"9":{"url":"http://a/?q=1"}}"#;
