@@ -2,15 +2,38 @@
 //!
 //! A `Server` owns all it started and nothing global, so several live in one process.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
-use crate::config::Config;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    config::{self, Config},
+    dispatch::{self, Attempt, Dispatcher, EgressPolicy, Secrets, ServiceSettings, token::CallbackTokens},
+    runtime::{self, Coordinator, Foundation},
+    store::{self, SqlStore, Store},
+    telemetry::{self, AttemptSpan, LogFormat, Metrics, Spans},
+};
+
+/// The name under which the database keeps the key that it made for its nodes.
+const CALLBACK_KEY: &str = "callback_key";
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("{database}: {source}")]
+    Store { database: String, source: store::Error },
+    #[error(transparent)]
+    Dispatch(#[from] dispatch::Error),
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    #[error("the API ended: {0}")]
+    Serve(#[source] io::Error),
 }
 
 /// What to do about a database whose schema is not this build's.
@@ -23,13 +46,69 @@ pub enum Schema {
 
 pub struct Server {
     address: SocketAddr,
+    coordinator: Coordinator,
+    store: SqlStore,
+    spans: Spans,
+    drain: config::Span,
+    draining: CancellationToken,
+    closing: CancellationToken,
+    serving: JoinHandle<io::Result<()>>,
 }
 
 impl Server {
     /// Returns once requests are answered.
     pub async fn start(config: Config, schema: Schema) -> Result<Self, Error> {
-        let _ = (config, schema);
-        unimplemented!()
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+        let node_address = config.node_address.clone().unwrap_or_else(|| format!("{}:{}", host(), address.port()));
+
+        let metrics = Arc::new(Metrics::new());
+        let spans = match &config.telemetry.otlp_endpoint {
+            Some(endpoint) => Spans::start(endpoint.as_str(), &node_address, Arc::clone(&metrics))?,
+            None => Spans::off(),
+        };
+
+        let store = open(&config).await?;
+        let current = match schema {
+            Schema::Migrate => store.migrate().await,
+            Schema::Check => store.ready().await,
+        };
+        current.map_err(|source| at(&config, source))?;
+        let tokens = Arc::new(CallbackTokens::new(&callback_key(&config, &store).await?));
+
+        let mut outward = dispatch::Options::new(public_url(&config, address), Arc::clone(&tokens));
+        outward.services = services(&config);
+        outward.secrets = Secrets::new(config.secrets_directory.clone());
+        outward.egress = EgressPolicy { loopback: config.egress.loopback, private: config.egress.private };
+        outward.extra_roots.clone_from(&config.egress.extra_roots);
+        outward.per_destination = config.limits.per_destination;
+        outward.total = config.limits.calls;
+        outward.watch = Some(watch(Arc::clone(&metrics), spans.clone()));
+        let dispatcher = Dispatcher::start(outward)?;
+
+        let inward = runtime::Options {
+            address: node_address,
+            lease: config.lease.0,
+            max_in_memory: config.limits.in_memory,
+            keep_journals: config.retention.journals.0,
+            keep_tombstones: config.retention.tombstones.0,
+            ..runtime::Options::default()
+        };
+        let foundation = Foundation {
+            store: Arc::new(store.clone()),
+            dispatcher,
+            callback_tokens: tokens,
+            metrics: Arc::clone(&metrics),
+            spans: spans.clone(),
+        };
+        let coordinator = Coordinator::start(foundation, inward).await?;
+
+        let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        let options = api::Options { services: config.services.keys().cloned().collect(), ..api::Options::default() };
+        let handles = api::Handles { metrics, drain: draining.clone() };
+        let router = api::router(coordinator.clone(), options, handles);
+        let serving = tokio::spawn(api::serve(listener, router, closing.clone().cancelled_owned()));
+        Ok(Self { address, coordinator, store, spans, drain: config.drain, draining, closing, serving })
     }
 
     /// Where the API answers: the real port, also where port 0 was asked for.
@@ -45,12 +124,100 @@ impl Server {
 
     /// Takes nothing new, finishes what is under way (no longer than `drain`), hands the rest over.
     pub async fn shutdown(self) -> Result<(), Error> {
-        unimplemented!()
+        // Waits and streams end first: their clients go on with another node, or come back to this one's next life.
+        self.draining.cancel();
+        self.coordinator.drain(self.drain.0).await;
+        // The API answers until here: what a client asked for it was told, or told to ask again.
+        self.closing.cancel();
+        let abort = self.serving.abort_handle();
+        let served = match tokio::time::timeout(self.drain.0, self.serving).await {
+            Ok(Ok(served)) => served.map_err(Error::Serve),
+            Ok(Err(panicked)) => Err(Error::Serve(io::Error::other(panicked))),
+            Err(_) => {
+                abort.abort();
+                tracing::warn!("some requests were cut off: they took longer than the time to drain");
+                Ok(())
+            }
+        };
+        self.store.close().await;
+        self.spans.shutdown().await;
+        served
     }
 }
 
 /// Brings the database's schema to this build's.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
-    let _ = config;
-    unimplemented!()
+    let store = open(config).await?;
+    let migrated = store.migrate().await.map_err(|source| at(config, source));
+    store.close().await;
+    migrated
+}
+
+/// The log of the whole process; a second call changes nothing.
+pub fn start_logs(config: &Config) -> Result<(), Error> {
+    let format = match config.log.format {
+        config::LogFormat::Text => LogFormat::Text,
+        config::LogFormat::Json => LogFormat::Json,
+    };
+    Ok(telemetry::start_logs(&config.log.level, format)?)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+async fn open(config: &Config) -> Result<SqlStore, Error> {
+    SqlStore::connect(config.database.expose(), store::Options::default()).await.map_err(|source| at(config, source))
+}
+
+fn at(config: &Config, source: store::Error) -> Error {
+    Error::Store { database: config.database.to_string(), source }
+}
+
+async fn callback_key(config: &Config, store: &SqlStore) -> Result<Vec<u8>, Error> {
+    match &config.callback_key {
+        Some(key) => Ok(key.expose().as_bytes().to_vec()),
+        None => store.setting(CALLBACK_KEY, &rand::random::<[u8; 32]>()).await.map_err(|source| at(config, source)),
+    }
+}
+
+/// Every address is none that a participant could call.
+fn public_url(config: &Config, address: SocketAddr) -> String {
+    match &config.public_url {
+        Some(url) => url.to_string(),
+        None if address.ip().is_unspecified() => format!("http://{}:{}", host(), address.port()),
+        None => format!("http://{address}"),
+    }
+}
+
+fn host() -> String {
+    whoami::hostname().unwrap_or_else(|_| "localhost".into())
+}
+
+fn services(config: &Config) -> BTreeMap<String, ServiceSettings> {
+    let settings = |service: &config::Service| ServiceSettings {
+        url: service.url.as_ref().map(ToString::to_string),
+        headers: service.headers.clone(),
+        auth: service.auth.clone(),
+        max_concurrency: service.max_concurrency,
+    };
+    config.services.iter().map(|(name, service)| (name.clone(), settings(service))).collect()
+}
+
+/// Who sees every attempt that was made.
+fn watch(metrics: Arc<Metrics>, spans: Spans) -> Arc<dyn Fn(&Attempt<'_>) + Send + Sync> {
+    Arc::new(move |attempt| {
+        let dispatch::Outgoing { gid, call, request, trace, .. } = attempt.outgoing;
+        metrics.attempt(call, &attempt.reply.outcome, attempt.took);
+        spans.attempt(&AttemptSpan {
+            gid,
+            trace,
+            call,
+            request,
+            started: attempt.started,
+            took: attempt.took,
+            status: attempt.status,
+            reply: attempt.reply,
+        });
+    })
 }

@@ -101,6 +101,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(help_or_usage) => help_or_usage.exit(),
     };
+    crate::dispatch::install_tls();
     match dispatch(command, &Output::new(output)).await {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Unsuccessful) => ExitCode::from(4),
@@ -143,6 +144,7 @@ impl Serve {
                 config.listen
             )));
         }
+        server::start_logs(&config)?;
         let schema = if self.migrate || config.database.is_sqlite() { Schema::Migrate } else { Schema::Check };
         let server = Server::start(config, schema).await?;
         anstream::eprintln!("listening on {}", server.url());

@@ -24,9 +24,11 @@ pub use value::{DatabaseUrl, HttpUrl, Secret, Span};
 pub struct Config {
     /// Where the API answers.
     pub listen: SocketAddr,
-    /// The base of the URLs that participants call back at; `http://<listen>` if absent.
+    /// The base of the URLs that participants call back at; `http://<listen>` if absent (with the host's name
+    /// where that is every address).
     pub public_url: Option<HttpUrl>,
-    /// What tells this node's earlier lives from other nodes; `<listen>` if absent.
+    /// What this node's next life is known by: it takes over at once what this one leaves behind. No two nodes may share
+    /// one. `<host name>:<port>` if absent.
     pub node_address: Option<String>,
     pub database: DatabaseUrl,
     /// Signs callback URLs; all nodes of one database share it. If absent, it is made once and kept in the database.
