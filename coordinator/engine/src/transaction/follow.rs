@@ -84,7 +84,7 @@ impl Transaction {
     fn cannot_happen(&self, pivot: usize) -> bool {
         let Some(op) = self.slot_state(pivot, Slot::Forward) else { return true };
         let in_flight = !self.holding || self.flights.contains_key(&(pivot, Slot::Forward));
-        !op.may_have_run() && !(op.awaits() && in_flight)
+        !(op.may_have_run() || op.awaits() && in_flight)
     }
 
     pub(super) fn abort_reason(&self) -> Option<ErrorView> {

@@ -95,8 +95,8 @@ impl Transaction {
         let waits = match op.status {
             OperationStatus::Pending => true,
             OperationStatus::Owed => {
-                !self.flights.contains_key(&(branch, slot))
-                    && !(slot == Slot::Undo && self.flights.contains_key(&(branch, Slot::Forward)))
+                let races = slot == Slot::Undo && self.flights.contains_key(&(branch, Slot::Forward));
+                !(races || self.flights.contains_key(&(branch, slot)))
             }
             OperationStatus::Succeeded
             | OperationStatus::Refused

@@ -245,6 +245,7 @@ impl Transaction {
     }
 
     /// Folds a journal, from its last snapshot on. Pure: `load` follows before the transaction is driven.
+    #[allow(clippy::needless_pass_by_value, reason = "a journal is read to be folded, and its events move in")]
     pub fn replay(gid: Gid, plan: Arc<Plan>, records: Vec<Record>) -> Result<Self, Corrupt> {
         let snapshot = records.iter().rposition(|record| record.events.iter().any(|e| matches!(e, Event::Snapshot(_))));
         let mut transaction = None;

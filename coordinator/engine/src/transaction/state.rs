@@ -25,15 +25,15 @@ pub struct State {
     /// Why it was aborted, or ended as failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<ErrorView>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) cancel: Option<Cancel>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) deadline: Deadline,
     /// The first failure that leads to an abort; `parallel` blocks may hold the abort back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failing: Option<ErrorView>,
     /// The failure has left every block that held it back.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) failed: bool,
     /// Blocks in which nothing new starts.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -44,18 +44,19 @@ pub struct State {
     /// Services that answered with the barrier's word.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) barriers: BTreeSet<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) suspended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) settled: Option<Settled>,
     /// Records folded since the last snapshot.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) records: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
 }
 
@@ -77,6 +78,7 @@ pub(super) enum Deadline {
 pub(super) struct Settled {
     pub(super) status: Status,
     pub(super) at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) output: Option<Json>,
 }
 
@@ -87,9 +89,9 @@ pub(super) struct BranchState {
     /// Predecessors that are not done.
     pub(super) waits: usize,
     /// After an abort: successors whose undoing is not finished.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) undo_waits: usize,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) undo_finished: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) forward: Option<Box<OperationState>>,
@@ -106,7 +108,7 @@ pub(super) struct OperationState {
     /// The last attempt's number.
     pub(super) attempts: u32,
     /// Attempts that do not count against the retry policy: before an operator's retry, or of another holder.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) uncounted: u32,
     /// Since when the retry policy counts its time; pending time pushes it on.
     pub(super) since: i64,
@@ -116,39 +118,39 @@ pub(super) struct OperationState {
     /// While owed: when the next attempt is due; while pending: when that is over. Recorded as a delay from `since`-like
     /// moments of the writer's clock, so a loader never waits longer than `delay_ms` from its load.
     pub(super) due_at: i64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) delay_ms: u64,
     /// While pending: when the whole pending time is over.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) pending_until: i64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) pending_since: i64,
     /// Some attempt of this node's ended as unknown.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) unknown: bool,
     /// Another holder may have made the call.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) adopted: bool,
     /// The next call asks `status_check`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) asking: bool,
     /// Until when an unanswered attempt may still be at work at the participant.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) live_until: i64,
     /// An undo of this branch waits until then: another holder's call may be under way.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) grace_until: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) class: Option<FailureClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<Error>,
     /// Of a refusal, or of a call withdrawn by the abort: no attempt can have run.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) clean: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) late_callback: bool,
     /// It ran, but the branch's `output` mapping fails on its answer.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) unmapped: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) response: Option<Response>,
@@ -303,6 +305,10 @@ impl BranchState {
         }
         Slot::ALL.into_iter().rev().find(|slot| self.slot(*slot).is_some())
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl State {
