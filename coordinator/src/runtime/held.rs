@@ -366,6 +366,12 @@ impl Held {
         }
     }
 
+    /// The row still carries a mark that this value has seen.
+    pub(super) fn unmark(&mut self, out: &mut Outlet) {
+        self.marked = true;
+        self.project(out);
+    }
+
     fn project(&mut self, out: &mut Outlet) {
         let status = self.tx.status();
         if let Some(settled_at) = self.tx.settled_at() {

@@ -37,6 +37,8 @@ use crate::{
 const TURN: usize = 512;
 /// After the database could not be asked for a page.
 const LOAD_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at whether leaving shards are at rest.
+const LEAVERS: Duration = Duration::from_millis(20);
 /// An idle task looks around at least this often (leases, leavers).
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -82,6 +84,7 @@ pub(super) struct ShardTask {
     hungry: Vec<oneshot::Sender<()>>,
     loads: usize,
     leaving: Vec<Leaving>,
+    look_at_leavers: Instant,
     tickets: u64,
     max_held: usize,
     out: Outlet,
@@ -119,6 +122,7 @@ impl ShardTask {
             hungry: Vec::new(),
             loads: 0,
             leaving: Vec::new(),
+            look_at_leavers: Instant::now(),
             tickets: 0,
             max_held: house.options.max_in_memory / house.options.tasks,
             out: Outlet::new(Arc::clone(&house), node, places),
@@ -175,7 +179,7 @@ impl ShardTask {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { IDLE / 10 };
+        let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { LEAVERS };
         let retiring = self.out.retiring.front().map(|(at, ..)| *at);
         for at in [self.out.timers.next(), retiring].into_iter().flatten() {
             next = next.min(Instant::now() + self.clock.until(at));
@@ -350,9 +354,14 @@ impl ShardTask {
                 for (gid, seq) in moved {
                     let Some(held) = self.held.get_mut(&gid) else { continue };
                     // One with an append in flight learns of it by the conflict.
-                    if held.next_seq <= seq && held.busy == Busy::No {
+                    if held.busy != Busy::No {
+                        continue;
+                    }
+                    if held.next_seq <= seq {
                         held.busy = Busy::Reloading;
                         self.spawn_load(Purpose::Reload, vec![gid], Duration::ZERO);
+                    } else {
+                        self.with(&gid, Held::unmark);
                     }
                 }
             }
@@ -459,10 +468,11 @@ impl ShardTask {
     }
 
     fn leave(&mut self) {
-        if self.leaving.is_empty() {
+        let now = Instant::now();
+        if self.leaving.is_empty() || now < self.look_at_leavers {
             return;
         }
-        let now = Instant::now();
+        self.look_at_leavers = now + LEAVERS;
         let mut leaving = std::mem::take(&mut self.leaving);
         leaving.retain_mut(|leaver| {
             let there = || self.held.values().filter(|held| leaver.shards.contains(&held.shard));

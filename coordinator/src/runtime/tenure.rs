@@ -334,8 +334,11 @@ impl Office {
         self.leaving.extend(&shards);
         self.publish();
         let left = tell_to_leave(&self.tenure, &shards, within);
+        let journal = self.tenure.journal.clone();
         self.handovers.spawn(async move {
             left.await;
+            // Rows are this node's to change only until they are given up.
+            let _ = timeout(LAST_WORDS, journal.flush()).await;
             shards
         });
     }
