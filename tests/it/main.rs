@@ -1,5 +1,6 @@
 //! One file per promise of the README.
 
 mod floors;
+mod journal;
 mod runtime;
 mod store;

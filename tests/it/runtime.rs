@@ -12,9 +12,10 @@ use skald::{
 use skald_engine::{TraceContext, Word, definition::compile};
 use skald_protocol::{CallbackVerdict, Gid, OperationKind, Status, TransactionView};
 use skald_tests::{
-    Participants, database,
+    Faulty, Participants, database,
     definition::{definition, step},
     eventually,
+    faulty::Lost,
 };
 use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
@@ -23,7 +24,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 struct Stage {
     url: String,
-    store: Arc<SqlStore>,
+    store: Faulty,
     participants: Participants,
     _folder: Option<TempDir>,
 }
@@ -65,7 +66,7 @@ impl Stage {
     async fn on(url: String, folder: Option<TempDir>) -> Self {
         let store = SqlStore::connect(&url, store::Options::default()).await.unwrap();
         store.migrate().await.unwrap();
-        Self { url, store: Arc::new(store), participants: Participants::start().await, _folder: folder }
+        Self { url, store: Faulty::over(store), participants: Participants::start().await, _folder: folder }
     }
 
     async fn node(&self, options: Options) -> Running {
@@ -74,7 +75,7 @@ impl Stage {
         dispatch.egress = EgressPolicy { loopback: true, private: true };
         let metrics = Arc::new(Metrics::new());
         let foundation = Foundation {
-            store: self.store.clone(),
+            store: Arc::new(self.store.clone()),
             dispatcher: Dispatcher::start(dispatch).unwrap(),
             callback_tokens: tokens,
             metrics: Arc::clone(&metrics),
@@ -312,6 +313,48 @@ async fn few_places_for_answers_delay_calls_but_lose_none() {
     for n in 0..40 {
         assert_eq!(node.settled(&format!("g{n}")).await.status, Status::Succeeded);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_and_an_absent_database_cost_time_and_nothing_else() {
+    let stage = Stage::sqlite().await;
+    let node = stage.node(quick()).await;
+    for n in 0..60 {
+        stage.store.lose([Lost::After, Lost::Before, Lost::After].into_iter().take(n % 4));
+        begin(&node, stage.transaction(&format!("g{n}"), &two_steps())).await;
+        if n == 30 {
+            // Longer than the lease: it stops driving, and goes on once the lease is renewed.
+            stage.store.cut_off(true);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert!(node.ready().await.is_err());
+            stage.store.cut_off(false);
+        }
+    }
+    for n in 0..60 {
+        assert_eq!(node.settled(&format!("g{n}")).await.status, Status::Succeeded);
+        assert_eq!(stage.participants.effects(&format!("g{n}")), ["reserve action", "charge action"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_does_not_take_is_refused_or_tried_again() {
+    let stage = Stage::sqlite().await;
+    let node = stage.node(quick()).await;
+    stage.store.refuse("a");
+    let refused = node.begin(stage.transaction("a", &two_steps())).await;
+    assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+    stage.participants.on("/reserve").is_held();
+    begin(&node, stage.transaction("b", &two_steps())).await;
+    stage.called("b", "reserve action").await;
+    stage.store.refuse("b");
+    stage.participants.behave();
+    begin(&node, stage.transaction("c", &two_steps())).await;
+    assert_eq!(node.settled("c").await.status, Status::Succeeded);
+    assert_eq!(stage.participants.called("b"), ["reserve action"]);
+    stage.store.accept();
+    assert_eq!(node.settled("b").await.status, Status::Succeeded);
+    assert_eq!(stage.participants.effects("b"), ["reserve action", "charge action"]);
+    assert!(stage.participants.called("a").is_empty());
 }
 
 fn at(address: &str) -> Options {
