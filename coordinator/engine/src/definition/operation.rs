@@ -1,6 +1,9 @@
 //! Operations as they are written, of a definition's steps and of enlisted branches alike.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use skald_protocol::OperationKind;
 use url::Url;
@@ -291,6 +294,7 @@ fn query<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)> {
 fn headers<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)> {
     let Some(object) = node.object(faults) else { return Vec::new() };
     let mut entries = Vec::new();
+    twice(&object, faults);
     for (name, node) in object.entries() {
         let Some(text) = node.text(faults) else { continue };
         if header(name, text, &node.place, faults)
@@ -300,6 +304,20 @@ fn headers<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)>
         }
     }
     entries
+}
+
+/// Headers whose names differ only in case.
+pub(super) fn twice(headers: &Object<'_>, faults: &mut Faults) {
+    let mut names = BTreeSet::new();
+    for (name, node) in headers.entries() {
+        if !names.insert(name.to_ascii_lowercase()) {
+            faults.add(
+                "E004",
+                &node.place,
+                format!("the header {} stands here twice: case does not matter", quote(name)),
+            );
+        }
+    }
 }
 
 /// Whether a header may be set to this (RFC 9110, field syntax).

@@ -12,6 +12,9 @@ use super::{
     step::{Kind, Steps},
 };
 
+/// Between steps. A wide block behind a long `after` would make a large plan of a small definition.
+const EDGES: usize = 50_000;
+
 #[derive(Debug)]
 pub(super) struct Order {
     /// Direct predecessors by step.
@@ -49,12 +52,24 @@ impl Bits {
 }
 
 impl Order {
-    /// `None`: there is a cycle, which is reported.
+    /// `None`: there is a cycle, or no end of edges, which is reported.
     pub(super) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
         let count = steps.list.len();
         let mut after = vec![Vec::new(); count];
         siblings(steps, &steps.top, &[], &mut after, faults);
 
+        let edges: usize = after.iter().map(Vec::len).sum();
+        if edges > EDGES {
+            let message =
+                format!("too_many_edges: {edges} pairs of steps that follow each other; at most {EDGES} are taken");
+            faults.add_with(
+                "E001",
+                &steps.place,
+                message,
+                "Put a step or a block between those that all wait for all.",
+            );
+            return None;
+        }
         let mut followers = vec![Vec::new(); count];
         let mut waits: Vec<usize> = after.iter().map(Vec::len).collect();
         for (step, predecessors) in after.iter().enumerate() {

@@ -295,10 +295,10 @@ impl<'a> Object<'a> {
         node
     }
 
-    /// All members of an object whose names are the author's own.
+    /// All members of an object whose names are the author's own: there `x-…` is a name like any other.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
         let (members, place) = (self.members, self.place.clone());
-        members.iter().filter(|(name, _)| !is_extension(name)).map(move |(name, value)| {
+        members.iter().map(move |(name, value)| {
             let name = name.as_str();
             (name, Node::new(value, place.key(name)))
         })

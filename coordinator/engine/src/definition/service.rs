@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    operation::{absolute_url, header},
+    operation::{absolute_url, header, twice},
     read::{Faults, Node, Object, list, quote},
 };
 use crate::{
@@ -64,6 +64,7 @@ fn read(node: &Node<'_>, faults: &mut Faults) -> Declared {
         }
     }
     if let Some(headers) = object.take("headers").and_then(|node| node.object(faults)) {
+        twice(&headers, faults);
         for (name, node) in headers.entries() {
             if let Some(value) = value(name, &node, faults) {
                 service.headers.insert(name.to_owned(), value);

@@ -68,6 +68,7 @@ const KINDS: [&str; 10] = ["action", "try", "confirm", "cancel", "parallel", "ch
 
 #[derive(Debug, Default)]
 pub(super) struct Steps<'a> {
+    pub(super) place: Place<'a>,
     pub(super) list: Vec<Step<'a>>,
     /// Those that stand in no block.
     pub(super) top: Vec<usize>,
@@ -87,7 +88,7 @@ impl<'a> Step<'a> {
 
 impl<'a> Steps<'a> {
     pub(super) fn read(node: &Node<'a>, known: &Known<'a>, faults: &mut Faults) -> Self {
-        let mut steps = Self::default();
+        let mut steps = Self { place: node.place.clone(), ..Self::default() };
         let top = steps.siblings(node, None, known, faults);
         steps.top = top;
         if steps.top.is_empty() && node.value.as_array().is_some_and(Vec::is_empty) {

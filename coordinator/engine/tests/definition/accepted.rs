@@ -91,6 +91,16 @@ fn documentation_and_extensions_change_nothing_of_the_plan() {
 }
 
 #[test]
+fn a_header_or_a_label_may_start_with_x() {
+    let source =
+        definition(r#","labels":{"x-team":"a"}"#, &action(r#""path":"/","headers":{"x-key":"b"},"query":{"x-q":1}"#));
+    let compiled = taken(&source.replace(r#""url":"http://s""#, r#""url":"http://s","headers":{"x-shop":"c"}"#));
+    let forward = compiled.plan.branches[0].forward.as_ref().unwrap();
+    assert!(forward.headers.contains_key("x-key") && forward.query.contains_key("x-q"));
+    assert!(compiled.plan.services["s"].headers.contains_key("x-shop") && compiled.labels.contains_key("x-team"));
+}
+
+#[test]
 fn a_step_follows_the_one_before_it_unless_it_says_otherwise() {
     check_order(
         &[saga("a"), saga("b"), saga("c")].join(","),
@@ -266,7 +276,7 @@ fn the_nearest_policy_holds_and_leaves_the_rest_to_the_next() {
     let default = Retry { max_attempts: Some(9), backoff_coefficient: 3.0, ..Retry::forward() };
     let [a, b] = plan.branches.as_slice() else { panic!("{plan:?}") };
     let [forward, undo] = [&a.forward, &a.undo].map(|operation| operation.as_ref().unwrap());
-    assert_eq!(forward.retry, Retry { max_attempts: None, ..default.clone() });
+    assert_eq!(forward.retry, Retry { max_attempts: None, ..default });
     assert_eq!(undo.retry, Retry { max_elapsed: Some(Duration::from_secs(7 * 86_400)), ..slow(Retry::settling()) });
     assert_eq!((forward.timeout, undo.timeout), (Duration::from_secs(1), Duration::from_secs(2)));
     // A first pause beyond the cap of the policy below lifts that cap.

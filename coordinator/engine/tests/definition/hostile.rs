@@ -193,6 +193,18 @@ fn a_thousand_steps_in_a_row_side_by_side_and_all_after_all() {
 }
 
 #[test]
+fn edges_have_a_limit_of_their_own() {
+    let early: Vec<_> =
+        (0..400).map(|n| role(&format!("e{n}"), "read_only").replacen('{', r#"{"after":[],"#, 1)).collect();
+    let after: Vec<_> = (0..400).map(|n| format!("\"e{n}\"")).collect();
+    let arms: Vec<_> = (0..500).map(|n| format!(r#"{{"steps":[{}]}}"#, role(&format!("a{n}"), "read_only"))).collect();
+    let block = format!(r#"{{"name":"b","after":[{}],"parallel":[{}]}}"#, after.join(","), arms.join(","));
+    let faults = compile(&definition("", &format!("{},{block}", early.join(",")))).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].message.starts_with("too_many_edges: 200500"), "{faults:?}");
+}
+
+#[test]
 fn blocks_as_deep_as_json_goes() {
     let mut step = role("a", "read_only");
     for depth in 0..14 {

@@ -164,8 +164,11 @@ fn e004_bad_urls_paths_methods_and_headers() {
     "#]],
     );
     check_steps(
-        &action(r#""path":"/","headers":{"a b":"c","Skald-Branch":"x","Idempotency-Key":"y","ok":"a\nb"}"#),
+        &action(
+            r#""path":"/","headers":{"a b":"c","X-A":"1","x-A":"2","X-b":"3","Skald-Branch":"x","Idempotency-Key":"y","ok":"a\nb"}"#,
+        ),
         expect![[r#"
+            E004 /steps/0/action/headers/x-A the header `x-A` stands here twice: case does not matter
             E004 /steps/0/action/headers/Idempotency-Key the header `Idempotency-Key` is the coordinator's own
             E004 /steps/0/action/headers/Skald-Branch the header `Skald-Branch` is the coordinator's own
             E004 /steps/0/action/headers/a b `a b` is not a header's name
