@@ -96,6 +96,8 @@ impl Coordinator {
             None => Gid::new(uuid::Uuid::now_v7().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
                 .map_err(|invalid| Error::not_ready(&invalid.to_string()))?,
         };
+        // A trace that starts here is only told to participants as sampled where its spans are exported.
+        new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.house.spans.is_on();
         for _ in 0..OVERTAKEN {
             let begun = self.ask(&gid, |answer| Work::Begin(Box::new(new.clone()), answer), Changes::Yes).await?;
             if let Some(begun) = begun {

@@ -38,11 +38,7 @@ const QUEUE: usize = 1 << 16;
 const BATCH: usize = 2_048;
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// W3C Trace Context, 3.3.1.5, and W3C Baggage, 3.3.2: what a propagator need not carry further.
-const LONGEST_STATE: usize = 512;
-const LONGEST_BAGGAGE: usize = 8_192;
-
-/// Cheap to clone; without a collector it only makes and continues traces.
+/// Cheap to clone; without a collector it does nothing.
 #[derive(Clone)]
 pub struct Spans(Option<Arc<Exporting>>);
 
@@ -106,35 +102,10 @@ impl Spans {
         Ok(Self(Some(Arc::new(Exporting { processor, scope }))))
     }
 
-    /// The trace of a new transaction: the caller's, if its headers say one, else its own.
+    /// Whether spans leave this process.
     #[must_use]
-    pub fn new_trace(
-        &self,
-        traceparent: Option<&str>,
-        tracestate: Option<&str>,
-        baggage: Option<&str>,
-    ) -> TraceContext {
-        let short = |text: Option<&str>, longest| text.filter(|text| text.len() <= longest).unwrap_or("").to_owned();
-        let root_span_id = format!("{:016x}", rand::random::<u64>().max(1));
-        let baggage = short(baggage, LONGEST_BAGGAGE);
-        match traceparent.and_then(parse_traceparent) {
-            Some((trace_id, parent, sampled)) => TraceContext {
-                trace_id,
-                root_span_id,
-                parent_span_id: Some(parent),
-                sampled,
-                state: short(tracestate, LONGEST_STATE),
-                baggage,
-            },
-            None => TraceContext {
-                trace_id: format!("{:032x}", rand::random::<u128>().max(1)),
-                root_span_id,
-                parent_span_id: None,
-                sampled: self.0.is_some(),
-                state: String::new(),
-                baggage,
-            },
-        }
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The root: exported at the begin, so that a trace has it while its transaction still runs.
@@ -322,60 +293,20 @@ fn time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0))
 }
 
-/// Trace id, span id, sampled. Versions after 00 are read as far as 00 goes.
-fn parse_traceparent(text: &str) -> Option<(String, String, bool)> {
-    let hex = |text: &str, len: usize| {
-        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let whole = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-    let zero = |text: &str| text.bytes().all(|b| b == b'0');
-    if !whole || version == "ff" || (version == "00" && parts.next().is_some()) || zero(trace) || zero(span) {
-        return None;
-    }
-    let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
-    Some((trace.to_owned(), span.to_owned(), sampled))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_callers_trace_is_continued_and_a_broken_one_is_replaced() {
-        let spans = Spans::off();
-        let trace = spans.new_trace(
-            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-            Some("vendor=1"),
-            Some("tenant=a"),
-        );
-        assert_eq!(trace.trace_id, "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(trace.parent_span_id.as_deref(), Some("b7ad6b7169203331"));
-        assert_ne!(trace.root_span_id, "b7ad6b7169203331");
-        assert_eq!((trace.sampled, trace.state.as_str(), trace.baggage.as_str()), (true, "vendor=1", "tenant=a"));
-        let later = spans.new_trace(Some("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00-more"), None, None);
-        assert_eq!((later.trace_id, later.sampled), (trace.trace_id, false));
-        for broken in [
-            "",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
-        ] {
-            let trace = spans.new_trace(Some(broken), Some("vendor=1"), None);
-            assert_eq!((trace.parent_span_id, trace.state.as_str()), (None, ""), "{broken}");
-            assert_eq!(trace.trace_id.len(), 32);
-        }
-    }
 
     #[tokio::test]
     async fn an_absent_collector_costs_nothing_but_a_count() {
         let metrics = Arc::new(Metrics::new());
         let spans = Spans::start("http://127.0.0.1:1", "node", metrics.clone()).unwrap();
-        let trace = spans.new_trace(None, None, None);
+        let trace = TraceContext {
+            trace_id: "0af7651916cd43dd8448eb211c80319c".to_owned(),
+            root_span_id: "b7ad6b7169203331".to_owned(),
+            sampled: true,
+            ..TraceContext::default()
+        };
         spans.began(&Gid::new("g").unwrap(), &trace, None, Timestamp(0));
         spans.shutdown().await;
         assert!(metrics.render().contains("skald_telemetry_export_failures_total 1\n"), "{}", metrics.render());
