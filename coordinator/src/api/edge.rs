@@ -90,11 +90,10 @@ pub(super) async fn answer(State(api): State<Api>, request: Request, next: Next)
 
 /// A panic is a fault of ours: told as a problem, its text only in the log.
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text");
+    let text = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned()),
+    };
     tracing::error!(panic = text, "a request panicked");
     Error::Panicked.into_response()
 }

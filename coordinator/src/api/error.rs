@@ -221,15 +221,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_keeps_what_only_an_operator_should_read_out_of_its_detail() {
-        let secret = "password authentication failed for user skald";
-        let error = Error::Coordinator(runtime::Error::Store(crate::store::Error::Misconfigured(secret.to_owned())));
-        let problem = error.problem("t");
-        assert_eq!((problem.status, problem.code.as_str()), (500, "internal"));
-        assert!(!problem.detail.contains(secret));
-    }
-
-    #[test]
     fn a_gid_that_retention_took_is_told_with_its_final_status() {
         let gid = Gid::new("g").unwrap();
         let problem = Error::from(runtime::Error::Expired { gid, status: Status::Compensated }).problem("t");

@@ -86,7 +86,6 @@ impl std::ops::Deref for Api {
 }
 
 /// Every route of the API.
-#[must_use]
 pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> Router {
     let api = Api(Arc::new(Inner {
         coordinator,
