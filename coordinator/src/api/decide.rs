@@ -77,10 +77,6 @@ pub(super) async fn enlist(
     let wait = ask::wait(&parts.headers)?;
     let body = edge::body(&parts.headers, body).await?;
     let (asked, digest) = json::read_digested::<BranchRequest>(&body)?;
-    if asked.branch.as_str().contains('.') {
-        let message = "a client's branch takes [A-Za-z0-9_~-]: dots are for the branches of definitions";
-        return Err(Error::InvalidBranch(vec![fault("/branch", message)]));
-    }
     let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
     check_services(&api, &branch)?;
     let id = branch.id.clone();
@@ -160,12 +156,16 @@ pub(super) async fn decided(
 fn check_services(api: &Api, branch: &Branch) -> Result<(), Error> {
     let mut faults: Vec<Fault> = Vec::new();
     for operation in [&branch.forward, &branch.confirm, &branch.undo].into_iter().flatten() {
-        let Some(service) = &operation.service else { continue };
-        if !api.options.services.contains(service) {
-            faults.push(Fault {
-                help: Some(suggest(service, api.options.services.iter().map(String::as_str))),
-                ..fault(&format!("/{}", operation.kind), &format!("there is no service `{service}`"))
-            });
+        let pointer = format!("/{}", operation.kind);
+        let check = operation.status_check.as_deref();
+        for (called, pointer) in [(Some(operation), pointer.clone()), (check, format!("{pointer}/status_check"))] {
+            let Some(service) = called.and_then(|called| called.service.as_ref()) else { continue };
+            if !api.options.services.contains(service) {
+                faults.push(Fault {
+                    help: Some(suggest(service, api.options.services.iter().map(String::as_str))),
+                    ..fault(&pointer, &format!("there is no service `{service}`"))
+                });
+            }
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::UnknownService(faults)) }
