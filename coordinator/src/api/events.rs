@@ -135,13 +135,10 @@ impl Follow {
 
     /// `None`: the stream ends here, and may be taken up again elsewhere.
     async fn wait(&mut self) -> Option<()> {
-        let coordinator = self.api.coordinator.clone();
-        let changed = coordinator.changed(&self.gid);
-        tokio::pin!(changed);
-        // Interest is made known before the look, so that nothing falls in between.
-        let is_changed = futures_util::poll!(changed.as_mut()).is_ready();
-        self.queue = coordinator.events(&self.gid, self.after).await.ok()?.into();
-        if self.queue.is_empty() && !is_changed {
+        // Asked for before the look, so that nothing falls in between.
+        let changed = self.api.coordinator.changed(&self.gid);
+        self.queue = self.api.coordinator.events(&self.gid, self.after).await.ok()?.into();
+        if self.queue.is_empty() {
             tokio::select! {
                 () = changed => {}
                 () = self.api.drain.cancelled() => return None,
