@@ -2,6 +2,7 @@
 
 mod api_begin;
 mod api_callbacks;
+mod api_edge;
 mod api_events;
 mod api_input;
 mod api_open;

@@ -117,6 +117,7 @@ pub(super) async fn begin(
 impl<'a> Asked<'a> {
     fn read(body: &'a [u8]) -> Result<Self, Error> {
         let sent: Sent<'a> = serde_json::from_slice(body).map_err(|error| json::explain::<Begin>(body, &error))?;
+        json::check_object(body)?;
         let wrong = |error: serde_json::Error| json::explain::<Begin>(body, &error);
         let gid = text(sent.gid).map_err(wrong)?.map(Gid::new).transpose()?;
         let workflow = text(sent.workflow).map_err(wrong)?;

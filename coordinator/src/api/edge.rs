@@ -25,6 +25,7 @@ use skald_engine::limit;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Api, error::Error, trace};
+use crate::telemetry::Metrics;
 
 /// A body that takes longer holds its place for nothing.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,14 +59,14 @@ pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Ne
 }
 
 /// Writes the problem and the one log line of a call that failed.
-pub(super) async fn answer(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn answer(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let caller = trace::caller(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    api.metrics.http_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    metrics.http_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
     let Some(error) = response.extensions_mut().remove::<Arc<Error>>() else { return response };
     let trace_id = caller.map_or_else(trace::new_id, |caller| caller.trace_id);
     let problem = error.problem(&trace_id);
@@ -148,4 +149,84 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(media) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     !encoded && (media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, middleware, routing::get};
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn told(router: Router, request: Request) -> (u16, serde_json::Value) {
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    fn panicking(metrics: &Arc<Metrics>) -> Router {
+        Router::new()
+            .route(
+                "/panics",
+                get(|| async {
+                    if true {
+                        panic!("the secret is 42")
+                    }
+                }),
+            )
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(Arc::clone(metrics), answer))
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_counted_problem_that_keeps_its_text_to_itself() {
+        let metrics = Arc::new(Metrics::new());
+        let request = Request::get("/panics").body(Body::empty()).unwrap();
+        let (status, problem) = told(panicking(&metrics), request).await;
+        assert_eq!((status, &problem["code"]), (500, &serde_json::json!("internal")));
+        assert!(!problem.to_string().contains("42"), "{problem}");
+        let counted = "skald_http_requests_total{method=\"GET\",route=\"/panics\",status=\"500\"} 1";
+        assert!(metrics.render().contains(counted), "{}", metrics.render());
+    }
+
+    #[tokio::test]
+    async fn a_problem_carries_the_caller_s_trace() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let request = Request::get("/panics").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+        let (_, problem) = told(panicking(&Arc::default()), request.body(Body::empty()).unwrap()).await;
+        assert_eq!(problem["trace_id"], trace);
+    }
+
+    fn of(chunks: &[usize]) -> Body {
+        let parts: Vec<_> = chunks.iter().map(|size| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; *size]))).collect();
+        Body::from_stream(futures_util::stream::iter(parts))
+    }
+
+    #[tokio::test]
+    async fn a_body_in_any_chunks_is_whole_or_too_large() {
+        let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))]);
+        let most = limit::REQUEST_BODY;
+        for (chunks, whole) in
+            [(vec![], 0), (vec![5], 5), (vec![1, 2, 3], 6), (vec![most], most), (vec![most - 1, 1], most)]
+        {
+            assert_eq!(body(&json, of(&chunks)).await.unwrap().len(), whole, "{chunks:?}");
+        }
+        for chunks in [vec![most + 1], vec![most, 1], vec![1, most, 1], vec![DRAINED; 3]] {
+            assert!(matches!(body(&json, of(&chunks)).await, Err(Error::BodyTooLarge)), "{chunks:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_says_that_it_is_json() {
+        let headers = |media: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]);
+        for media in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert!(body(&headers(media), of(&[1])).await.is_ok(), "{media}");
+        }
+        for media in ["text/plain", "text/json", "application/x-www-form-urlencoded", ""] {
+            assert!(matches!(body(&headers(media), of(&[1])).await, Err(Error::UnsupportedMediaType)), "{media}");
+            assert!(body(&headers(media), of(&[])).await.is_ok(), "an empty body needs no type");
+        }
+    }
 }

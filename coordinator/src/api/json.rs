@@ -57,7 +57,17 @@ fn place(text: &[u8], at: usize) -> (usize, usize) {
 /// Reads a body as `T`; the words of the error are for whoever wrote the body.
 pub(super) fn read<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<T, Error> {
     check_depth(text)?;
-    serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))
+    let read = serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))?;
+    check_object(text)?;
+    Ok(read)
+}
+
+/// serde would also take a struct's fields from an array.
+pub(super) fn check_object(text: &[u8]) -> Result<(), Error> {
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Ok(()),
+        Some(_) | None => Err(Error::InvalidRequest(vec![fault("", "the body must be a JSON object")])),
+    }
 }
 
 /// As `read`, with the SHA-256 of the body's RFC 8785 form.
@@ -334,7 +344,7 @@ mod tests {
             let Err(Error::InvalidJson { message }) = read::<SkipRequest>(text.as_bytes()) else { panic!("{text}") };
             assert!(message.contains("line 1 column"), "{message}");
         }
-        for text in ["[]", "5", "null", "\"x\""] {
+        for text in ["[]", "[\"a\", \"r\"]", "5", "null", "\"x\""] {
             assert!(matches!(read::<SkipRequest>(text.as_bytes()), Err(Error::InvalidRequest(_))), "{text}");
         }
     }

@@ -105,7 +105,7 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
         .fallback(|| async { Error::UnknownRoute })
         .layer(CatchPanicLayer::custom(edge::panicked))
-        .layer(middleware::from_fn_with_state(api.clone(), edge::answer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api.metrics), edge::answer))
         .with_state(api)
 }
 

@@ -1,0 +1,157 @@
+//! Too much is turned away before it is acknowledged; what only waits stands in nobody's way, nor holds a node up.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde_json::{Value, json};
+use skald::{
+    api,
+    dispatch::{self, Dispatcher, token::CallbackTokens},
+    runtime::{self, Coordinator},
+    store::{self, SqlStore},
+    telemetry::Metrics,
+};
+use skald_tests::{Backend, Client, Database, Participants, client, definition::*, eventually};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The API over a real coordinator in this process.
+struct Edge {
+    address: String,
+    client: Client,
+    participants: Participants,
+    drain: CancellationToken,
+    _database: Database,
+}
+
+impl Edge {
+    async fn with(options: api::Options) -> Self {
+        let database = Database::fresh(Backend::Sqlite).await;
+        let store = SqlStore::connect(database.url(), store::Options::default()).await.unwrap();
+        store.migrate().await.unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let tokens = Arc::new(CallbackTokens::new(b"key"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let dispatcher =
+            Dispatcher::start(dispatch::Options::new(format!("http://{address}"), Arc::clone(&tokens))).unwrap();
+        let runtime = runtime::Options { address: address.clone(), ..runtime::Options::default() };
+        let coordinator =
+            Coordinator::start(Arc::new(store), dispatcher, tokens, Arc::clone(&metrics), runtime).await.unwrap();
+        let drain = CancellationToken::new();
+        let router = api::router(coordinator, options, api::Handles { metrics, drain: drain.clone() });
+        tokio::spawn(api::serve(listener, router, std::future::pending()));
+        let client = Client::new(format!("http://{address}"));
+        eventually("ready", Duration::from_secs(10), || async {
+            (client.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        Self { address, client, participants: Participants::start().await, drain, _database: database }
+    }
+
+    fn begin(&self) -> Value {
+        begin(&definition(&self.participants.url(), &json!([step("a")])))
+    }
+}
+
+#[tokio::test]
+async fn a_request_too_many_is_turned_away_with_a_word_when_to_come_again() {
+    let edge = Edge::with(api::Options { max_requests: 1, ..api::Options::default() }).await;
+    let body = edge.begin().to_string();
+    // A request whose body is still to come holds the only place.
+    let mut slow = TcpStream::connect(&edge.address).await.unwrap();
+    let head = format!(
+        "POST /v1/transactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let url = format!("http://{}/v1/transactions", edge.address);
+    let refused = eventually("the place is taken", Duration::from_secs(10), || async {
+        let request = client::http().post(&url).header(CONTENT_TYPE, "application/json").body(body.clone());
+        let response = request.send().await.unwrap();
+        (response.status().as_u16() == 503).then_some(response)
+    })
+    .await;
+    assert_eq!(refused.headers()[RETRY_AFTER], "1");
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "overloaded");
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
+        let answer = client::http().get(format!("http://{}{path}", edge.address)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+    }
+    slow.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    assert_eq!(edge.client.get("/v1/transactions").await.status, 200);
+}
+
+#[tokio::test]
+async fn those_who_wait_take_no_place_from_those_who_work() {
+    let edge = Edge::with(api::Options { max_requests: 1, max_waiting: 1, ..api::Options::default() }).await;
+    edge.participants.on("/a").is_held();
+    let (first, second) = (with_gid(edge.begin(), "first"), with_gid(edge.begin(), "second"));
+    let waits = edge.client.try_post("/v1/transactions", &first, Some(30));
+    let works = async {
+        eventually("the first is called", Duration::from_secs(10), || async {
+            (edge.participants.arrived() == 1).then_some(())
+        })
+        .await;
+        // Where too many wait already, a wait is a wish that is not granted.
+        let at_once = edge.client.try_post("/v1/transactions", &second, Some(30)).await.unwrap();
+        assert_eq!(at_once.status, 202, "{}", at_once.body);
+        assert_eq!(edge.client.get("/v1/transactions/first").await.status, 200);
+        eventually("both are called", Duration::from_secs(10), || async {
+            (edge.participants.arrived() == 2).then_some(())
+        })
+        .await;
+        edge.participants.release();
+    };
+    let (waited, ()) = tokio::join!(waits, works);
+    assert_eq!(waited.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_node_that_goes_down_lets_waiters_and_streams_go() {
+    let edge = Edge::with(api::Options::default()).await;
+    edge.participants.on("/a").is_held();
+    let body = with_gid(edge.begin(), "g");
+    let waits = edge.client.try_post("/v1/transactions", &body, Some(60));
+    let goes_down = async {
+        eventually("it is called", Duration::from_secs(10), || async {
+            (edge.participants.arrived() == 1).then_some(())
+        })
+        .await;
+        let url = format!("http://{}/v1/transactions/g/events", edge.address);
+        let stream = client::http().get(url).header("accept", "text/event-stream").send().await.unwrap();
+        assert_eq!(stream.status().as_u16(), 200);
+        edge.drain.cancel();
+        let text =
+            tokio::time::timeout(Duration::from_secs(10), stream.text()).await.expect("the stream ends").unwrap();
+        assert!(text.contains("\"began\""), "{text}");
+        let ready = edge.client.get("/readyz").await;
+        assert_eq!((ready.status, ready.code()), (503, "draining"));
+    };
+    let (waited, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), waits), goes_down);
+    assert_eq!(waited.expect("the wait ends").unwrap().status, 202);
+    edge.participants.release();
+}
+
+#[tokio::test]
+async fn the_document_and_its_page_are_served() {
+    let edge = Edge::with(api::Options::default()).await;
+    let document = edge.client.get("/openapi.json").await;
+    assert_eq!(document.body, serde_json::to_value(api::document()).unwrap());
+    let page = client::http().get(format!("http://{}/docs/", edge.address)).send().await.unwrap();
+    assert_eq!(page.status().as_u16(), 200);
+    let script = client::http().get(format!("http://{}/docs/swagger-ui-bundle.js", edge.address)).send().await.unwrap();
+    assert!(script.status().is_success());
+    let metrics =
+        client::http().get(format!("http://{}/metrics", edge.address)).send().await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("skald_http_requests_total{method=\"GET\",route=\"/openapi.json\",status=\"200\"} 1"),
+        "{metrics}"
+    );
+}
