@@ -25,7 +25,6 @@ use super::{
     edge::{self, Place},
     error::Error,
     json::{self, as_sent, fault},
-    trace,
 };
 use crate::runtime::{Begun, NewTransaction};
 
@@ -199,6 +198,8 @@ impl<'a> Asked<'a> {
             }
             _ => self.labels,
         };
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let trace = api.spans.new_trace(header("traceparent"), header("tracestate"), header("baggage"));
         let begun = api.coordinator.begin(NewTransaction {
             gid: self.gid,
             workflow: plan.plan.workflow.clone(),
@@ -207,7 +208,7 @@ impl<'a> Asked<'a> {
             labels,
             timeout: self.timeout,
             request_digest: digest,
-            trace: trace::of_transaction(headers),
+            trace,
         });
         begun.await.map_err(answer::of_begin)
     }
