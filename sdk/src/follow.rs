@@ -11,6 +11,8 @@ use crate::{Client, Error};
 const SILENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Of a stream that was open before: the coordinator is restarting, or another one takes over. About a minute and a half.
+const RECONNECTS: usize = 25;
 
 type Connection = Pin<Box<dyn Stream<Item = Result<Sse, String>> + Send>>;
 
@@ -63,7 +65,7 @@ impl Follow {
     async fn connect(&mut self) -> Result<(), Error> {
         loop {
             if self.failures > 0 {
-                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6));
                 tokio::time::sleep(doubled.min(LONGEST_PAUSE)).await;
             }
             self.failures += 1;
@@ -79,9 +81,13 @@ impl Follow {
                     self.connection = Some(Box::pin(messages));
                     return Ok(());
                 }
-                Err(error) if error.is_transient() && self.failures <= self.client.retries() => {}
+                Err(error) if error.is_transient() && self.failures <= self.patience() => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn patience(&self) -> usize {
+        if self.last.is_some() { RECONNECTS } else { self.client.retries() }
     }
 }
