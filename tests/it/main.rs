@@ -1,4 +1,4 @@
-//! One file per promise of the README.
+//! One file per promise of the README, each kept on SQLite and on Postgres.
 
 mod api_begin;
 mod api_callbacks;
@@ -7,7 +7,18 @@ mod api_events;
 mod api_input;
 mod api_open;
 mod api_operators;
+mod begin;
+mod callback;
 mod floors;
 mod journal;
+mod nodes;
+mod open;
+mod operator;
+mod pivot;
+mod restart;
+mod retry;
 mod runtime;
+mod saga;
+mod shutdown;
 mod store;
+mod tcc;
