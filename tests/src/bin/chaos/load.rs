@@ -17,7 +17,7 @@ use skald_tests::{Answer, Client, checker::Subject};
 
 use crate::transfer::{Kind, Transfer};
 
-const CLIENTS: usize = 12;
+const CLIENTS: usize = 24;
 
 pub(crate) struct Load {
     seed: u64,
@@ -97,7 +97,7 @@ impl Load {
         let transfer = Transfer::of(self.seed, number as u64, &self.banks);
         self.note(number, |subject| *subject = transfer.subject());
         let (begin, wait) = match &transfer.kind {
-            Kind::Closed(begin) => (begin.clone(), (number % 3 == 0).then_some(2)),
+            Kind::Closed(begin) => (begin.clone(), number.is_multiple_of(3).then_some(2)),
             Kind::Open { .. } => (json!({"gid": transfer.gid, "open": true, "timeout": "30s"}), None),
         };
         match self.send("/v1/transactions", &begin, wait).await {
