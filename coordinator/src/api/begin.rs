@@ -25,6 +25,7 @@ use super::{
     edge::{self, Place},
     error::Error,
     json::{self, as_sent, fault},
+    trace,
 };
 use crate::runtime::{Begun, NewTransaction};
 
@@ -198,8 +199,6 @@ impl<'a> Asked<'a> {
             }
             _ => self.labels,
         };
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let trace = api.spans.new_trace(header("traceparent"), header("tracestate"), header("baggage"));
         let begun = api.coordinator.begin(NewTransaction {
             gid: self.gid,
             workflow: plan.plan.workflow.clone(),
@@ -208,7 +207,7 @@ impl<'a> Asked<'a> {
             labels,
             timeout: self.timeout,
             request_digest: digest,
-            trace,
+            trace: trace::of_transaction(headers),
         });
         begun.await.map_err(answer::of_begin)
     }

@@ -24,8 +24,8 @@ use http::{
 use skald_engine::limit;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Api, error::Error};
-use crate::telemetry::{Metrics, Spans};
+use super::{Api, error::Error, trace};
+use crate::telemetry::Metrics;
 
 /// A body that takes longer holds its place for nothing.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,15 +61,14 @@ pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Ne
 /// Writes the problem and the one log line of a call that failed.
 pub(super) async fn answer(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let traceparent = request.headers().get("traceparent").cloned();
+    let caller = trace::caller(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
     metrics.http_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
     let Some(error) = response.extensions_mut().remove::<Arc<Error>>() else { return response };
-    let traceparent = traceparent.as_ref().and_then(|value| value.to_str().ok());
-    let trace_id = Spans::off().new_trace(traceparent, None, None).trace_id;
+    let trace_id = caller.map_or_else(trace::new_id, |caller| caller.trace_id);
     let problem = error.problem(&trace_id);
     let (status, code) = (problem.status, problem.code.as_str());
     match error.level() {

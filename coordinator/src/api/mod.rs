@@ -18,6 +18,7 @@ mod json;
 mod openapi;
 mod operators;
 mod system;
+mod trace;
 mod transactions;
 
 use std::{collections::BTreeSet, future::Future, io, sync::Arc};
@@ -32,7 +33,7 @@ pub use openapi::document;
 
 use crate::{
     runtime::{Coordinator, PreparedPlan},
-    telemetry::{Metrics, Spans},
+    telemetry::Metrics,
 };
 use definitions::Definitions;
 use error::Error;
@@ -58,7 +59,6 @@ impl Default for Options {
 #[derive(Debug, Clone)]
 pub struct Handles {
     pub metrics: Arc<Metrics>,
-    pub spans: Spans,
     /// Cancelled when this node goes down: waits and event streams then end, for they would hold it up.
     pub drain: CancellationToken,
 }
@@ -71,7 +71,6 @@ struct Inner {
     coordinator: Coordinator,
     options: Options,
     metrics: Arc<Metrics>,
-    spans: Spans,
     drain: CancellationToken,
     definitions: Arc<Definitions>,
     open_plan: Arc<PreparedPlan>,
@@ -94,7 +93,6 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
         waiting: Arc::new(Semaphore::new(options.max_waiting)),
         options,
         metrics: handles.metrics,
-        spans: handles.spans,
         drain: handles.drain,
         definitions: Arc::default(),
         open_plan: Arc::new(PreparedPlan::new(Plan::open(), None)),
