@@ -218,6 +218,27 @@ async fn what_was_acknowledged_goes_on_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_than_memory_takes_is_recovered_page_by_page() {
+    let stage = Stage::sqlite().await;
+    let node = stage.node(quick()).await;
+    stage.participants.on("/reserve").is_held();
+    let begins = (0..600).map(|n| node.begin(stage.transaction(&format!("g{n}"), &two_steps())));
+    for begun in futures_util::future::join_all(begins).await {
+        begun.unwrap();
+    }
+    drop(node);
+    stage.participants.behave();
+    let small = Options { max_in_memory: 100, page: 20, settled_grace: Duration::from_millis(50), ..quick() };
+    let node = stage.node(small).await;
+    eventually("all settle", 3 * SOON, async || {
+        assert!(node.in_memory() <= 200, "{}", node.in_memory());
+        let filter = Filter { status: vec![Status::Succeeded], limit: 1000, ..Filter::default() };
+        (node.list(&filter).await.unwrap().len() == 600).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_sleeps_long_leaves_memory_and_a_word_brings_it_back() {
     let stage = Stage::sqlite().await;
     let node = stage.node(quick()).await;

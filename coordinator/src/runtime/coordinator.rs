@@ -3,6 +3,8 @@
 //! What a task of this node holds is asked there; all else is read from the database, and words to it are decided here
 //! and appended past the owner, who learns of them by the mark that such an append leaves.
 
+mod life;
+
 use std::{
     ops::Range,
     sync::{
@@ -28,7 +30,7 @@ use super::{
     held::{dry_run, met},
     inbox::{Answer, Ask, Refusal, Work},
     load::{self, Fault, Found, Plans, Replayed, guarded},
-    tenure::{Command, End, Office, Tenure},
+    tenure::{Command, Office, Tenure},
 };
 use crate::{
     dispatch::token::CallbackTokens,
@@ -41,10 +43,6 @@ const OVERTAKEN: usize = 32;
 /// Between two looks at a transaction that is not held here.
 const POLL: Duration = Duration::from_millis(50);
 const POLL_MAX: Duration = Duration::from_secs(1);
-const JOIN_PAUSE: Duration = Duration::from_millis(200);
-const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Of one batch of retention.
-const PRUNE: usize = 500;
 
 /// Cheap to clone. Once the last clone is dropped all stops where it stands, as in a crash; `drain` comes before where
 /// that matters.
@@ -400,96 +398,6 @@ impl Coordinator {
 enum Changes {
     Yes,
     No,
-}
-
-impl Inner {
-    /// One tenure after another.
-    async fn live(self: Arc<Self>, mut office: Office, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
-        loop {
-            let end = office.keep(&mut commands).await;
-            self.current.send_replace(None);
-            if end == End::Left {
-                return;
-            }
-            tracing::warn!("this node was deposed: everything in memory is dropped");
-            self.house.metrics.deposed();
-            let mut pause = JOIN_PAUSE;
-            office = loop {
-                if let Ok(Command::Drain { done, .. }) = commands.try_recv() {
-                    let _ = done.send(());
-                    return;
-                }
-                let asked = Instant::now();
-                match self.house.store.join(&self.house.options.address, self.house.options.lease).await {
-                    Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
-                    Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(JOIN_PAUSE_MAX);
-            };
-            self.current.send_replace(Some(office.tenure()));
-        }
-    }
-
-    /// Gauges that are cheaper to read than to keep.
-    fn observe(self: &Arc<Self>) {
-        let inner = Arc::downgrade(self);
-        self.house.metrics.before_render(move |metrics| {
-            let tenure = inner.upgrade().and_then(|inner| inner.current.borrow().clone());
-            let count = |depth: usize| i64::try_from(depth).unwrap_or(i64::MAX);
-            metrics.in_memory.set(tenure.as_ref().map_or(0, |tenure| count(tenure.in_memory())));
-            metrics.inbox_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.inbox_depth())));
-            metrics.journal_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.journal.depth())));
-            metrics.overdue.set(tenure.as_ref().map_or(0.0, |tenure| tenure.overdue().as_secs_f64()));
-        });
-    }
-
-    /// Retention, in small batches; also counts those who wait for an operator.
-    async fn retain(self: Arc<Self>) {
-        let options = &self.house.options;
-        loop {
-            sleep(options.prune_every).await;
-            if self.draining.load(Ordering::Acquire) {
-                return;
-            }
-            let Some(now) = self.current.borrow().as_ref().map(|tenure| tenure.clock.now()) else { continue };
-            let before = |keep: Duration| {
-                skald_protocol::Timestamp(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)))
-            };
-            let (journals, tombstones) = (before(options.keep_journals), before(options.keep_tombstones));
-            loop {
-                match self.house.store.prune(journals, tombstones, PRUNE).await {
-                    Ok((0, 0)) => break,
-                    Ok((journals, tombstones)) => tracing::debug!(journals, tombstones, "retention removed"),
-                    Err(error) => {
-                        tracing::warn!(%error, "retention failed");
-                        break;
-                    }
-                }
-                sleep(POLL).await;
-            }
-        }
-    }
-}
-
-impl House {
-    /// Sets a transaction aside, however long the database makes it take.
-    pub(super) fn quarantine(self: &Arc<Self>, gid: Gid, reason: String) {
-        tracing::error!(%gid, reason, "a transaction is quarantined");
-        self.metrics.quarantined();
-        let house = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut pause = POLL;
-            for _ in 0..OVERTAKEN {
-                match house.store.quarantine(&gid, &reason).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::warn!(%gid, %error, "a transaction cannot be set aside yet"),
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(POLL_MAX);
-            }
-        });
-    }
 }
 
 fn foreign(gid: &Gid, seq: u64, events: Vec<Event>, now: skald_protocol::Timestamp) -> Append {

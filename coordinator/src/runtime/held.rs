@@ -4,33 +4,33 @@
 //! durable: nothing derived from it may leave, and whatever comes in waits. Once durable, those who waited are answered
 //! first, then the owed calls go out, then all that came in meanwhile is decided together in the next append.
 
-use std::{mem::take, time::Duration};
+mod answer;
+mod drive;
+
+use std::mem::take;
 
 use skald_engine::{
-    Event, Input, Record, Rejection, Request, Transaction, Word, limit,
+    Event, Input, Record, Rejection, Transaction, Word, limit,
     transaction::{Continuity, Decided},
 };
-use skald_protocol::{BranchStatus, Gid, Status, Timestamp, TransactionView};
+use skald_protocol::{Gid, Status, Timestamp, TransactionView};
 use tokio::sync::oneshot;
 
+pub(super) use answer::{dry_run, met};
+
 use super::{
-    Begun, Error, NewTransaction, Until,
-    inbox::{Answer, Refusal, Slot, Work, call_of},
+    Begun, NewTransaction, Until,
+    inbox::{Answer, Work, call_of},
     load::Replayed,
     outlet::Outlet,
 };
 use crate::{
-    dispatch::Outgoing,
     journal::Entry,
     store::{Append, Begin, Projection, StoredPlan},
 };
 
 /// Requests that may wait for one transaction's append; more are refused.
 pub(super) const QUEUE: usize = 1024;
-
-/// Between two looks at one that is due; longer while its calls cannot go out.
-const LEAST_PAUSE: Duration = Duration::from_millis(10);
-const BLOCKED_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Busy {
@@ -296,52 +296,6 @@ impl Held {
         }
     }
 
-    fn tell_watchers(&mut self) {
-        for watcher in self.watchers.drain(..) {
-            let _ = watcher.send(());
-        }
-    }
-
-    fn whole(&self) -> TransactionView {
-        self.tx.view(0..self.tx.branch_count())
-    }
-
-    fn answer(&mut self, out: &mut Outlet) {
-        for (work, verdict) in take(&mut self.carried) {
-            match work {
-                Work::Input(_) => {}
-                Work::Begin(new, answer) => {
-                    let begun = if matches!(verdict, Verdict::Began) {
-                        out.begun(&new.plan, &self.tx);
-                        Ok(Begun::New(Box::new(self.whole())))
-                    } else if new.request_digest == self.request_digest {
-                        Ok(Begun::Existing(Box::new(self.whole())))
-                    } else {
-                        Err(self.conflict())
-                    };
-                    drop(answer.send(begun));
-                }
-                Work::Word(_, answer) => drop(answer.send(match verdict {
-                    Verdict::Began | Verdict::Taken => Ok(self.whole()),
-                    Verdict::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
-                })),
-                Work::DryRun(word, answer) => {
-                    drop(answer.send(dry_run(self.tx.clone(), word, out.now).map_err(Refusal::Failed)));
-                }
-                Work::View(branches, answer) => {
-                    let end = branches.end.min(self.tx.branch_count());
-                    drop(answer.send(Ok(self.tx.view(branches.start.min(end)..end))));
-                }
-                Work::Compare(digest, answer) => {
-                    let same = digest == self.request_digest;
-                    drop(answer.send(if same { Ok(self.whole()) } else { Err(self.conflict()) }));
-                }
-                Work::Wait(until, answer) => self.waiters.push((until, answer)),
-                Work::Change(answer) => self.watchers.push(answer),
-            }
-        }
-    }
-
     /// What follows from the durable state: its row, its waiters, its calls, its next wake.
     pub(super) fn moved(&mut self, out: &mut Outlet) {
         self.project(out);
@@ -354,16 +308,6 @@ impl Held {
         }
         self.drive(out);
         self.rest(out);
-    }
-
-    fn tell_waiters(&mut self) {
-        for (until, answer) in take(&mut self.waiters) {
-            if met(&self.tx, &until) {
-                drop(answer.send(Ok(self.whole())));
-            } else if !answer.is_closed() {
-                self.waiters.push((until, answer));
-            }
-        }
     }
 
     /// The row still carries a mark that this value has seen.
@@ -410,155 +354,8 @@ impl Held {
         self.retired = true;
         out.retire(self.tx.gid(), self.ticket);
     }
-
-    /// Sends what is owed and due, as far as this node may and there are places for the answers.
-    pub(super) fn drive(&mut self, out: &mut Outlet) {
-        if self.busy != Busy::No || self.retired || !out.drives(self.shard) {
-            return;
-        }
-        for call in self.tx.owed(out.now) {
-            let Some(permit) = out.place() else {
-                if !std::mem::replace(&mut self.starved, true) {
-                    out.starved.push_back((self.tx.gid().clone(), self.ticket));
-                }
-                return;
-            };
-            self.tx.sent(call, out.now);
-            match self.tx.render(call) {
-                Ok(request) => {
-                    let began = self.tx.began();
-                    let service = request.service.as_ref();
-                    let outgoing = Outgoing {
-                        gid: self.tx.gid().clone(),
-                        call,
-                        service: service.and_then(|service| self.tx.plan().services.get(service)).cloned(),
-                        request,
-                        trace: began.trace.clone(),
-                        began_at: self.tx.began_at(),
-                        contract: began.contract.clone(),
-                    };
-                    let slot = Slot::new(permit, self.ticket, self.tx.gid().clone());
-                    out.dispatcher.send(outgoing, slot);
-                }
-                Err(error) => self.push(Work::Input(Input::Unrenderable { call, error }), out),
-            }
-        }
-    }
-
-    /// A place may be free for one that starved.
-    pub(super) fn fed(&mut self, out: &mut Outlet) {
-        self.starved = false;
-        self.drive(out);
-        if !self.queue.is_empty() {
-            out.ready(self);
-        }
-    }
-
-    /// Arms the next wake, or leaves memory if it is far.
-    pub(super) fn rest(&mut self, out: &mut Outlet) {
-        if self.retired || self.busy != Busy::No {
-            return;
-        }
-        let wake = self.tx.next_wake();
-        let far = wake.is_none_or(|wake| wake > out.now.plus(out.park_beyond));
-        self.watchers.retain(|watcher| !watcher.is_closed());
-        self.waiters.retain(|(_, answer)| !answer.is_closed());
-        if far && self.tx.in_flight() == 0 && self.queue.is_empty() && self.parking.is_none() {
-            let leave_at = self.touched.plus(out.linger);
-            if out.now >= leave_at && self.waiters.is_empty() && self.watchers.is_empty() {
-                self.parking = Some(self.next_seq);
-                self.row_sleeps = true;
-                return self.submit(wake, out.parked_by(self.shard), None, out);
-            }
-            return self.arm(leave_at.max(out.now.plus(out.linger / 2)), out);
-        }
-        if let Some(wake) = wake {
-            self.arm(wake, out);
-        }
-    }
-
-    fn arm(&mut self, at: Timestamp, out: &mut Outlet) {
-        // What is due already and was not done now (no place, no lease) is not asked for in a circle.
-        let blocked = self.starved || !out.drives(self.shard);
-        let at = at.max(out.now.plus(if blocked { BLOCKED_PAUSE } else { LEAST_PAUSE }));
-        if at < self.armed {
-            self.armed = at;
-            out.timers.push(at, self.tx.gid().clone(), self.ticket);
-        }
-    }
-
-    /// Its timer fired.
-    pub(super) fn wake(&mut self, out: &mut Outlet) {
-        self.armed = Timestamp::NEVER;
-        if self.busy != Busy::No || self.retired {
-            return;
-        }
-        if self.tx.next_wake().is_some_and(|wake| wake <= out.now) {
-            self.push(Work::Input(Input::Tick), out);
-        } else {
-            self.rest(out);
-        }
-    }
-
-    /// Its parking projection is written (or void): whether it may leave memory now.
-    pub(super) fn parked(&mut self, seq: u64) -> bool {
-        let parked = self.parking == Some(seq)
-            && self.next_seq == seq
-            && self.busy == Busy::No
-            && self.queue.is_empty()
-            && self.waiters.is_empty()
-            && self.tx.in_flight() == 0;
-        self.parking = None;
-        parked
-    }
-
-    /// Nothing of it is under way here.
-    pub(super) fn at_rest(&self) -> bool {
-        self.busy == Busy::No && self.queue.is_empty() && self.tx.in_flight() <= self.withheld
-    }
-
-    /// What it was asked and did not do.
-    pub(super) fn into_works(self) -> Vec<Work> {
-        self.carried.into_iter().map(|(work, _)| work).chain(self.queue).collect()
-    }
-
-    /// Whoever waits here has to ask elsewhere.
-    pub(super) fn dismiss(mut self) {
-        for (_, answer) in self.waiters.drain(..) {
-            drop(answer.send(Err(Refusal::NotHeld)));
-        }
-        self.into_works().into_iter().for_each(Work::refuse);
-    }
-
-    /// The database does not take its begin.
-    pub(super) fn fail(self, error: impl Fn() -> Error) {
-        self.into_works().into_iter().for_each(|work| work.fail(error()));
-    }
-
-    fn conflict(&self) -> Refusal {
-        Refusal::Failed(Error::GidConflict(self.tx.gid().clone()))
-    }
 }
 
 fn recorded(decided: Decided) -> Vec<Event> {
     if decided.record { decided.events } else { Vec::new() }
-}
-
-/// What the word would call; nothing of it is kept.
-pub(super) fn dry_run(mut tx: Transaction, word: Word, now: Timestamp) -> Result<Vec<Request>, Error> {
-    let _ = tx.decide(Input::Word(word), now)?;
-    Ok(tx.owed(now).into_iter().filter_map(|call| tx.render(call).ok()).collect())
-}
-
-/// Settlement and suspension end every wait.
-pub(super) fn met(tx: &Transaction, until: &Until) -> bool {
-    if tx.status().is_final() || tx.status() == Status::Suspended {
-        return true;
-    }
-    match until {
-        Until::Settled => false,
-        Until::Branch(branch) => tx
-            .find(branch)
-            .is_none_or(|branch| !matches!(tx.branch_status(branch), BranchStatus::Waiting | BranchStatus::Running)),
-    }
 }

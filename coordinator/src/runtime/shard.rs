@@ -3,6 +3,8 @@
 //! A turn takes all that has come in, notes it with the transactions it is for, lets each of these decide once, and hands
 //! the appends of all of them to the journal in one piece. Nothing here waits for the database or for a participant.
 
+mod loads;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
@@ -16,27 +18,25 @@ use skald_engine::Input;
 use skald_protocol::{Gid, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, House, RETRY_AFTER,
     clock::Clock,
-    held::{Appending, Busy, Held, QUEUE},
+    held::{Busy, Held, QUEUE},
     inbox::{Ask, Back, Control, Purpose, Report, Work},
-    load::{self, Found, guarded},
+    load::guarded,
     outlet::Outlet,
 };
 use crate::{
     journal::{Done, Journal, Landed, Outcome},
-    store::{self, NodeId},
+    store::NodeId,
 };
 
 /// Messages of one kind taken in one turn.
 const TURN: usize = 512;
-/// After the database could not be asked for a page.
-const LOAD_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at whether leaving shards are at rest.
 const LEAVERS: Duration = Duration::from_millis(20);
 /// An idle task looks around at least this often (leases, leavers).
@@ -138,7 +138,8 @@ impl ShardTask {
         tokio::pin!(timer);
         loop {
             let wake = self.next_wake();
-            if timer.deadline() != wake {
+            // Waking too early costs an idle turn, moving the timer with every turn costs more.
+            if timer.is_elapsed() || wake < timer.deadline() {
                 timer.as_mut().reset(wake);
             }
             let mut done = None;
@@ -297,42 +298,6 @@ impl ShardTask {
         }
     }
 
-    /// Another node moved first (or, of a begin, the gid is taken).
-    fn overtaken(&mut self, gid: Gid, after: Duration) {
-        let Some(held) = self.held.get_mut(&gid) else { return };
-        match held.append {
-            Appending::Begin => {
-                // The database knows what has the gid.
-                if let Some(held) = self.held.remove(&gid) {
-                    held.dismiss();
-                }
-            }
-            // It was not adopted, so nothing is known that a fresh load would lose.
-            Appending::Adoption => {
-                if let Some(held) = self.held.remove(&gid) {
-                    self.loading.insert(gid.clone(), held.into_works());
-                    self.loads += 1;
-                    self.spawn_load(Purpose::Hold, vec![gid], after);
-                }
-            }
-            Appending::Decision => {
-                held.busy = Busy::Reloading;
-                self.spawn_load(Purpose::Reload, vec![gid], after);
-            }
-        }
-    }
-
-    /// The database does not take it: nothing was written, and what was decided is decided again later.
-    fn refused(&mut self, gid: Gid) {
-        if self.held.get(&gid).is_some_and(|held| held.append == Appending::Begin) {
-            if let Some(held) = self.held.remove(&gid) {
-                held.fail(|| Error::Store(store::Error::Refused("the transaction was not stored".to_owned())));
-            }
-        } else {
-            self.overtaken(gid, 2 * LOAD_PAUSE);
-        }
-    }
-
     fn control(&mut self, control: Control) {
         match control {
             Control::Own(shards) => self.out.own(&shards),
@@ -398,44 +363,6 @@ impl ShardTask {
         }
     }
 
-    fn loaded(&mut self, purpose: Purpose, gid: Gid, found: Found) {
-        if let Found::Corrupt(_, reason) = found {
-            if let Some(works) = self.loading.remove(&gid) {
-                works.into_iter().for_each(Work::refuse);
-            }
-            return self.quarantine(&gid, reason);
-        }
-        if let Found::Newer(row) = &found {
-            let _ = self.reports.send(Report::Unreadable { shard: row.shard });
-        }
-        match (purpose, found) {
-            (Purpose::Reload, Found::Here(replayed)) if self.out.shards.contains_key(&replayed.row.shard) => {
-                self.with(&gid, |held, out| {
-                    if held.busy == Busy::Reloading {
-                        held.reload(*replayed, out);
-                    }
-                });
-            }
-            (Purpose::Reload, _) => {
-                if let Some(held) = self.held.remove(&gid) {
-                    held.dismiss();
-                }
-            }
-            (Purpose::Hold, Found::Here(replayed)) if self.out.holds(replayed.row.shard) => {
-                let works = self.loading.remove(&gid).unwrap_or_default();
-                let ticket = self.ticket();
-                let out = &mut self.out;
-                match guarded("load", || Held::load(*replayed, ticket, works, out)) {
-                    Ok(held) => drop(self.held.insert(gid, Box::new(held))),
-                    Err(reason) => self.quarantine(&gid, reason),
-                }
-            }
-            (Purpose::Hold, _) => {
-                self.loading.remove(&gid).unwrap_or_default().into_iter().for_each(Work::refuse);
-            }
-        }
-    }
-
     fn timers(&mut self) {
         while let Some((at, gid, ticket)) = self.out.timers.pop_due(self.out.now) {
             if self.held.get(&gid).is_some_and(|held| held.ticket == ticket && held.armed == at) {
@@ -493,44 +420,6 @@ impl ShardTask {
             false
         });
         self.leaving = leaving;
-    }
-
-    fn start_loads(&mut self) {
-        if !self.urgent.is_empty() {
-            let gids = std::mem::take(&mut self.urgent);
-            self.loads += 1;
-            self.spawn_load(Purpose::Hold, gids, Duration::ZERO);
-        }
-        let page = self.house.options.page;
-        while self.loads < self.house.options.pages_in_flight
-            && !self.backlog.is_empty()
-            && self.held.len() + self.loads * page < self.max_held
-        {
-            let gids = self.backlog.drain(..page.min(self.backlog.len())).map(|(_, gid)| gid).collect();
-            self.loads += 1;
-            self.spawn_load(Purpose::Hold, gids, Duration::ZERO);
-        }
-        if self.backlog.len() < page {
-            for more in self.hungry.drain(..) {
-                let _ = more.send(());
-            }
-        }
-    }
-
-    fn spawn_load(&self, purpose: Purpose, gids: Vec<Gid>, after: Duration) {
-        let (house, control) = (Arc::clone(&self.house), self.control.clone());
-        tokio::spawn(self.cancel.clone().run_until_cancelled_owned(async move {
-            sleep(after).await;
-            let message = match load::load(&house.plans, &*house.store, &gids).await {
-                Ok(found) => Control::Loaded(purpose, found),
-                Err(error) => {
-                    tracing::warn!(%error, transactions = gids.len(), "transactions cannot be loaded now");
-                    sleep_until(Instant::now() + LOAD_PAUSE).await;
-                    Control::LoadFailed(purpose, gids, error.to_string())
-                }
-            };
-            let _ = control.send(message);
-        }));
     }
 
     /// What the turn made, in one piece.

@@ -6,19 +6,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use skald_protocol::{Gid, Timestamp};
+use skald_protocol::{Gid, Status, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{House, inbox::Control, tenure::Tenure};
-use crate::store::Error;
+use crate::store::{Error, Filter};
 
 /// A commit may become visible this much later than the time it carries.
 const OVERLAP: Duration = Duration::from_secs(10);
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
 const FOREIGN: usize = 1000;
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// Whoever has more of them to look at need not know how many.
+const COUNT: usize = 1000;
 
 pub(super) struct Sweeper {
     pub(super) house: Arc<House>,
@@ -33,6 +36,7 @@ impl Sweeper {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept: Option<Timestamp> = None;
         let mut whole = Instant::now();
+        let mut counted: Option<Instant> = None;
         loop {
             tokio::select! {
                 Some(shards) = self.gained.recv() => {
@@ -56,8 +60,20 @@ impl Sweeper {
                         Ok(()) => swept = Some(now),
                         Err(error) => tracing::debug!(%error, "a sweep failed"),
                     }
+                    if counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
+                        counted = Some(Instant::now());
+                        self.count_suspended().await;
+                    }
                 }
             }
+        }
+    }
+
+    /// They leave memory, so only the database knows how many wait for a person.
+    async fn count_suspended(&self) {
+        let filter = Filter { status: vec![Status::Suspended], limit: COUNT, ..Filter::default() };
+        if let Ok(suspended) = self.house.store.list(&filter).await {
+            self.house.metrics.suspended.set(i64::try_from(suspended.len()).unwrap_or(i64::MAX));
         }
     }
 

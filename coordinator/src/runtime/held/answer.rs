@@ -1,0 +1,112 @@
+//! What those who wait for a transaction are told, and when: never before what they are told of is durable.
+
+use std::mem::take;
+
+use skald_engine::{Input, Request, Transaction, Word};
+use skald_protocol::{BranchStatus, Status, Timestamp, TransactionView};
+
+use super::{Held, Verdict};
+use crate::runtime::{
+    Begun, Error, Until,
+    inbox::{Refusal, Work},
+    outlet::Outlet,
+};
+
+impl Held {
+    pub(super) fn tell_watchers(&mut self) {
+        for watcher in self.watchers.drain(..) {
+            let _ = watcher.send(());
+        }
+    }
+
+    fn whole(&self) -> TransactionView {
+        self.tx.view(0..self.tx.branch_count())
+    }
+
+    pub(super) fn answer(&mut self, out: &mut Outlet) {
+        for (work, verdict) in take(&mut self.carried) {
+            match work {
+                Work::Input(_) => {}
+                Work::Begin(new, answer) => {
+                    let begun = if matches!(verdict, Verdict::Began) {
+                        out.begun(&new.plan, &self.tx);
+                        Ok(Begun::New(Box::new(self.whole())))
+                    } else if new.request_digest == self.request_digest {
+                        Ok(Begun::Existing(Box::new(self.whole())))
+                    } else {
+                        Err(self.conflict())
+                    };
+                    drop(answer.send(begun));
+                }
+                Work::Word(_, answer) => drop(answer.send(match verdict {
+                    Verdict::Began | Verdict::Taken => Ok(self.whole()),
+                    Verdict::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
+                })),
+                Work::DryRun(word, answer) => {
+                    drop(answer.send(dry_run(self.tx.clone(), word, out.now).map_err(Refusal::Failed)));
+                }
+                Work::View(branches, answer) => {
+                    let end = branches.end.min(self.tx.branch_count());
+                    drop(answer.send(Ok(self.tx.view(branches.start.min(end)..end))));
+                }
+                Work::Compare(digest, answer) => {
+                    let same = digest == self.request_digest;
+                    drop(answer.send(if same { Ok(self.whole()) } else { Err(self.conflict()) }));
+                }
+                Work::Wait(until, answer) => self.waiters.push((until, answer)),
+                Work::Change(answer) => self.watchers.push(answer),
+            }
+        }
+    }
+
+    pub(super) fn tell_waiters(&mut self) {
+        for (until, answer) in take(&mut self.waiters) {
+            if met(&self.tx, &until) {
+                drop(answer.send(Ok(self.whole())));
+            } else if !answer.is_closed() {
+                self.waiters.push((until, answer));
+            }
+        }
+    }
+
+    /// What it was asked and did not do.
+    pub(in crate::runtime) fn into_works(self) -> Vec<Work> {
+        self.carried.into_iter().map(|(work, _)| work).chain(self.queue).collect()
+    }
+
+    /// Whoever waits here has to ask elsewhere.
+    pub(in crate::runtime) fn dismiss(mut self) {
+        for (_, answer) in self.waiters.drain(..) {
+            drop(answer.send(Err(Refusal::NotHeld)));
+        }
+        self.into_works().into_iter().for_each(Work::refuse);
+    }
+
+    /// The database does not take its begin.
+    pub(in crate::runtime) fn fail(self, error: impl Fn() -> Error) {
+        self.into_works().into_iter().for_each(|work| work.fail(error()));
+    }
+
+    fn conflict(&self) -> Refusal {
+        Refusal::Failed(Error::GidConflict(self.tx.gid().clone()))
+    }
+}
+
+/// What the word would call; nothing of it is kept.
+pub(in crate::runtime) fn dry_run(mut tx: Transaction, word: Word, now: Timestamp) -> Result<Vec<Request>, Error> {
+    let _ = tx.decide(Input::Word(word), now)?;
+    Ok(tx.owed(now).into_iter().filter_map(|call| tx.render(call).ok()).collect())
+}
+
+/// Settlement and suspension end every wait.
+pub(in crate::runtime) fn met(tx: &Transaction, until: &Until) -> bool {
+    if tx.status().is_final() || tx.status() == Status::Suspended {
+        return true;
+    }
+    match until {
+        Until::Settled => false,
+        Until::Branch(branch) => tx
+            .find(branch)
+            .is_none_or(|branch| !matches!(tx.branch_status(branch), BranchStatus::Waiting | BranchStatus::Running)),
+    }
+}
