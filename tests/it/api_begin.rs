@@ -1,5 +1,7 @@
 //! The same begin is one transaction, however often it is sent.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it meets what it did not expect")]
+
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;

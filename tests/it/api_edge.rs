@@ -1,5 +1,7 @@
 //! Too much is turned away before it is acknowledged; what only waits stands in nobody's way, nor holds a node up.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it meets what it did not expect")]
+
 use std::{sync::Arc, time::Duration};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};

@@ -1,5 +1,7 @@
 //! What happened to a transaction can be read in pages and followed live, from any event on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it meets what it did not expect")]
+
 use serde_json::{Value, json};
 use skald_protocol::{PublicEvent, PublicEventKind, Status};
 use skald_tests::{Backend, World, client, definition::*};

@@ -1,5 +1,7 @@
 //! What only a person may say: each word is tried out before it is spoken, and audited before it takes effect.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it meets what it did not expect")]
+
 use serde_json::{Value, json};
 use skald_protocol::{BranchStatus, Status};
 use skald_tests::{Backend, World, definition::*, promises};
