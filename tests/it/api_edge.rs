@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use skald::{
     api,
     dispatch::{self, Dispatcher, token::CallbackTokens},
-    runtime::{self, Coordinator},
+    runtime::{self, Coordinator, Foundation},
     store::{self, SqlStore},
-    telemetry::Metrics,
+    telemetry::{Metrics, Spans},
 };
 use skald_tests::{Backend, Client, Database, Participants, client, definition::*, eventually};
 use tokio::{
@@ -41,8 +41,14 @@ impl Edge {
         let dispatcher =
             Dispatcher::start(dispatch::Options::new(format!("http://{address}"), Arc::clone(&tokens))).unwrap();
         let runtime = runtime::Options { address: address.clone(), ..runtime::Options::default() };
-        let coordinator =
-            Coordinator::start(Arc::new(store), dispatcher, tokens, Arc::clone(&metrics), runtime).await.unwrap();
+        let foundation = Foundation {
+            store: Arc::new(store),
+            dispatcher,
+            callback_tokens: tokens,
+            metrics: Arc::clone(&metrics),
+            spans: Spans::off(),
+        };
+        let coordinator = Coordinator::start(foundation, runtime).await.unwrap();
         let drain = CancellationToken::new();
         let router = api::router(coordinator, options, api::Handles { metrics, drain: drain.clone() });
         tokio::spawn(api::serve(listener, router, std::future::pending()));

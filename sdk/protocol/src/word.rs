@@ -7,8 +7,10 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        // Not a rename of each variant: utoipa does not see one that a macro wrote.
+        #[serde(rename_all = "snake_case")]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
@@ -121,5 +123,26 @@ impl OperationKind {
     #[must_use]
     pub const fn is_undo(self) -> bool {
         matches!(self, Self::Compensate | Self::Cancel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Serialize + Copy>(words: &[T], text: impl Fn(T) -> &'static str) {
+        for word in words {
+            assert_eq!(serde_json::to_value(word).unwrap(), text(*word));
+        }
+    }
+
+    #[test]
+    fn a_word_is_spelt_the_same_in_json_and_in_text() {
+        check(Status::ALL, Status::as_str);
+        check(BranchStatus::ALL, BranchStatus::as_str);
+        check(OperationStatus::ALL, OperationStatus::as_str);
+        check(OperationKind::ALL, OperationKind::as_str);
+        check(Decision::ALL, Decision::as_str);
+        check(CallOutcome::ALL, CallOutcome::as_str);
     }
 }
