@@ -1277,3 +1277,17 @@ fn a_callback_after_the_operation_was_given_up_is_recorded_and_changes_nothing()
     "#]],
     );
 }
+
+#[test]
+fn what_was_ended_as_failed_has_no_deadline_any_more() {
+    check(
+        "a; 10s",
+        "fail | +10s | cancel",
+        expect![[r#"
+        begin: -> action a
+        fail: settled failed
+        +10s:
+        cancel: rejected settled
+    "#]],
+    );
+}

@@ -21,6 +21,9 @@ impl Transaction {
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Decided) {
+        if self.state.settled.is_some() {
+            return;
+        }
         if self.deadline_ahead().is_some_and(|deadline| deadline <= now) {
             self.emit(out, Event::DeadlinePassed, now);
         }

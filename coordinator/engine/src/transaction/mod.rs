@@ -367,7 +367,8 @@ impl Transaction {
     }
 
     fn deadline_ahead(&self) -> Option<Timestamp> {
-        let ahead = self.state.decision.is_none() && self.state.deadline == Deadline::Ahead;
+        let undecided = self.state.decision.is_none() && self.state.settled.is_none();
+        let ahead = undecided && self.state.deadline == Deadline::Ahead;
         self.deadline.filter(|_| ahead)
     }
 

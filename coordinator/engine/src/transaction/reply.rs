@@ -49,7 +49,9 @@ impl Transaction {
             return;
         }
         let Some(spec) = self.operation(branch, slot) else { return };
-        let live_ms = if call.ask { 0 } else { millis(now.until(since.plus(spec.timeout))) };
+        let unsettled =
+            !call.ask && matches!(reply.outcome, Outcome::Unknown(_) | Outcome::Pending | Outcome::NotFound);
+        let live_ms = if unsettled { millis(now.until(since.plus(spec.timeout))) } else { 0 };
         let failure = |class, error| Failure {
             ask: call.ask,
             retry_after: reply.retry_after,
