@@ -1291,3 +1291,17 @@ fn what_was_ended_as_failed_has_no_deadline_any_more() {
     "#]],
     );
 }
+
+#[test]
+fn the_tail_waits_for_the_commit_even_where_it_follows_nothing() {
+    check(
+        "[a b / r(retriable)]",
+        "a ok | b ok | r ok",
+        expect![[r#"
+        begin: -> action a
+        a ok: -> action b
+        b ok: commit -> action r
+        r ok: settled succeeded
+    "#]],
+    );
+}
