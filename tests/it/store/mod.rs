@@ -2,6 +2,14 @@
 //! were never analyzed.
 
 mod batches;
+mod connections;
+mod lists;
+mod lost_answers;
+mod membership;
+mod projections;
+mod retention;
+mod schema;
+mod take_over;
 
 use std::{collections::BTreeMap, time::Duration};
 

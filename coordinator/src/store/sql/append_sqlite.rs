@@ -38,7 +38,7 @@ const LABELS: Sql = sql!(
 
 const JOURNAL: Sql = sql!(
     "INSERT INTO journal (gid, seq, format, events) \
-     SELECT value->>0, value->>1, $3, substr($2, value->>3, value->>4) FROM json_each($1) \
+     SELECT value->>0, value->>1, $3, coalesce(substr($2, value->>3, value->>4), x'') FROM json_each($1) \
      WHERE value->>2 <> 2 \
      OR EXISTS (SELECT 1 FROM transactions WHERE transactions.gid = value->>0 AND NOT transactions.expired) \
      ON CONFLICT DO NOTHING"

@@ -90,7 +90,7 @@ impl SqlStore {
         self.0.writer.kind()
     }
 
-    const fn fenced(&self) -> bool {
+    fn fenced(&self) -> bool {
         #[cfg(feature = "mutations")]
         return !self.0.options.without_node_fence;
         #[cfg(not(feature = "mutations"))]

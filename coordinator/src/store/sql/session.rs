@@ -139,8 +139,12 @@ impl Session {
     pub(super) async fn script(&mut self, text: &'static str) -> Result<(), Error> {
         match &mut self.0 {
             Inner::Postgres(session) => session.plain(text).await?,
-            Inner::Sqlite(connection) => drop(sqlx::raw_sql(text).execute(&mut **connection).await?),
-            Inner::SqliteTransaction(connection) => drop(sqlx::raw_sql(text).execute(&mut **connection).await?),
+            Inner::Sqlite(connection) => {
+                sqlx::raw_sql(text).execute(&mut **connection).await?;
+            }
+            Inner::SqliteTransaction(connection) => {
+                sqlx::raw_sql(text).execute(&mut **connection).await?;
+            }
         }
         Ok(())
     }
