@@ -22,3 +22,4 @@ mod saga;
 mod shutdown;
 mod store;
 mod tcc;
+mod tracing;
