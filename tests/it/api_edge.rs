@@ -31,6 +31,10 @@ struct Edge {
 
 impl Edge {
     async fn with(options: api::Options) -> Self {
+        Self::over(runtime::Options::default(), options).await
+    }
+
+    async fn over(runtime: runtime::Options, options: api::Options) -> Self {
         let database = Database::fresh(Backend::Sqlite).await;
         let store = SqlStore::connect(database.url(), store::Options::default()).await.unwrap();
         store.migrate().await.unwrap();
@@ -40,7 +44,7 @@ impl Edge {
         let address = listener.local_addr().unwrap().to_string();
         let dispatcher =
             Dispatcher::start(dispatch::Options::new(format!("http://{address}"), Arc::clone(&tokens))).unwrap();
-        let runtime = runtime::Options { address: address.clone(), ..runtime::Options::default() };
+        let runtime = runtime::Options { address: address.clone(), ..runtime };
         let foundation = Foundation {
             store: Arc::new(store),
             dispatcher,
@@ -162,4 +166,32 @@ async fn the_document_and_its_page_are_served() {
         metrics.contains("skald_http_requests_total{method=\"GET\",route=\"/openapi.json\",status=\"200\"} 1"),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn what_retention_took_is_told_with_how_it_ended_and_is_never_run_again() {
+    let runtime = runtime::Options {
+        keep_journals: Duration::from_millis(1),
+        prune_every: Duration::from_millis(100),
+        settled_grace: Duration::from_millis(10),
+        ..runtime::Options::default()
+    };
+    let edge = Edge::over(runtime, api::Options::default()).await;
+    let body = with_gid(edge.begin(), "g");
+    edge.client.run(&body).await;
+    let gone = eventually("retention took it", Duration::from_secs(20), || async {
+        let answer = edge.client.get("/v1/transactions/g").await;
+        (answer.status == 410).then_some(answer)
+    })
+    .await;
+    assert_eq!((gone.code(), &gone.body["final_status"]), ("expired", &json!("succeeded")));
+    for word in ["cancel", "resume", "commit"] {
+        let answer = edge.client.word("g", word, &json!({})).await;
+        assert_eq!((answer.status, answer.code()), (410, "expired"), "{word}: {}", answer.body);
+    }
+    assert_eq!(edge.client.get("/v1/transactions/g/events").await.status, 410);
+    let again = edge.client.post("/v1/transactions", &body).await;
+    assert_eq!((again.status, again.code()), (409, "gid_expired"), "{}", again.body);
+    assert_eq!(again.body["final_status"], "succeeded");
+    assert_eq!(edge.participants.effects("g"), ["a action"]);
 }

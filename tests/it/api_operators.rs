@@ -96,3 +96,26 @@ async fn an_unknown_branch_is_told() {
     let answer = world.client.word(&gid, "skip", &json!({"branch": "nobody", "reason": "r"})).await;
     assert_eq!((answer.status, answer.code()), (404, "unknown_branch"));
 }
+
+#[tokio::test]
+async fn a_word_that_took_effect_is_in_the_audit_and_no_other() {
+    use sqlx::Connection;
+    let world = World::start(Backend::Postgres).await;
+    let gid = stuck(&world).await;
+    let body = json!({"branch": "a", "reason": "done by hand"});
+    assert_eq!(world.client.word(&gid, "skip?dry_run=true", &body).await.status, 200);
+    assert_eq!(
+        world.client.word(&gid, "resolve", &json!({"branch": "b", "outcome": "refused", "reason": "r"})).await.status,
+        409
+    );
+    assert_eq!(world.client.word(&gid, "skip", &body).await.status, 200);
+    assert_eq!(world.client.word(&gid, "skip", &body).await.status, 409);
+    let mut connection = sqlx::PgConnection::connect(world.database.url()).await.unwrap();
+    let audited: Vec<(String, Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT word, branch, reason FROM audit WHERE gid = $1")
+            .bind(&gid)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(audited, [("skip".to_owned(), Some("a".to_owned()), Some("done by hand".to_owned()))]);
+}
