@@ -85,6 +85,7 @@ impl Server {
         outward.total = config.limits.calls;
         outward.watch = Some(watch(Arc::clone(&metrics), spans.clone()));
         let dispatcher = Dispatcher::start(outward)?;
+        observe(&metrics, dispatcher.clone());
 
         let inward = runtime::Options {
             address: node_address,
@@ -202,6 +203,15 @@ fn services(config: &Config) -> BTreeMap<String, ServiceSettings> {
         max_concurrency: service.max_concurrency,
     };
     config.services.iter().map(|(name, service)| (name.clone(), settings(service))).collect()
+}
+
+/// What dispatch knows by itself, read when somebody looks.
+fn observe(metrics: &Metrics, dispatcher: Dispatcher) {
+    metrics.before_render(move |metrics| {
+        let count = |calls: usize| i64::try_from(calls).unwrap_or(i64::MAX);
+        metrics.dispatch_depth.set(count(dispatcher.waiting()));
+        metrics.calls_in_flight.set(count(dispatcher.in_flight()));
+    });
 }
 
 /// Who sees every attempt that was made.

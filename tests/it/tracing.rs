@@ -17,7 +17,7 @@ const CALLER_SPAN: &str = "b7ad6b7169203331";
 
 async fn traced(collector: &Collector) -> World {
     let (participants, database) = (Participants::start().await, Database::fresh(Backend::Sqlite).await);
-    let mut node = Node::new(database.url()).with_environment("SKALD_TELEMETRY__OTLP_ENDPOINT", collector.endpoint());
+    let mut node = Node::new(database.url()).with_environment("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
     node.start().await;
     World { participants, client: node.client(), node, database }
 }

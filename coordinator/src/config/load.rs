@@ -12,6 +12,8 @@ use super::Config;
 const PREFIX: &str = "SKALD_";
 /// What the command line reads under the same prefix.
 const OTHERS: [&str; 3] = ["SKALD_URL", "SKALD_TOKEN", "SKALD_CONFIG"];
+/// OpenTelemetry's own name for `telemetry.otlp_endpoint`; ours goes before.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// A secret's value; dispatch reads it when a call needs it.
 const SECRET: &str = "SKALD_SECRET_";
 /// Free text: `00123` and `true` are not to be read as a number and a truth.
@@ -80,6 +82,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
                 return Err(Error::Faulty(vec![Fault { key: String::new(), origin, message }]));
             }
         }
+    }
+    if let Some((name, text)) =
+        sources.environment.iter().find(|(name, text)| name == OTLP_ENDPOINT && !text.is_empty())
+    {
+        figment = figment.merge(Source::new(Origin::Variable(name.clone()), "telemetry.otlp_endpoint", text));
     }
     for (name, text) in &sources.environment {
         if let Some(one) = Source::of_variable(name, text) {
@@ -412,6 +419,19 @@ mod tests {
         assert_eq!(load(&filed).unwrap().config.callback_key.unwrap().expose(), "from a file");
         let (written, _dir) = sources("", &[("SKALD_CALLBACK_KEY", "00123")], &[]);
         assert_eq!(load(&written).unwrap().config.callback_key.unwrap().expose(), "00123");
+    }
+
+    #[test]
+    fn opentelemetrys_variable_names_the_collector_unless_ours_does() {
+        let (standard, ours) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "SKALD_TELEMETRY__OTLP_ENDPOINT");
+        let both = [(ours, "http://ours:4317"), (standard, "http://standard:4317")];
+        for (variables, host) in [(&both[..], "ours"), (&both[1..], "standard")] {
+            let (sources, _dir) = sources("", variables, &[]);
+            let endpoint = load(&sources).unwrap().config.telemetry.otlp_endpoint.unwrap();
+            assert!(endpoint.as_str().starts_with(&format!("http://{host}:4317")), "{}", endpoint.as_str());
+        }
+        let (sources, _dir) = sources("", &[(standard, "")], &[]);
+        assert!(load(&sources).unwrap().config.telemetry.otlp_endpoint.is_none());
     }
 
     #[test]
