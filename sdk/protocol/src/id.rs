@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// An id that breaks its alphabet or length; the text says which rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be 1 to {max} characters of {alphabet}")]
+#[error("{what} must be 1 to {max} characters of {alphabet}, not dots alone")]
 pub struct InvalidId {
     pub what: &'static str,
     pub max: usize,
@@ -19,7 +19,9 @@ macro_rules! id {
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
                 let text = text.as_ref();
                 let allowed: fn(u8) -> bool = $allowed;
-                if text.is_empty() || text.len() > $max || !text.bytes().all(allowed) {
+                // URL clients take `.` and `..` out of a path.
+                let dots = text.bytes().all(|b| b == b'.');
+                if dots || text.len() > $max || !text.bytes().all(allowed) {
                     return Err(InvalidId { what: $what, max: $max, alphabet: $alphabet });
                 }
                 Ok(Self(text.into()))
@@ -89,5 +91,22 @@ impl Gid {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.0.split_once(':').map(|(namespace, _)| namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gid_keeps_to_its_alphabet_and_can_stand_in_a_path() {
+        for good in ["a", "shop:order-1.2~3_x", "a..b", &"x".repeat(128)] {
+            assert_eq!(Gid::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "\u{e9}", &"x".repeat(129)] {
+            assert!(Gid::new(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Gid::new("shop:1:2").unwrap().namespace(), Some("shop"));
+        assert_eq!(Gid::new("shop").unwrap().namespace(), None);
     }
 }
