@@ -213,6 +213,7 @@ fn an_expression_that_fails_aborts_before_the_commit_and_makes_its_branch_stuck_
     check.body = missing();
     let drive = unrenderable(asked, &["unknown"]);
     assert_eq!(drive.transaction.status(), Status::Suspended, "a pivot that may have run is never guessed");
+    assert_eq!(error_of(&drive), "expression_failed at p: ${input.nowhere}: there is no `nowhere`");
 }
 
 #[test]

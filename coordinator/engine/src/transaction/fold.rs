@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::Response,
     event::{Enlistment, Error, Event, FailureClass, millis},
-    plan::{OnExhausted, OnTimeout, Role},
+    plan::{OnExhausted, OnTimeout},
 };
 
 impl Transaction {
@@ -249,7 +249,7 @@ impl Transaction {
         match slot {
             Slot::Forward if self.is_aborting(slot) => self.rest_forward(branch, at),
             Slot::Forward => match unmapped {
-                Some(_) if self.is_settling(branch, slot) || self.spec(branch).role == Role::Pivot => {
+                Some(_) if self.is_settling(branch, slot) => {
                     self.set_status(branch, BranchStatus::Stuck);
                 }
                 Some(error) => {

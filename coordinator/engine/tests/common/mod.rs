@@ -365,6 +365,8 @@ fn check_replay(drive: &Drive) {
 }
 
 fn line(told: &mut String, drive: &mut Drive, word: &str, events: &[Event]) {
+    let suspended = drive.transaction.status() == skald_protocol::Status::Suspended;
+    assert!(!suspended || drive.transaction.owed(drive.now).is_empty(), "suspended, but a call is owed: {word}");
     let happened: Vec<String> = events.iter().filter_map(|event| describe(drive, event)).collect();
     let calls: Vec<String> = drive
         .send()

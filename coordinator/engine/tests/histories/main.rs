@@ -6,6 +6,7 @@ mod common;
 mod participant;
 mod plans;
 mod steps;
+mod tampered;
 mod verdict;
 mod world;
 
@@ -71,5 +72,20 @@ proptest! {
     #[test]
     fn without_the_barrier_more_of_them(choices in tapes()) {
         live(&choices, false);
+    }
+
+    #[test]
+    fn a_tampered_journal_is_corrupt_or_another_history_and_never_a_panic(
+        choices in tapes(),
+        tampering in proptest::collection::vec(any::<u16>(), 24),
+    ) {
+        let mut tape = Tape::new(&choices);
+        let (plan, timeout) = plan(&mut tape);
+        let mut world = World::begin(plan, timeout, false, false);
+        while !tape.is_over() {
+            world.step(&mut tape);
+            world.send(&mut tape);
+        }
+        tampered::check(&world, &mut Tape::new(&tampering));
     }
 }

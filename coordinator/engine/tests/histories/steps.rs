@@ -5,9 +5,7 @@ use std::time::Duration;
 use skald_engine::{
     Call, Error, Event, Input, Outcome, Record, Reply, Response, Word, template::Unrenderable, transaction::Continuity,
 };
-use skald_protocol::{
-    BranchStatus, CallbackVerdict, Decision, OperationKind, OperationStatus, ResolvedOutcome, Status, Timestamp,
-};
+use skald_protocol::{BranchStatus, CallbackVerdict, Decision, OperationKind, ResolvedOutcome, Status, Timestamp};
 
 use crate::{
     common::enlistment,
