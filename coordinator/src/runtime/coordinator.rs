@@ -96,17 +96,15 @@ impl Coordinator {
         };
         // A trace that starts here is only told to participants as sampled where its spans are exported.
         new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.house.spans.is_on();
-        for _ in 0..OVERTAKEN {
-            let begun = self.ask(&gid, |answer| Work::Begin(Box::new(new.clone()), answer), Changes::Yes).await?;
-            if let Some(begun) = begun {
-                return Ok(begun);
-            }
-            // The gid is taken by what is not in memory here.
-            if let Some(view) = self.stored(&gid, &new.request_digest).await? {
-                return Ok(Begun::Existing(Box::new(view)));
-            }
+        let digest = new.request_digest;
+        if let Some(begun) = self.ask(&gid, |answer| Work::Begin(Box::new(new), answer), Changes::Yes).await? {
+            return Ok(begun);
         }
-        Err(Error::not_ready("the transaction is being removed"))
+        // The gid is taken by what is not in memory here.
+        match self.stored(&gid, &digest).await? {
+            Some(view) => Ok(Begun::Existing(Box::new(view))),
+            None => Err(Error::not_ready("what had this gid is just being removed")),
+        }
     }
 
     /// What a begin with this gid and digest meets: `Ok(None)` if the gid is free.
