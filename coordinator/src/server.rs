@@ -2,7 +2,7 @@
 //!
 //! A `Server` owns all it started and nothing global, so several live in one process.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -109,6 +109,7 @@ impl Server {
         let handles = api::Handles { metrics, drain: draining.clone() };
         let router = api::router(coordinator.clone(), options, handles);
         let serving = tokio::spawn(api::serve(listener, router, closing.clone().cancelled_owned()));
+        settle_in(&coordinator, 3 * config.lease.0).await;
         Ok(Self { address, coordinator, store, spans, drain: config.drain, draining, closing, serving })
     }
 
@@ -165,6 +166,19 @@ pub fn start_logs(config: &Config) -> Result<(), Error> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Waits for the first shards, so that who comes after the ready line is not sent away. Where other nodes hold all of them
+/// that may take longer than it is worth: `/readyz` tells.
+async fn settle_in(coordinator: &Coordinator, within: Duration) {
+    let ready = async {
+        while coordinator.ready().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(within, ready).await.is_err() {
+        tracing::info!("no shards yet: this node waits for its share");
+    }
 }
 
 async fn open(config: &Config) -> Result<SqlStore, Error> {

@@ -9,6 +9,7 @@ mod api_open;
 mod api_operators;
 mod begin;
 mod callback;
+mod command_line;
 mod floors;
 mod journal;
 mod nodes;

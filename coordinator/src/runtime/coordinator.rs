@@ -273,10 +273,10 @@ impl Coordinator {
     /// after a second or so.
     pub fn changed(&self, gid: &Gid) -> impl Future<Output = ()> + Send + use<> {
         let (answer, changed) = oneshot::channel();
-        let asked =
-            self.tenure().is_ok_and(|tenure| tenure.ask(Ask { gid: gid.clone(), work: Work::Change(answer) }).is_ok());
+        let since = Instant::now();
+        let work = Work::Change(since, answer);
+        let asked = self.tenure().is_ok_and(|tenure| tenure.ask(Ask { gid: gid.clone(), work }).is_ok());
         async move {
-            let since = Instant::now();
             // Nobody who would tell: it is not held here.
             if !asked || !matches!(timeout(POLL_MAX, changed).await, Ok(Ok(()))) {
                 sleep((10 * POLL).saturating_sub(since.elapsed())).await;

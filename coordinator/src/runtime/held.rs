@@ -7,7 +7,7 @@
 mod answer;
 mod drive;
 
-use std::mem::take;
+use std::{mem::take, time::Instant};
 
 use skald_engine::{
     Event, Input, Record, Rejection, Transaction, Word, limit,
@@ -74,6 +74,8 @@ pub(super) struct Held {
     carried: Vec<(Work, Verdict)>,
     waiters: Vec<(Until, Answer<TransactionView>)>,
     watchers: Vec<oneshot::Sender<()>>,
+    /// When it last changed as others see it.
+    changed_at: Instant,
     request_digest: [u8; 32],
     bytes: usize,
     /// `JournalFull` was said.
@@ -111,6 +113,7 @@ impl Held {
             carried: Vec::new(),
             waiters: Vec::new(),
             watchers: Vec::new(),
+            changed_at: Instant::now(),
             request_digest,
             bytes: 0,
             full: false,
@@ -249,7 +252,7 @@ impl Held {
                 Work::Input(input) => Some(input.clone()),
                 Work::Word(word, _) => Some(Input::Word(word.clone())),
                 Work::Begin(..) | Work::DryRun(..) | Work::View(..) => None,
-                Work::Compare(..) | Work::Wait(..) | Work::Change(_) => None,
+                Work::Compare(..) | Work::Wait(..) | Work::Change(..) => None,
             };
             let verdict = match input.map(|input| self.tx.decide(input, out.now)) {
                 None => Verdict::Taken,

@@ -3,7 +3,10 @@
 //! Only asks come from outside and are refused when too many wait. Answers of participants come through places that were
 //! reserved before the call was sent; commits' answers and loads are bounded by what the task itself started.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use skald_engine::{Call, Input, Request, Word};
 use skald_protocol::{Gid, Timestamp, TransactionView};
@@ -41,7 +44,8 @@ pub(super) enum Work {
     View(Range<usize>, Answer<TransactionView>),
     Compare([u8; 32], Answer<TransactionView>),
     Wait(Until, Answer<TransactionView>),
-    Change(oneshot::Sender<()>),
+    /// When it was asked for: what was recorded since counts.
+    Change(Instant, oneshot::Sender<()>),
 }
 
 impl Work {
@@ -49,7 +53,7 @@ impl Work {
     pub(super) fn refuse(self) {
         match self {
             // Whoever waits for a change looks again when this is dropped.
-            Self::Input(_) | Self::Change(_) => {}
+            Self::Input(_) | Self::Change(..) => {}
             Self::Begin(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
             Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
             Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
@@ -60,7 +64,7 @@ impl Work {
 
     pub(super) fn fail(self, error: Error) {
         match self {
-            Self::Input(_) | Self::Change(_) => {}
+            Self::Input(_) | Self::Change(..) => {}
             Self::Begin(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
             Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
             Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
@@ -159,6 +163,6 @@ pub(super) fn call_of(work: &Work) -> Option<Call> {
         | Work::View(..)
         | Work::Compare(..)
         | Work::Wait(..)
-        | Work::Change(_) => None,
+        | Work::Change(..) => None,
     }
 }

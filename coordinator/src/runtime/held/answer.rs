@@ -1,6 +1,6 @@
 //! What those who wait for a transaction are told, and when: never before what they are told of is durable.
 
-use std::mem::take;
+use std::{mem::take, time::Instant};
 
 use skald_engine::{Input, Request, Transaction, Word};
 use skald_protocol::{BranchStatus, Status, Timestamp, TransactionView};
@@ -14,6 +14,7 @@ use crate::runtime::{
 
 impl Held {
     pub(super) fn tell_watchers(&mut self) {
+        self.changed_at = Instant::now();
         for watcher in self.watchers.drain(..) {
             let _ = watcher.send(());
         }
@@ -54,7 +55,9 @@ impl Held {
                     drop(answer.send(if same { Ok(self.whole()) } else { Err(self.conflict()) }));
                 }
                 Work::Wait(until, answer) => self.waiters.push((until, answer)),
-                Work::Change(answer) => self.watchers.push(answer),
+                // It waited while something was recorded: whoever asked may have looked before.
+                Work::Change(asked, answer) if asked <= self.changed_at => drop(answer.send(())),
+                Work::Change(_, answer) => self.watchers.push(answer),
             }
         }
     }
