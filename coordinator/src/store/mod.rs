@@ -29,10 +29,11 @@ pub enum Error {
     /// This node was deposed: everything it holds in memory is stale. Drop it all and join again.
     #[error("this node was deposed")]
     Deposed,
-    /// The database could not be asked. Of a write: it may have landed; `resolve` tells.
+    /// The database could not be asked, or takes no writes for now (no room, a standby). Of a write: it may have landed;
+    /// `resolve` tells.
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// The database refuses (schema missing or newer, read-only, a statement that is wrong): retrying does not help.
+    /// The database refuses (a statement that is wrong, a row that cannot be): retrying does not help.
     #[error("{0}")]
     Refused(String),
     /// A URL, a path or a schema that an operator must set right.
@@ -106,6 +107,9 @@ pub enum Appended {
 }
 
 /// A change of a transaction's row; it may lag the journal, only to the safe side.
+///
+/// The holder's word: void if the node does not own the transaction's shard, or the transaction was set aside or taken by
+/// retention. Beside an append of the same transaction in its batch it lands if that does; beside its begin it is void.
 #[derive(Debug, Clone)]
 pub struct Projection {
     pub gid: Gid,

@@ -132,8 +132,8 @@ async fn a_commit_whose_answer_is_lost_is_found() {
     other.rollback().await.expect("a rollback");
     seen(&mut scene.watch, "SELECT count(*) FROM journal WHERE gid = 'b'").await;
     scene.wire.cut();
-    scene.wire.muted.send_replace(false);
     assert!(matches!(lost.await.expect("an end"), Err(Error::Unavailable(_))));
+    scene.wire.muted.send_replace(false);
     assert_eq!(scene.resolve(&work).await.expect("an answer"), Some(vec![Appended::Durable, Appended::Durable]));
     scene.writer.batch += 1;
     assert_eq!(scene.writer.append(next("a", 2)).await, Appended::Durable);

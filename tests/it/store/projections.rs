@@ -80,6 +80,9 @@ promises! {
         writer.project(Projection { next_wake_at: Some(FAR), ..projection("a", 9, Status::Running) }).await;
         assert_eq!(store.load(&[gid("a")]).await.expect("a load")[0].row.status, Status::Suspended);
 
+        writer.append(foreign("a", 2)).await;
+        assert!(store.foreign(&[7], 10).await.expect("none").is_empty(), "nobody is to look");
+
         assert!(!store.fail_quarantined(&gid("b"), Timestamp(9)).await.expect("an answer"));
         assert!(store.fail_quarantined(&gid("a"), Timestamp(9)).await.expect("an answer"));
         assert!(!store.fail_quarantined(&gid("a"), Timestamp(10)).await.expect("an answer"));

@@ -12,7 +12,7 @@ use skald_engine::event::FORMAT;
 use skald_protocol::Status;
 
 use super::{
-    super::{Batch, Error, NodeId, Projection},
+    super::{Batch, Error, NodeId, Projection, StoredPlan},
     append::{Change, Entry, Parts, full},
     dialect::{Sql, sql},
     session::{Kind, Pool, Query},
@@ -25,21 +25,21 @@ const NO_FENCE: &str =
     "WITH node AS (UPDATE nodes SET batch = batch + 1 WHERE node_id = $1 AND $2::bigint >= 0 RETURNING batch)";
 
 const PLANS: &str = ", planned AS (INSERT INTO plans (digest, format, definition, plan) \
-     SELECT p.* FROM node, unnest($3::bytea[], $4::integer[], $5::text[], $6::bytea[]) p ON CONFLICT DO NOTHING)";
+     SELECT p.* FROM node, unnest($28::bytea[], $29::integer[], $30::text[], $31::bytea[]) p ON CONFLICT DO NOTHING)";
 
 const BEGINS: &str = ", begun AS (INSERT INTO transactions \
      (gid, shard, status, workflow, version, request_digest, plan, created_at, next_wake_at, expired) \
      SELECT b.gid, b.shard, 'running', b.workflow, b.version, b.request_digest, b.plan, b.created_at, b.created_at, false \
-     FROM node, unnest($7::text[], $8::integer[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bigint[]) \
+     FROM node, unnest($17::text[], $18::integer[], $19::text[], $20::text[], $21::bytea[], $22::bytea[], $23::bigint[]) \
      b (gid, shard, workflow, version, request_digest, plan, created_at) \
      ON CONFLICT DO NOTHING RETURNING gid), \
      labelled AS (INSERT INTO labels (gid, key, value, created_at) \
-     SELECT l.* FROM unnest($14::text[], $15::text[], $16::text[], $17::bigint[]) l (gid, key, value, created_at) \
+     SELECT l.* FROM unnest($24::text[], $25::text[], $26::text[], $27::bigint[]) l (gid, key, value, created_at) \
      WHERE (l.gid IN (SELECT gid FROM begun)) IS TRUE)";
 
 const JOURNAL: &str = ", written AS (INSERT INTO journal (gid, seq, format, events) \
-     SELECT r.gid, r.seq, $22::integer, r.events \
-     FROM node, unnest($18::text[], $19::bigint[], $20::integer[], $21::bytea[]) r (gid, seq, nature, events)";
+     SELECT r.gid, r.seq, $7::integer, r.events \
+     FROM node, unnest($3::text[], $4::bigint[], $5::integer[], $6::bytea[]) r (gid, seq, nature, events)";
 
 /// By `Nature`: a begin needs its row to be new, a foreign append its row to be there still.
 const ALLOWED: &str = " WHERE CASE r.nature WHEN 0 THEN true WHEN 1 THEN r.gid IN (SELECT gid FROM begun) \
@@ -52,8 +52,8 @@ const RETURNED: &str = " ON CONFLICT DO NOTHING RETURNING gid)";
 /// A projection is the holder's word: not of a shard that has gone to another, not behind a foreign append, not of a
 /// transaction that was set aside. `c.gid || ''` is what makes the planner expect one row.
 const CHANGES: Sql = sql!(
-    ", change AS MATERIALIZED (SELECT c.* FROM node, unnest($23::text[], $24::boolean[], $25::bigint[], $26::bigint[], \
-     $27::text[], $28::bigint[], $29::uuid[], $30::bigint[], $31::bigint[]) \
+    ", change AS MATERIALIZED (SELECT c.* FROM node, unnest($8::text[], $9::boolean[], $10::bigint[], $11::bigint[], \
+     $12::text[], $13::bigint[], $14::uuid[], $15::bigint[], $16::bigint[]) \
      c (gid, appended, mark, seq, status, next_wake_at, parked_node, parked_epoch, settled_at) \
      WHERE (NOT c.appended OR c.gid IN (SELECT gid FROM written)) IS TRUE), \
      changed AS (UPDATE transactions t SET foreign_seq = c.mark, status = coalesce(c.status, t.status), \
@@ -62,13 +62,14 @@ const CHANGES: Sql = sql!(
      parked_epoch = CASE WHEN c.mark IS NULL THEN c.parked_epoch ELSE t.parked_epoch END, \
      settled_at = coalesce(c.settled_at, t.settled_at) \
      FROM change c WHERE t.gid = c.gid AND c.gid = c.gid || '' \
-     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) AND t.quarantined IS NULL \
-     AND NOT t.expired AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1)))"
+     AND t.quarantined IS NULL AND NOT t.expired \
+     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) \
+     AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1)))"
 );
 
 /// One row, however many were written; their gids only if some were not.
 const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
-     CASE WHEN n.written < cardinality($18::text[]) THEN (SELECT string_agg(gid, ' ') FROM written) END \
+     CASE WHEN n.written < cardinality($3::text[]) THEN (SELECT string_agg(gid, ' ') FROM written) END \
      FROM (SELECT count(*) AS written FROM written) n";
 
 fn statement(fenced: bool, parts: &Parts<'_>) -> String {
@@ -101,8 +102,7 @@ pub(super) async fn append(
 ) -> Result<HashSet<String>, Error> {
     let parts = Parts::new(batch, &HashSet::new())?;
     let query = Query::assembled(Kind::Postgres, statement(fenced, &parts)).hot();
-    let query =
-        bind_changes(bind_entries(bind_begins(query.bind(node.0).bind(expected), &parts), &parts.entries), &parts);
+    let query = bind(query.bind(node.0).bind(expected), &parts);
     let mut session = pool.session().await?;
     let answer = query.fetch_optional(&mut session).await?;
     session.commit().await?;
@@ -119,16 +119,35 @@ pub(super) async fn append(
     Ok(missing.map(|entry| entry.gid.to_owned()).collect())
 }
 
-fn bind_begins(query: Query, parts: &Parts<'_>) -> Query {
-    let (plans, begins) = (&parts.plans, &parts.begins);
-    let workflow = |index: usize| begins[index].1.workflow.as_ref();
-    let each = 0..begins.len();
-    let labels: Vec<_> = parts.labels().collect();
+/// As far as the statement's placeholders go: what only begins need stands last.
+fn bind(query: Query, parts: &Parts<'_>) -> Query {
+    let mut query = bind_entries(query, &parts.entries);
+    if !parts.changes.is_empty() || !parts.begins.is_empty() {
+        query = bind_changes(query, &parts.changes);
+    }
+    if !parts.begins.is_empty() {
+        query = bind_begins(query, parts);
+    }
+    if !parts.plans.is_empty() {
+        query = bind_plans(query, &parts.plans);
+    }
+    query
+}
+
+fn bind_plans(query: Query, plans: &[&StoredPlan]) -> Query {
     query
         .bind_array(plans.iter().map(|plan| plan.digest.as_slice()).collect())
         .bind_array(plans.iter().map(|plan| format_column(plan.format)).collect())
         .bind_array(plans.iter().map(|plan| plan.definition.as_deref()).collect())
         .bind_array(plans.iter().map(|plan| plan.plan.as_slice()).collect())
+}
+
+fn bind_begins(query: Query, parts: &Parts<'_>) -> Query {
+    let begins = &parts.begins;
+    let workflow = |index: usize| begins[index].1.workflow.as_ref();
+    let each = 0..begins.len();
+    let labels: Vec<_> = parts.labels().collect();
+    query
         .bind_array(begins.iter().map(|(gid, _)| *gid).collect())
         .bind_array(begins.iter().map(|(_, begin)| begin.shard).collect())
         .bind_array(each.clone().map(|index| workflow(index).map(|workflow| workflow.name.as_str())).collect())
@@ -151,11 +170,10 @@ fn bind_entries(query: Query, entries: &[Entry<'_>]) -> Query {
         .bind(format_column(FORMAT))
 }
 
-fn bind_changes(query: Query, parts: &Parts<'_>) -> Query {
+fn bind_changes(query: Query, changes: &[Change<'_>]) -> Query {
     fn column<'a, T>(changes: &'a [Change<'a>], of: impl Fn(&'a Projection) -> Option<T>) -> Vec<Option<T>> {
         changes.iter().map(|change| change.projection.and_then(&of)).collect()
     }
-    let changes = &parts.changes;
     query
         .bind_array(changes.iter().map(|change| change.gid).collect())
         .bind_array(changes.iter().map(|change| change.appended).collect())

@@ -61,8 +61,9 @@ const CHANGES: Sql = sql!(
      FROM (SELECT value->>0 AS gid, value->>1 AS mark, value->>2 AS seq, value->>3 AS status, \
      value->>4 AS next_wake_at, unhex(value->>5) AS parked_node, value->>6 AS parked_epoch, value->>7 AS settled_at \
      FROM json_each($2)) AS c WHERE t.gid = c.gid \
-     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) AND t.quarantined IS NULL \
-     AND NOT t.expired AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1))"
+     AND t.quarantined IS NULL AND NOT t.expired \
+     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) \
+     AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1))"
 );
 
 /// The gids whose appends conflicted.

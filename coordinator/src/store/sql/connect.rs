@@ -3,7 +3,7 @@
 use std::{fs::File, io, path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
-    Connection as _,
+    ConnectOptions as _, Connection as _,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -40,7 +40,9 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
         .map_err(|_| unusable())?
         .application_name("skald")
         // Poolers refuse start-up parameters that they do not know.
-        .extra_float_digits(None);
+        .extra_float_digits(None)
+        // What went wrong is logged where it is handled.
+        .disable_statement_logging();
     let pool = |connections: u32| {
         PgPoolOptions::new()
             .max_connections(connections.max(1))
@@ -71,7 +73,7 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         .max_lifetime(None)
         .test_before_acquire(false)
         .acquire_timeout(options.acquire_timeout)
-        .connect_with(SqliteConnectOptions::new().in_memory(true))
+        .connect_with(SqliteConnectOptions::new().in_memory(true).disable_statement_logging())
         .await?;
     let pool = Pool::Sqlite(pool);
     debug_assert_eq!(pool.kind(), Kind::Sqlite);
@@ -89,7 +91,8 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
         .journal_mode(SqliteJournalMode::Wal)
         // NORMAL may lose the last commits when the power fails.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(10));
+        .busy_timeout(Duration::from_secs(10))
+        .disable_statement_logging();
     let pool = |connections: u32, target: SqliteConnectOptions| {
         SqlitePoolOptions::new()
             .max_connections(connections)
