@@ -10,6 +10,7 @@ mod api_operators;
 mod begin;
 mod callback;
 mod command_line;
+mod documents;
 mod floors;
 mod journal;
 mod nodes;
