@@ -1,4 +1,5 @@
 //! A decision costs what it changes: ten times the branches are about ten times the work, not a hundred times.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -26,6 +27,7 @@ fn drive(plan: &Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'s
         for call in &drive.in_flight {
             drive.transaction.sent(*call, drive.now);
         }
+        #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
         let began = Instant::now();
         for word in words {
             let _ = drive.transaction.decide(Input::Word(word.clone()), drive.now).unwrap();
@@ -50,8 +52,9 @@ fn drive(plan: &Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'s
 #[track_caller]
 fn check(plan: impl Fn(usize) -> Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'static str + Copy) {
     let (small, large) = (drive(&plan(1_000), end, words, answer), drive(&plan(10_000), end, words, answer));
-    assert!(large < small * 30, "1,000 branches took {small:?}, 10,000 took {large:?}");
-    assert!(large < Duration::from_secs(10), "10,000 branches took {large:?}");
+    let noise = Duration::from_millis(200);
+    assert!(large < small * 30 + noise, "1,000 branches took {small:?}, 10,000 took {large:?}");
+    assert!(large < Duration::from_secs(30), "10,000 branches took {large:?}");
 }
 
 fn cancel() -> [Word; 1] {

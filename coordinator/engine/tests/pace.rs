@@ -1,4 +1,5 @@
 //! When the next attempt is made, what of the last one is recorded, and what a loader makes of it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -169,6 +170,23 @@ fn pending_time_does_not_count_in_max_elapsed() {
             r unknown: again in 8s
             +40s: -> action r #5
             r unknown: again in 10s
+        "#]],
+    );
+    check(
+        "a r(retriable,async)",
+        "a ok | r pending | +29s | callback r pending | +29s | callback r pending | +29s | callback r pending | +13s | +1s",
+        expect![[r#"
+            begin: -> action a
+            a ok: commit -> action r
+            r pending:
+            +29s:
+            callback r pending:
+            +29s:
+            callback r pending:
+            +29s:
+            callback r pending:
+            +13s: again in 1s
+            +1s: -> action r #2
         "#]],
     );
 }

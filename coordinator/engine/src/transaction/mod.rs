@@ -309,9 +309,8 @@ impl Transaction {
         self.flights.retain(|(branch, _), _| *branch < self.state.branches.len());
         for branch in 0..self.state.branches.len() {
             for slot in Slot::ALL {
-                let in_flight = self.flights.get(&(branch, slot)).map(|flight| flight.call.attempt);
                 if let Some(known) = held.slot_state(branch, slot) {
-                    self.touch(branch, slot, |op| op.learn(known, in_flight));
+                    self.touch(branch, slot, |op| op.learn(known));
                 }
             }
             self.reindex_branch(branch);

@@ -221,22 +221,18 @@ impl OperationState {
         matches!(self.status, OperationStatus::Owed | OperationStatus::Pending)
     }
 
-    /// What the holder knew of minor attempts that the journal does not; `in_flight`: the attempt now on its way, whose
-    /// answer is still to be decided, however far the holder had come with it.
-    pub(super) fn learn(&mut self, known: &Self, in_flight: Option<u32>) {
-        if self.status != OperationStatus::Owed || known.status != OperationStatus::Owed {
+    /// What the holder knew of minor attempts that the journal does not.
+    pub(super) fn learn(&mut self, known: &Self) {
+        let waits = self.status == OperationStatus::Owed && known.status == OperationStatus::Owed;
+        if !waits || known.attempts <= self.attempts {
             return;
         }
-        if let Some(attempt) = in_flight {
-            self.attempts = self.attempts.max(attempt.saturating_sub(1));
-        } else if known.attempts > self.attempts {
-            self.attempts = known.attempts;
-            self.error.clone_from(&known.error);
-            self.live_until = self.live_until.max(known.live_until);
-            // Whichever wait began later counts: an operator's `retry` is in the journal alone.
-            if known.waits_since() > self.waits_since() {
-                (self.due_at, self.delay_ms) = (known.due_at, known.delay_ms);
-            }
+        self.attempts = known.attempts;
+        self.error.clone_from(&known.error);
+        self.live_until = self.live_until.max(known.live_until);
+        // Whichever wait began later counts: an operator's `retry` is in the journal alone.
+        if known.waits_since() > self.waits_since() {
+            (self.due_at, self.delay_ms) = (known.due_at, known.delay_ms);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Plan: names in order; `a(pivot,ask,idem,async,retriable,read,suspend,ignore)` sets a role and flags; `t(tcc)`; `[a b / c]`
 //! side by side, `{a / b}` the same with `wait_all`. Script, words parted by `|`: `a ok|refused|unknown|unsent|pending|notfound|
 //! superseded|stored-refused|expired` answers a's call in flight (`a undo ok`, `a confirm ok` likewise); `+5s` lets time pass;
-//! `crash` replays the journal as another node; `park` as the same; `foreign <word>` lets a node decide that does not hold the
+//! `crash` replays the journal as another node; `park` as the same; `snapshot` records one; `foreign <word>` lets a node decide that does not hold the
 //! transaction; `callback a ok|refused|pending`, `cancel`, `commit`, `enlist x`, `enlist x client`, `retry [a]`, `skip a`,
 //! `resolve a ok|refused`, `fail`, `resume`, `full` are words from outside.
 #![allow(dead_code, reason = "each test binary uses its part")]
@@ -96,6 +96,9 @@ pub(crate) fn branch(name: &str, flags: &[&str]) -> Branch {
     }
 }
 
+/// A block that is still open: what its arms follow, where they end, the branches in it.
+type Block = (Vec<usize>, Vec<usize>, Vec<usize>, Fail);
+
 /// Lowers the little plan language.
 pub(crate) fn plan(text: &str) -> Plan {
     let spaced =
@@ -105,7 +108,7 @@ pub(crate) fn plan(text: &str) -> Plan {
         return plan;
     }
     let mut before: Vec<usize> = Vec::new();
-    let mut stack: Vec<(Vec<usize>, Vec<usize>, Vec<usize>, Fail)> = Vec::new();
+    let mut stack: Vec<Block> = Vec::new();
     for token in spaced.split_whitespace() {
         match token {
             "[" | "{" => {
@@ -334,6 +337,11 @@ fn step(drive: &mut Drive, word: &str) -> Result<Decided, skald_engine::Rejectio
     };
     match words.as_slice() {
         ["crash"] => Ok(drive.reload(Continuity::Broken)),
+        ["snapshot"] => {
+            let decided = Decided { events: vec![drive.transaction.snapshot()], record: true };
+            drive.record(&decided);
+            Ok(decided)
+        }
         ["park"] => Ok(drive.reload(Continuity::Unbroken)),
         ["foreign", rest @ ..] => drive.foreign(outside(rest).expect("a word from outside")),
         [name, kind @ ("undo" | "confirm"), outcome] => {

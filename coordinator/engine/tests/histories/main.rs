@@ -1,5 +1,6 @@
 //! Random plans, random histories, participants with a ledger: whatever is lost, doubled, late or crashed, every
 //! transaction ends fully done or fully undone, and nothing is undone that surely never ran.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -237,7 +237,7 @@ impl World {
             let stuck = |branch: &usize| self.tx.branch_status(*branch) == BranchStatus::Stuck;
             let branch = (0..self.tx.branch_count()).find(stuck);
             self.persons += 1;
-            let truth = branch.filter(|_| self.persons % 2 == 0).and_then(|branch| self.truth(branch));
+            let truth = branch.filter(|_| self.persons.is_multiple_of(2)).and_then(|branch| self.truth(branch));
             tell!(self, "word {truth:?} or resume");
             drop(self.decide(Input::Word(truth.unwrap_or(Word::Resume))));
             let later = self.now.plus(Duration::from_secs(6));

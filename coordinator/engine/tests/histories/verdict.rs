@@ -34,7 +34,7 @@ impl World {
             self.ensure(wake.is_some_and(|wake| wake > self.now), "it does not say when it goes on");
             let before = wake.map_or(self.now, |wake| Timestamp(wake.0 - 1));
             self.ensure(self.tx.owed(before).is_empty(), "a call is owed before it wakes");
-            if self.air.len() % 4 == 0 {
+            if self.air.len().is_multiple_of(4) {
                 let mut early = self.tx.clone();
                 let decided = early.decide(Input::Tick, before).unwrap();
                 self.ensure(decided.events.is_empty(), "a tick decides something before it wakes");

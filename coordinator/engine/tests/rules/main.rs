@@ -1,4 +1,5 @@
 //! Every rule of DESIGN.md §2 as a picture.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../common/mod.rs"]
 mod common;

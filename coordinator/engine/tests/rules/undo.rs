@@ -364,3 +364,34 @@ fn an_operators_retry_does_not_let_an_undo_race_what_it_undoes() {
     "#]],
     );
 }
+
+#[test]
+fn it_goes_on_from_a_snapshot_as_from_the_whole_journal() {
+    check(
+        "[a / t(tcc)] b(async) c",
+        "snapshot | crash | a ok | snapshot | crash | t ok | b pending | snapshot | park | callback b ok | c refused \
+         | snapshot | crash | +5s | b undo ok | a undo ok | snapshot | crash | t undo ok",
+        expect![[r#"
+            begin: -> action a, try t
+            snapshot: snapshot
+            crash: adopted -> action a #2, try t #2
+            a ok:
+            snapshot: snapshot
+            crash: adopted -> try t #3
+            t ok: -> action b
+            b pending:
+            snapshot: snapshot
+            park:
+            callback b ok: -> action c
+            c refused: c refused; abort (no) -> compensate b
+            snapshot: snapshot
+            crash: adopted
+            +5s: -> compensate b #2
+            b undo ok: -> compensate a, cancel t
+            a undo ok:
+            snapshot: snapshot
+            crash: adopted -> cancel t #2
+            t undo ok: settled compensated
+        "#]],
+    );
+}
