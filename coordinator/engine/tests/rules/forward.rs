@@ -2,7 +2,10 @@
 
 use expect_test::expect;
 
-use crate::check;
+use crate::{
+    check,
+    common::{Drive, plan, reply},
+};
 
 #[test]
 fn steps_run_in_order_and_the_last_settles_in_its_own_record() {
@@ -350,4 +353,20 @@ fn the_tail_waits_for_the_commit_even_where_it_follows_nothing() {
         r ok: settled succeeded
     "#]],
     );
+}
+
+#[test]
+fn nothing_starts_any_more_once_a_step_outside_every_block_failed() {
+    let mut any_order = plan("q(read) s(read) r(read) p(pivot)");
+    for (branch, after) in [vec![], vec![0], vec![], vec![]].into_iter().enumerate() {
+        any_order.branches[branch].after = after;
+        any_order.branches[branch].tail = false;
+    }
+    let (mut drive, _) = Drive::begin(any_order, None);
+    let calls = drive.send();
+    assert_eq!(calls.iter().map(|call| call.branch).collect::<Vec<_>>(), [0, 2, 3]);
+    for (call, answer) in [(calls[1], "refused"), (calls[0], "ok")] {
+        let _ = drive.decide(skald_engine::Input::Replied { call, reply: reply(answer) }).unwrap();
+    }
+    assert!(drive.transaction.owed(drive.now).is_empty(), "only the pivot in flight is waited for");
 }
