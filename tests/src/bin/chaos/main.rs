@@ -26,7 +26,6 @@ use skald_tests::{
 const FINISHED: f64 = 0.95;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(clippy::enum_variant_names, reason = "the names of BARS.md: each fault is a kill so far")]
 enum Scenario {
     /// Two nodes on one Postgres; one of them is killed.
     KillPostgres,
@@ -38,12 +37,14 @@ enum Scenario {
     KillRecovery,
     /// The same on SQLite.
     KillRecoverySqlite,
+    /// Two nodes on one Postgres; one of them is stopped for 0.5 to 5 s (its lease is 2 s), then wakes.
+    PausePostgres,
 }
 
 #[derive(Parser)]
 struct Arguments {
     scenario: Scenario,
-    /// How many kills.
+    /// How many kills or pauses.
     #[arg(long, default_value_t = 30)]
     count: usize,
     #[arg(long)]
@@ -61,7 +62,7 @@ struct Run {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    eprintln!("{:?}: {} kills, seed {seed}", arguments.scenario, arguments.count);
+    eprintln!("{:?}: {} faults, seed {seed}", arguments.scenario, arguments.count);
     let database = Database::fresh(arguments.scenario.backend()).await;
     let chance = Chance {
         refused: 0.2,
@@ -111,14 +112,16 @@ async fn main() -> anyhow::Result<ExitCode> {
 impl Scenario {
     const fn backend(self) -> Backend {
         match self {
-            Self::KillPostgres | Self::KillSinglePostgres | Self::KillRecovery => Backend::Postgres,
+            Self::KillPostgres | Self::KillSinglePostgres | Self::KillRecovery | Self::PausePostgres => {
+                Backend::Postgres
+            }
             Self::KillSqlite | Self::KillRecoverySqlite => Backend::Sqlite,
         }
     }
 
     const fn nodes(self) -> usize {
         match self {
-            Self::KillPostgres => 2,
+            Self::KillPostgres | Self::PausePostgres => 2,
             Self::KillSinglePostgres | Self::KillSqlite | Self::KillRecovery | Self::KillRecoverySqlite => 1,
         }
     }
@@ -127,7 +130,7 @@ impl Scenario {
     const fn row(self) -> usize {
         match self {
             Self::KillRecovery | Self::KillRecoverySqlite => 3,
-            Self::KillPostgres | Self::KillSinglePostgres | Self::KillSqlite => 1,
+            Self::KillPostgres | Self::KillSinglePostgres | Self::KillSqlite | Self::PausePostgres => 1,
         }
     }
 }
@@ -143,6 +146,14 @@ impl Run {
             .await;
             self.pause(50..1_000).await;
             let victim = self.rng.random_range(0..self.nodes.len());
+            if self.scenario == Scenario::PausePostgres {
+                self.nodes[victim].pause();
+                self.pause(500..5_000).await;
+                self.nodes[victim].resume();
+                kills += 1;
+                eprintln!("  {kills:>4} of {count}, {} acknowledged", load.acknowledged());
+                continue;
+            }
             self.nodes[victim].kill();
             kills += 1;
             for _ in 1..self.scenario.row() {
@@ -157,7 +168,7 @@ impl Run {
             let most = if self.nodes.len() > 1 { 2_500 } else { 300 };
             self.pause(0..most).await;
             self.restarts.push(self.nodes[victim].start().await);
-            eprintln!("  {kills:>4} of {count} kills, {} acknowledged", load.acknowledged());
+            eprintln!("  {kills:>4} of {count}, {} acknowledged", load.acknowledged());
         }
     }
 
