@@ -7,12 +7,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use skald_protocol::Status;
+use skald_protocol::{Status, Timestamp};
 use skald_tests::{Answer, Client, checker::Subject};
 
 use crate::transfer::{Kind, Transfer};
@@ -212,6 +212,8 @@ impl Load {
     /// begins each again.
     pub(crate) async fn account_for(&self, within: Duration) -> Vec<Subject> {
         let start = Instant::now();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let latest = Timestamp::default().plus(since).plus(within);
         let mut open: Vec<usize> = (0..self.next.load(Ordering::Relaxed)).collect();
         while !open.is_empty() && start.elapsed() < within {
             let asked = stream::iter(open.clone()).map(|number| async move {
@@ -228,6 +230,13 @@ impl Load {
         let numbers = 0..self.next.load(Ordering::Relaxed);
         stream::iter(numbers).map(|number| self.ask_all(number)).buffer_unordered(32).collect::<Vec<()>>().await;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asking takes its time, too: what settled meanwhile, but too late, is told by when it settled.
+        for subject in known.values() {
+            let settled_at = subject.answers.last().and_then(|answer| answer["settled_at"].as_str());
+            if settled_at.and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at > latest) {
+                self.surprise(format!("{} settled only at {settled_at:?}", subject.gid));
+            }
+        }
         known.drain().map(|(_, subject)| subject).filter(|s| s.acknowledged || !s.answers.is_empty()).collect()
     }
 
