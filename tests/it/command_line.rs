@@ -36,8 +36,8 @@ fn command(arguments: &[&str]) -> Command {
 
 async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let output = command(arguments).envs(environment.iter().copied()).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() && !path.ends_with("target") {
             sources(&path, all);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

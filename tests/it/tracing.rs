@@ -78,7 +78,7 @@ async fn a_saga_and_its_undoing_are_one_trace_that_goes_on_from_its_callers() {
     assert_eq!(spans.len(), 5, "{:?}", names(&spans));
     let (reserve, charge) = (only(&spans, "action reserve"), only(&spans, "action charge"));
     let (undo, end) = (only(&spans, "compensate reserve"), only(&spans, "settled compensated"));
-    assert_eq!(undo.links, [reserve.id.clone()], "an undo is linked to what it undoes");
+    assert_eq!(undo.links, std::slice::from_ref(&reserve.id), "an undo is linked to what it undoes");
     assert!(charge.start_us >= reserve.start_us + reserve.duration_us, "one after the other");
     assert!(end.duration_us + 5_000 >= undo.start_us.saturating_sub(reserve.start_us), "as long as all: {spans:#?}");
     let tag = |span: &Span, name: &str| span.tags.get(name).cloned().unwrap_or_default();
