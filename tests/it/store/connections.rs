@@ -102,9 +102,22 @@ async fn behind_a_pooler_no_session_state_is_left() {
     while sqlx::query(open).fetch_one(&mut direct).await.expect("a count").get::<i64, _>(0) > 0 {}
 }
 
-/// Plans that were made when the tables were empty still look up keys when they are full.
+/// Plans that were made when the tables were empty still look up keys when they are full. The database counts for itself
+/// and may analyze a table in the middle of a run, so one run of three has to show it; plans that scan never do.
 #[tokio::test]
 async fn a_plan_from_empty_tables_never_scans_them_later() {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (read, looked_up) = rows_scanned_and_keys_looked_up().await;
+        if looked_up >= 3_000 && read < 3_000 {
+            return;
+        }
+        seen.push((read, looked_up));
+    }
+    panic!("rows read by scans, keys looked up: {seen:?}");
+}
+
+async fn rows_scanned_and_keys_looked_up() -> (i64, i64) {
     const ROUNDS: usize = 60;
     let fresh = Fresh::new(Backend::Postgres).await;
     let store = fresh.connect().await;
@@ -128,7 +141,5 @@ async fn a_plan_from_empty_tables_never_scans_them_later() {
     let scanned = "SELECT coalesce(sum(seq_tup_read), 0)::bigint, coalesce(sum(idx_scan), 0)::bigint \
          FROM pg_stat_user_tables WHERE relname IN ('transactions', 'journal', 'labels')";
     let row = sqlx::query(scanned).fetch_one(&mut direct).await.expect("counts");
-    let (read, looked_up) = (row.get::<i64, _>(0), row.get::<i64, _>(1));
-    assert!(looked_up >= 3_000, "{looked_up}");
-    assert!(read < 3_000, "{read} rows were read by scans");
+    (row.get(0), row.get(1))
 }
