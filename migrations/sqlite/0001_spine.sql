@@ -46,7 +46,7 @@ CREATE TABLE transactions (
 CREATE INDEX transactions_due ON transactions (shard, next_wake_at) WHERE settled_at IS NULL;
 CREATE INDEX transactions_foreign ON transactions (shard) WHERE foreign_seq IS NOT NULL;
 CREATE INDEX transactions_newest ON transactions (created_at, gid) WHERE NOT expired;
-CREATE INDEX transactions_retention ON transactions (expired, settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX transactions_tombstones ON transactions (settled_at) WHERE expired;
 
 CREATE TABLE labels (
     gid        TEXT    NOT NULL,

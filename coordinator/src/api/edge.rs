@@ -172,7 +172,7 @@ mod tests {
                 "/panics",
                 get(|| async {
                     if true {
-                        panic!("the secret is 42")
+                        panic!("the secret")
                     }
                 }),
             )
@@ -186,7 +186,7 @@ mod tests {
         let request = Request::get("/panics").body(Body::empty()).unwrap();
         let (status, problem) = told(panicking(&metrics), request).await;
         assert_eq!((status, &problem["code"]), (500, &serde_json::json!("internal")));
-        assert!(!problem.to_string().contains("42"), "{problem}");
+        assert!(!problem.to_string().contains("secret"), "{problem}");
         let counted = "skald_http_requests_total{method=\"GET\",route=\"/panics\",status=\"500\"} 1";
         assert!(metrics.render().contains(counted), "{}", metrics.render());
     }

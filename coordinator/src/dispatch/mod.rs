@@ -23,7 +23,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use skald_engine::{Call, Outcome, Reply, Request, TraceContext};
+use skald_engine::{Call, Outcome, Plan, Reply, Request, TraceContext};
 use skald_protocol::{Gid, Timestamp};
 use tokio::sync::Notify;
 
@@ -44,8 +44,8 @@ pub struct Outgoing {
     pub gid: Gid,
     pub call: Call,
     pub request: Request,
-    /// `Plan::services`' entry of the request's service, if the plan has one.
-    pub service: Option<skald_engine::Service>,
+    /// What the request's service is, unless the server's configuration says otherwise.
+    pub plan: Arc<Plan>,
     pub trace: TraceContext,
     pub began_at: Timestamp,
     /// The contract's name of `Began`.

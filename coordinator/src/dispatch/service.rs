@@ -21,6 +21,8 @@ use super::{Error, Outgoing, contract::Unsendable, secret::Secrets};
 /// Beyond this many names the cache starts anew; per name, beyond this many versions.
 const NAMES: usize = 4_096;
 const VERSIONS: usize = 8;
+/// Paths that a site remembers.
+const TARGETS: usize = 32;
 
 /// A service as the server knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +48,8 @@ pub(super) struct Site {
     auth: Option<Auth>,
     lane: Arc<str>,
     max_concurrency: Option<usize>,
+    /// Where the first few paths led: those of operations without expressions in them.
+    targets: RwLock<HashMap<String, Url>>,
 }
 
 struct Base {
@@ -76,13 +80,13 @@ impl Services {
 
     pub(super) fn locate(&self, outgoing: &Outgoing) -> Result<Place, Unsendable> {
         let request = &outgoing.request;
-        let site = request.service.as_ref().map(|name| self.site(name, outgoing.service.as_ref()));
+        let site = request.service.as_ref().map(|name| self.site(name, outgoing.plan.services.get(name)));
         let mut place = match (&request.target, site) {
             (Target::Path(_), None) => return Err(invalid_url("a path needs a service to be appended to")),
             (Target::Path(path), Some(site)) => {
                 let site = site?;
                 let (lane, max_concurrency) = (site.lane.clone(), site.max_concurrency);
-                Place { url: site.base.join(path)?, lane, max_concurrency, site: Some(site) }
+                Place { url: site.target(path)?, lane, max_concurrency, site: Some(site) }
             }
             (Target::Url(text), site) => {
                 let url = parse(text)?;
@@ -148,7 +152,22 @@ impl Site {
                 Err(_) => Err(Unsendable::never("invalid_request", format!("`{header}` is no header name"))),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { plan: plan.cloned(), base, headers, auth: auth.clone(), lane: lane.into(), max_concurrency })
+        let (plan, auth, targets) = (plan.cloned(), auth.clone(), RwLock::default());
+        Ok(Self { plan, base, headers, auth, lane: lane.into(), max_concurrency, targets })
+    }
+
+    fn target(&self, path: &str) -> Result<Url, Unsendable> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(url) = targets.get(path) {
+            return Ok(url.clone());
+        }
+        let full = targets.len() >= TARGETS;
+        drop(targets);
+        let url = self.base.join(path)?;
+        if !full {
+            self.targets.write().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), url.clone());
+        }
+        Ok(url)
     }
 }
 

@@ -1,7 +1,11 @@
 //! Skald's own contract: PARTICIPANT.md's headers out, WORKFLOW.md's "Outcome by default" back.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::{Display, Write as _},
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
@@ -72,19 +76,21 @@ impl Contract for Native {
         }
         let operation = if call.ask { OperationKind::Status } else { call.operation };
         headers.insert(OPERATION, HeaderValue::from_static(operation.as_str()));
-        set(&mut headers, IDEMPOTENCY_KEY, &request.idempotency_key)?;
-        set(&mut headers, TRANSACTION, gid.as_str())?;
-        set(&mut headers, BRANCH, request.branch.as_str())?;
-        set(&mut headers, BEGAN, &began_at.to_string())?;
-        set(&mut headers, DEADLINE, &sending.deadline.to_string())?;
         headers.insert(ATTEMPT, call.attempt.into());
+        let mut own = Own::default();
+        own.add(IDEMPOTENCY_KEY, &request.idempotency_key);
+        own.add(TRANSACTION, gid);
+        own.add(BRANCH, &request.branch);
+        own.add(BEGAN, began_at);
+        own.add(DEADLINE, sending.deadline);
         if let Some(callback) = &sending.callback {
-            set(&mut headers, CALLBACK, callback)?;
+            own.add(CALLBACK, callback);
         }
         if let Some(traceparent) = trace.traceparent(SpanId::of_call(gid, call, request)) {
-            pass_on(&mut headers, TRACEPARENT, &traceparent);
+            own.add(TRACEPARENT, traceparent);
             pass_on(&mut headers, TRACESTATE, &trace.state);
         }
+        own.put(&mut headers)?;
         pass_on(&mut headers, BAGGAGE, &trace.baggage);
         Ok(Message { method, headers, body: request.body.clone().map(|body| Shared(body).into()) })
     }
@@ -105,10 +111,36 @@ fn unwritable(name: &str) -> Unsendable {
     Unsendable::never("invalid_request", format!("header `{name}` would hold what no header can"))
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Unsendable> {
-    let value = HeaderValue::from_str(value).map_err(|_| unwritable(name.as_str()))?;
-    headers.insert(name, value);
-    Ok(())
+/// Values written side by side, so that all of them together, and every copy that is made of them on their way, cost one
+/// allocation.
+struct Own {
+    text: String,
+    /// Where each value ends.
+    ends: Vec<(HeaderName, usize)>,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self { text: String::with_capacity(384), ends: Vec::with_capacity(8) }
+    }
+}
+
+impl Own {
+    fn add(&mut self, name: HeaderName, value: impl Display) {
+        write!(self.text, "{value}").expect("a String takes any text");
+        self.ends.push((name, self.text.len()));
+    }
+
+    fn put(self, headers: &mut HeaderMap) -> Result<(), Unsendable> {
+        let text = Bytes::from(self.text);
+        let mut start = 0;
+        for (name, end) in self.ends {
+            let value = HeaderValue::from_maybe_shared(text.slice(start..end)).map_err(|_| unwritable(name.as_str()))?;
+            headers.insert(name, value);
+            start = end;
+        }
+        Ok(())
+    }
 }
 
 /// These came from outside: what no header can hold is left out.

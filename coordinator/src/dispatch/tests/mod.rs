@@ -31,6 +31,11 @@ fn service(url: &str) -> Service {
     Service { url: url.to_owned(), headers: BTreeMap::new(), auth: None, max_concurrency: None }
 }
 
+/// A plan whose service `stock` it is.
+fn with(service: Service) -> Arc<Plan> {
+    Arc::new(Plan { services: BTreeMap::from([("stock".to_owned(), service)]), ..Plan::open() })
+}
+
 /// `POST <url>/reserve` of `order:1`, branch `reserve`, first attempt.
 fn call(url: &str) -> Outgoing {
     let gid = Gid::new("order:1").unwrap();
@@ -50,7 +55,7 @@ fn call(url: &str) -> Outgoing {
         },
         gid,
         call: Call { branch: 0, operation: OperationKind::Action, attempt: 1, ask: false },
-        service: Some(service(url)),
+        plan: with(service(url)),
         trace: TraceContext::default(),
         began_at: Timestamp(0),
         contract: Native::NAME.to_owned(),

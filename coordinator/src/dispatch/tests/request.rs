@@ -167,7 +167,7 @@ async fn a_target_that_can_never_be_called_is_refused_and_a_question_about_it_is
 async fn what_an_operator_can_set_right_is_unsent() {
     let dispatcher = dispatcher();
     let mut nobody = call("http://127.0.0.1:1");
-    nobody.service = None;
+    nobody.plan = Arc::new(Plan::open());
     let mut secretive = call("http://127.0.0.1:1");
     secretive.service.as_mut().unwrap().auth = Some(Auth::Bearer(Secret { secret: "none".to_owned() }));
     let mut foreign = call("http://127.0.0.1:1");

@@ -1,6 +1,6 @@
 //! From what is owed to calls, and from what is not to a wake or to sleep.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use skald_engine::Input;
 use skald_protocol::Timestamp;
@@ -35,12 +35,11 @@ impl Held {
             match self.tx.render(call) {
                 Ok(request) => {
                     let began = self.tx.began();
-                    let service = request.service.as_ref();
                     let outgoing = Outgoing {
                         gid: self.tx.gid().clone(),
                         call,
-                        service: service.and_then(|service| self.tx.plan().services.get(service)).cloned(),
                         request,
+                        plan: Arc::clone(self.tx.plan()),
                         trace: began.trace.clone(),
                         began_at: self.tx.began_at(),
                         contract: began.contract.clone(),

@@ -4,7 +4,10 @@
 //! the same order, and with at most one change of each transaction's row. A change that stands beside an append of the same
 //! transaction lands only if that append does; beside its begin it is void, since its writer cannot know yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::atomic::AtomicUsize,
+};
 
 use skald_protocol::Gid;
 
@@ -107,6 +110,10 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
+    pub(super) fn has_labels(&self) -> bool {
+        self.begins.iter().any(|(_, begin)| !begin.labels.is_empty())
+    }
+
     /// Labels of the begins; a zero byte, which Postgres' text cannot hold, becomes U+FFFD here and stays in the journal.
     pub(super) fn labels(&self) -> impl Iterator<Item = (&'a str, String, String, i64)> {
         self.begins.iter().flat_map(|(gid, begin)| {
@@ -129,12 +136,13 @@ impl<'a> Change<'a> {
 pub(super) async fn append(
     pool: &Pool,
     fenced: bool,
+    careful: &AtomicUsize,
     node: NodeId,
     expected: i64,
     batch: &Batch,
 ) -> Result<Vec<Appended>, Error> {
     let conflicts = match pool.kind() {
-        Kind::Postgres => append_postgres::append(pool, fenced, node, expected, batch).await?,
+        Kind::Postgres => append_postgres::append(pool, fenced, careful, node, expected, batch).await?,
         Kind::Sqlite => append_sqlite::append(pool, fenced, node, expected, batch).await?,
     };
     let answer = |append: &Append| {

@@ -2,20 +2,30 @@
 //!
 //! The node's row is updated first; every other part joins what that returned, so a deposed node changes nothing. Its row
 //! lock is held to the commit, so a take-over waits for a batch under way. Parts that a batch lacks are left out of the
-//! text. The statement is prepared once and its plan may date from empty tables, so no part may depend on the planner's
-//! guess: inserts use `ON CONFLICT`, membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one
-//! UPDATE is told that it joins a single row, which makes it look up keys.
+//! text.
+//!
+//! There are two ways. The hopeful one takes it that nothing conflicts: plain inserts, and the database's own unique keys
+//! refuse the whole batch if something does. Then, and for a while after, and where a node appends to what it does not
+//! hold, the careful one says which rows conflict and lets the others in; it costs a third more.
+//!
+//! A statement is planned once and kept, and planned anew as the tables grow (`plan_of`). Even so no part may depend on
+//! the planner's guess: membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one UPDATE is
+//! told that it joins a single row, which makes it look up keys.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use skald_engine::event::FORMAT;
 use skald_protocol::Status;
 
 use super::{
     super::{Batch, Error, NodeId, Projection, StoredPlan},
-    append::{Change, Entry, Parts, full},
+    append::{Change, Entry, Nature, Parts, full},
     dialect::{Sql, sql},
-    session::{Kind, Pool, Query},
+    session::{Kind, Pool, Query, Row, Session},
 };
 
 const FENCE: &str = "WITH node AS (UPDATE nodes SET batch = batch + 1 \
@@ -31,11 +41,11 @@ const BEGINS: &str = ", begun AS (INSERT INTO transactions \
      (gid, shard, status, workflow, version, request_digest, plan, created_at, next_wake_at, expired) \
      SELECT b.gid, b.shard, 'running', b.workflow, b.version, b.request_digest, b.plan, b.created_at, b.created_at, false \
      FROM node, unnest($17::text[], $18::integer[], $19::text[], $20::text[], $21::bytea[], $22::bytea[], $23::bigint[]) \
-     b (gid, shard, workflow, version, request_digest, plan, created_at) \
-     ON CONFLICT DO NOTHING RETURNING gid), \
-     labelled AS (INSERT INTO labels (gid, key, value, created_at) \
-     SELECT l.* FROM unnest($24::text[], $25::text[], $26::text[], $27::bigint[]) l (gid, key, value, created_at) \
-     WHERE (l.gid IN (SELECT gid FROM begun)) IS TRUE)";
+     b (gid, shard, workflow, version, request_digest, plan, created_at)";
+
+const LABELS: &str = "), labelled AS (INSERT INTO labels (gid, key, value, created_at) \
+     SELECT l.* FROM node, unnest($24::text[], $25::text[], $26::text[], $27::bigint[]) l (gid, key, value, created_at)";
+const OF_THE_BEGUN: &str = " WHERE (l.gid IN (SELECT gid FROM begun)) IS TRUE";
 
 const JOURNAL: &str = ", written AS (INSERT INTO journal (gid, seq, format, events) \
      SELECT r.gid, r.seq, $7::integer, r.events \
@@ -47,69 +57,108 @@ const ALLOWED: &str = " WHERE CASE r.nature WHEN 0 THEN true WHEN 1 THEN r.gid I
 const ALLOWED_WITHOUT_BEGINS: &str = " WHERE CASE r.nature WHEN 0 THEN true \
      ELSE coalesce((SELECT NOT t.expired FROM transactions t WHERE t.gid = r.gid), false) END";
 
-const RETURNED: &str = " ON CONFLICT DO NOTHING RETURNING gid)";
+const UNLESS_THERE: &str = " ON CONFLICT DO NOTHING RETURNING gid";
 
 /// A projection is the holder's word: not of a shard that has gone to another, not behind a foreign append, not of a
-/// transaction that was set aside. `c.gid || ''` is what makes the planner expect one row.
+/// transaction that was set aside. `c.gid || ''` is what makes the planner expect one row to look up, and `CASE` what keeps
+/// it from guessing how few rows of the table may be meant.
 const CHANGES: Sql = sql!(
-    ", change AS MATERIALIZED (SELECT c.* FROM node, unnest($8::text[], $9::boolean[], $10::bigint[], $11::bigint[], \
+    "), change AS MATERIALIZED (SELECT c.* FROM node, unnest($8::text[], $9::boolean[], $10::bigint[], $11::bigint[], \
      $12::text[], $13::bigint[], $14::uuid[], $15::bigint[], $16::bigint[]) \
-     c (gid, appended, mark, seq, status, next_wake_at, parked_node, parked_epoch, settled_at) \
-     WHERE (NOT c.appended OR c.gid IN (SELECT gid FROM written)) IS TRUE), \
-     changed AS (UPDATE transactions t SET foreign_seq = c.mark, status = coalesce(c.status, t.status), \
+     c (gid, appended, mark, seq, status, next_wake_at, parked_node, parked_epoch, settled_at)"
+);
+const OF_THE_WRITTEN: &str = " WHERE (NOT c.appended OR c.gid IN (SELECT gid FROM written)) IS TRUE";
+const CHANGED: Sql = sql!(
+    "), changed AS (UPDATE transactions t SET foreign_seq = c.mark, status = coalesce(c.status, t.status), \
      next_wake_at = CASE WHEN c.mark IS NULL THEN c.next_wake_at ELSE " [now] " END, \
      parked_node = CASE WHEN c.mark IS NULL THEN c.parked_node ELSE t.parked_node END, \
      parked_epoch = CASE WHEN c.mark IS NULL THEN c.parked_epoch ELSE t.parked_epoch END, \
      settled_at = coalesce(c.settled_at, t.settled_at) \
      FROM change c WHERE t.gid = c.gid AND c.gid = c.gid || '' \
-     AND t.quarantined IS NULL AND NOT t.expired \
-     AND (c.mark IS NOT NULL OR ((t.foreign_seq IS NULL OR t.foreign_seq < c.seq) \
-     AND (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1)))"
+     AND CASE WHEN t.expired OR t.quarantined IS NOT NULL THEN false WHEN c.mark IS NOT NULL THEN true \
+     WHEN t.foreign_seq >= c.seq THEN false ELSE (SELECT s.owner FROM shards s WHERE s.shard = t.shard) = $1 END"
 );
 
 /// One row, however many were written; their gids only if some were not.
-const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
+const ANSWER: &str = ") SELECT (SELECT batch FROM node), n.written, \
      CASE WHEN n.written < cardinality($3::text[]) THEN (SELECT string_agg(gid, ' ') FROM written) END \
      FROM (SELECT count(*) AS written FROM written) n";
+const HOPEFUL_ANSWER: &str = ") SELECT batch FROM node";
 
-fn statement(fenced: bool, parts: &Parts<'_>) -> String {
+/// Batches that go the careful way after one that met a conflict: whoever sends a begin twice may do so again.
+const CAREFUL: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Hopeful,
+    Careful,
+}
+
+/// Batches for which a plan is kept at most.
+const PLAN_KEPT: i64 = 1024;
+
+/// A number that changes when the node has written twice as many batches, and every `PLAN_KEPT` of them: a plan made for
+/// small tables is wrong for large ones, and Postgres itself makes it anew only once it has counted them.
+fn plan_of(batch: i64) -> i64 {
+    if batch < PLAN_KEPT { i64::from((batch.max(0) + 1).ilog2()) } else { PLAN_KEPT + batch / PLAN_KEPT }
+}
+
+fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
+    let careful = |text: &'static str| if way == Way::Careful { text } else { "" };
     let mut text = String::with_capacity(4096);
-    text.push_str(if fenced { FENCE } else { NO_FENCE });
+    let mut add = |part: &str| text.push_str(part);
+    add(if fenced { FENCE } else { NO_FENCE });
     if !parts.plans.is_empty() {
-        text.push_str(PLANS);
+        add(PLANS);
     }
-    let begins = !parts.begins.is_empty();
-    if begins {
-        text.push_str(BEGINS);
+    if !parts.begins.is_empty() {
+        add(BEGINS);
+        add(careful(UNLESS_THERE));
+        if parts.has_labels() {
+            add(LABELS);
+            add(careful(OF_THE_BEGUN));
+        }
+        add(")");
     }
-    text.push_str(JOURNAL);
-    text.push_str(if begins { ALLOWED } else { ALLOWED_WITHOUT_BEGINS });
-    text.push_str(RETURNED);
+    add(JOURNAL);
+    add(careful(if parts.begins.is_empty() { ALLOWED_WITHOUT_BEGINS } else { ALLOWED }));
+    add(careful(UNLESS_THERE));
     if !parts.changes.is_empty() {
-        text.push_str(CHANGES.text(Kind::Postgres));
+        add(CHANGES.text(Kind::Postgres));
+        add(careful(OF_THE_WRITTEN));
+        add(CHANGED.text(Kind::Postgres));
     }
-    text.push_str(ANSWER);
+    add(if way == Way::Careful { ANSWER } else { HOPEFUL_ANSWER });
+    // Another text is another statement.
+    write!(text, " -- {}", plan_of(batch)).expect("a String takes any text");
     text
 }
 
-/// The gids whose appends conflicted.
+/// The gids whose appends conflicted. `careful`: how many batches still go the careful way.
 pub(super) async fn append(
     pool: &Pool,
     fenced: bool,
+    careful: &AtomicUsize,
     node: NodeId,
     expected: i64,
     batch: &Batch,
 ) -> Result<HashSet<String>, Error> {
     let parts = Parts::new(batch, &HashSet::new())?;
-    let query = Query::assembled(Kind::Postgres, statement(fenced, &parts)).hot();
-    let query = bind(query.bind(node.0).bind(expected), &parts);
-    let mut session = pool.session().await?;
-    let answer = query.fetch_optional(&mut session).await?;
-    session.commit().await?;
-    let answer = answer.ok_or(Error::Deposed)?;
-    if answer.get::<Option<i64>>(0)?.is_none() {
-        return Err(Error::Deposed);
+    let foreign = parts.entries.iter().any(|entry| entry.nature == Nature::Foreign);
+    // Only one batch of a node is written at a time.
+    let left = careful.load(Ordering::Relaxed);
+    careful.store(left.saturating_sub(1), Ordering::Relaxed);
+    if left == 0 && !foreign && !pool.is_wrapped() {
+        let mut session = pool.session().await?;
+        match written(&mut session, fenced, Way::Hopeful, node, expected, &parts).await {
+            Err(Error::Refused(_)) => careful.store(CAREFUL, Ordering::Relaxed),
+            Ok(_) => return Ok(HashSet::new()),
+            Err(error @ (Error::Deposed | Error::Unavailable(_) | Error::Misconfigured(_))) => return Err(error),
+        }
     }
+    let mut session = pool.session().await?;
+    let answer = written(&mut session, fenced, Way::Careful, node, expected, &parts).await?;
+    session.commit().await?;
     if answer.get::<i64>(1)? == full(&parts.entries) {
         return Ok(HashSet::new());
     }
@@ -117,6 +166,23 @@ pub(super) async fn append(
     let written: HashSet<&str> = written.split(' ').collect();
     let missing = parts.entries.iter().filter(|entry| !written.contains(entry.gid));
     Ok(missing.map(|entry| entry.gid.to_owned()).collect())
+}
+
+async fn written(
+    session: &mut Session,
+    fenced: bool,
+    way: Way,
+    node: NodeId,
+    expected: i64,
+    parts: &Parts<'_>,
+) -> Result<Row, Error> {
+    let query = Query::assembled(Kind::Postgres, statement(fenced, way, expected, parts)).hot();
+    let answer = bind(query.bind(node.0).bind(expected), parts).fetch_optional(session).await?;
+    let answer = answer.ok_or(Error::Deposed)?;
+    if answer.get::<Option<i64>>(0)?.is_none() {
+        return Err(Error::Deposed);
+    }
+    Ok(answer)
 }
 
 /// As far as the statement's placeholders go: what only begins need stands last.

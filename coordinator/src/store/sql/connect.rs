@@ -1,6 +1,6 @@
 //! From a URL to pools. No part of a URL that may hold a password ever stands in an error.
 
-use std::{fs::File, io, path::Path, str::FromStr, time::Duration};
+use std::{fs::File, io, path::Path, str::FromStr, sync::atomic::AtomicUsize, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _,
@@ -17,6 +17,9 @@ use super::{
 const WRITERS: u32 = 4;
 /// A connection that lay idle this long is tried before it is used: the database may have been restarted.
 const STALE: Duration = Duration::from_secs(1);
+/// Left to itself Postgres plans a batch's statement anew each time, which costs more than the batch: its estimate for
+/// arrays of unknown length is higher than for those at hand. A pooler would hand the setting to others.
+const WRITER_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
 const SQLITE_READERS: u32 = 4;
 
 pub(super) async fn connect(url: &str, options: Options) -> Result<Inner, Error> {
@@ -43,11 +46,23 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
         .extra_float_digits(None)
         // What went wrong is logged where it is handled.
         .disable_statement_logging();
-    let pool = |connections: u32| {
+    let wrapped = options.transaction_pooler;
+    let pool = |connections: u32, settings: Option<&'static str>| {
         PgPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if let Some(settings) = settings {
+                        // A database that speaks Postgres' protocol need not know all its settings.
+                        if let Err(error) = sqlx::raw_sql(settings).execute(&mut *connection).await {
+                            tracing::debug!(%error, settings, "the database does not know this setting");
+                        }
+                    }
+                    Ok(())
+                })
+            })
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for > STALE {
@@ -58,11 +73,10 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
             })
             .connect_lazy_with(target.clone())
     };
-    let wrapped = options.transaction_pooler;
-    let writer = Pool::Postgres { pool: pool(WRITERS), wrapped };
-    let reader = Pool::Postgres { pool: pool(options.connections), wrapped };
+    let writer = Pool::Postgres { pool: pool(WRITERS, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
+    let reader = Pool::Postgres { pool: pool(options.connections, None), wrapped };
     tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
-    Ok(Inner { writer, reader, options, _lock: None })
+    Ok(Inner { writer, reader, options, careful: AtomicUsize::new(0), _lock: None })
 }
 
 async fn memory(options: Options) -> Result<Inner, Error> {
@@ -77,7 +91,7 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         .await?;
     let pool = Pool::Sqlite(pool);
     debug_assert_eq!(pool.kind(), Kind::Sqlite);
-    Ok(Inner { writer: pool.clone(), reader: pool, options, _lock: None })
+    Ok(Inner { writer: pool.clone(), reader: pool, options, careful: AtomicUsize::new(0), _lock: None })
 }
 
 async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
@@ -109,7 +123,7 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
         other => other,
     })?);
     let reader = pool(SQLITE_READERS, target.pragma("query_only", "1"));
-    Ok(Inner { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), options, _lock: Some(lock) })
+    Ok(Inner { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), options, careful: AtomicUsize::new(0), _lock: Some(lock) })
 }
 
 /// SQLite itself would let a second process in; two coordinators on one file would each take the other's place for ever.

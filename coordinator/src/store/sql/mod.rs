@@ -18,7 +18,12 @@ mod retention;
 mod schema;
 mod session;
 
-use std::{fs::File, future::Future, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    future::Future,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use skald_protocol::{Gid, Timestamp, TransactionSummary};
@@ -65,6 +70,8 @@ struct Inner {
     writer: Pool,
     reader: Pool,
     options: Options,
+    /// Batches that are still written as if something of them will conflict (`append_postgres`).
+    careful: AtomicUsize,
     /// Of SQLite: held as long as this process uses the file.
     _lock: Option<File>,
 }
@@ -131,7 +138,7 @@ impl Store for SqlStore {
     }
 
     async fn append(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Vec<Appended>, Error> {
-        self.within(append::append(&self.0.writer, self.fenced(), node, expected, batch)).await
+        self.within(append::append(&self.0.writer, self.fenced(), &self.0.careful, node, expected, batch)).await
     }
 
     async fn resolve(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Option<Vec<Appended>>, Error> {

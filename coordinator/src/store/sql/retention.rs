@@ -24,8 +24,11 @@ const AUDIT: Sql = sql!("INSERT INTO audit (gid, id, at, word, branch, reason) V
 const SET: Sql = sql!("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING");
 const SETTING: Sql = sql!("SELECT value FROM settings WHERE name = $1");
 
+/// By the index that lists use: what settled before then began before then. (An index on `settled_at` would have to be
+/// written again at every settlement.)
 const OLD_JOURNALS: Sql = sql!(
-    "SELECT gid FROM transactions WHERE NOT expired AND settled_at < $1 ORDER BY settled_at LIMIT $2"[skip_locked]
+    "SELECT gid FROM transactions WHERE NOT expired AND created_at < $1 AND settled_at < $1 \
+     ORDER BY created_at LIMIT $2"[skip_locked]
 );
 const DELETE_JOURNALS: Sql = sql!("DELETE FROM journal WHERE gid" [in "$1"]);
 const DELETE_LABELS: Sql = sql!("DELETE FROM labels WHERE gid" [in "$1"]);

@@ -38,6 +38,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn is_wrapped(&self) -> bool {
+        matches!(self, Self::Postgres { wrapped: true, .. })
+    }
+
     /// For statements that each stand alone.
     pub(super) async fn session(&self) -> Result<Session, Error> {
         match self {
@@ -236,9 +240,9 @@ impl Query {
         match (self, &mut session.0) {
             (Self::Postgres { query, hot }, Inner::Postgres(session)) => {
                 session.busy = true;
-                let rows = query.persistent(hot && session.prepared).fetch_all(&mut *session.connection).await?;
-                session.busy = false;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
+                let rows = query.persistent(hot && session.prepared).fetch_all(&mut *session.connection).await;
+                session.busy = rows.as_ref().is_err_and(|error| error.as_database_error().is_none());
+                Ok(rows?.into_iter().map(Row::Postgres).collect())
             }
             (Self::Sqlite(query), Inner::Sqlite(connection)) => {
                 Ok(query.fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect())
