@@ -135,7 +135,8 @@ impl Own {
         let text = Bytes::from(self.text);
         let mut start = 0;
         for (name, end) in self.ends {
-            let value = HeaderValue::from_maybe_shared(text.slice(start..end)).map_err(|_| unwritable(name.as_str()))?;
+            let value =
+                HeaderValue::from_maybe_shared(text.slice(start..end)).map_err(|_| unwritable(name.as_str()))?;
             headers.insert(name, value);
             start = end;
         }

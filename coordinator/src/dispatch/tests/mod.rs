@@ -36,6 +36,11 @@ fn with(service: Service) -> Arc<Plan> {
     Arc::new(Plan { services: BTreeMap::from([("stock".to_owned(), service)]), ..Plan::open() })
 }
 
+/// The service that `call` calls, to be made another.
+fn stock(outgoing: &mut Outgoing) -> &mut Service {
+    Arc::make_mut(&mut outgoing.plan).services.get_mut("stock").unwrap()
+}
+
 /// `POST <url>/reserve` of `order:1`, branch `reserve`, first attempt.
 fn call(url: &str) -> Outgoing {
     let gid = Gid::new("order:1").unwrap();

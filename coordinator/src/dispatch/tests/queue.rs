@@ -55,7 +55,7 @@ async fn a_service_may_ask_for_less_and_a_stuck_destination_holds_up_nobody_else
     let waiting: Vec<_> = (1..=50)
         .map(|n| {
             let mut outgoing = numbered(&stuck.url(), n);
-            outgoing.service.as_mut().unwrap().max_concurrency = Some(2);
+            stock(&mut outgoing).max_concurrency = Some(2);
             send(&dispatcher, outgoing)
         })
         .collect();

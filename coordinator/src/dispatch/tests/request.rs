@@ -169,7 +169,7 @@ async fn what_an_operator_can_set_right_is_unsent() {
     let mut nobody = call("http://127.0.0.1:1");
     nobody.plan = Arc::new(Plan::open());
     let mut secretive = call("http://127.0.0.1:1");
-    secretive.service.as_mut().unwrap().auth = Some(Auth::Bearer(Secret { secret: "none".to_owned() }));
+    stock(&mut secretive).auth = Some(Auth::Bearer(Secret { secret: "none".to_owned() }));
     let mut foreign = call("http://127.0.0.1:1");
     foreign.contract = "tomorrow".to_owned();
     for (outgoing, code) in
@@ -200,7 +200,7 @@ async fn a_service_adds_its_headers_and_authentication() {
     for (auth, name, value) in auths {
         let (_directory, options) = with_secret();
         let mut outgoing = call(&server.url());
-        let service = outgoing.service.as_mut().unwrap();
+        let service = stock(&mut outgoing);
         service.auth = Some(auth);
         service.headers.insert("X-Tenant".to_owned(), Value::Text("a".to_owned()));
         service.headers.insert("X-Own".to_owned(), Value::Text("service".to_owned()));
@@ -236,7 +236,7 @@ async fn a_services_secret_never_travels_to_another_origin() {
 
     let (_directory, options) = with_secret();
     let mut outgoing = call(&home.url());
-    outgoing.service.as_mut().unwrap().auth = secret.clone();
+    stock(&mut outgoing).auth = secret.clone();
     outgoing.request.target = Target::Url(format!("{}/elsewhere", astray.url()));
     let (_, headers, _) = seen(options, &astray, outgoing.clone()).await;
     assert!(!headers.contains_key("authorization"));

@@ -123,7 +123,13 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
         other => other,
     })?);
     let reader = pool(SQLITE_READERS, target.pragma("query_only", "1"));
-    Ok(Inner { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), options, careful: AtomicUsize::new(0), _lock: Some(lock) })
+    Ok(Inner {
+        writer: Pool::Sqlite(writer),
+        reader: Pool::Sqlite(reader),
+        options,
+        careful: AtomicUsize::new(0),
+        _lock: Some(lock),
+    })
 }
 
 /// SQLite itself would let a second process in; two coordinators on one file would each take the other's place for ever.

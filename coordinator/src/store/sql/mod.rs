@@ -138,7 +138,9 @@ impl Store for SqlStore {
     }
 
     async fn append(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Vec<Appended>, Error> {
-        self.within(append::append(&self.0.writer, self.fenced(), &self.0.careful, node, expected, batch)).await
+        // Large, and on its way through `within` it would be moved often.
+        let work = Box::pin(append::append(&self.0.writer, self.fenced(), &self.0.careful, node, expected, batch));
+        self.within(work).await
     }
 
     async fn resolve(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Option<Vec<Appended>>, Error> {

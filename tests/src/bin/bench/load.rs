@@ -15,6 +15,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use memchr::memmem::Finder;
 use serde_json::{Value, json};
 
 use crate::{measure, throughput::Workload};
@@ -65,7 +66,7 @@ pub(crate) async fn run(order: &Order) -> anyhow::Result<Value> {
     for _ in 0..order.clients {
         let (http, chain, begin, body) = (http.clone(), Arc::clone(&chain), begin.clone(), body.clone());
         let coordinator = order.coordinator.as_ref().map(|url| format!("{url}/v1/transactions"));
-        let expected = format!(r#""status":"{}""#, order.workload.ends_as());
+        let expected = Finder::new(&format!(r#""status":"{}""#, order.workload.ends_as())).into_owned();
         clients.spawn(async move {
             let mut times = Vec::new();
             while Instant::now() < end {
@@ -73,7 +74,7 @@ pub(crate) async fn run(order: &Order) -> anyhow::Result<Value> {
                 match &coordinator {
                     Some(url) => {
                         let (status, answer) = post(&http, url, begin.clone(), Some(30)).await?;
-                        let settled = answer.windows(expected.len()).any(|window| window == expected.as_bytes());
+                        let settled = expected.find(&answer).is_some();
                         ensure!(settled, "{status} {}", String::from_utf8_lossy(&answer));
                     }
                     None => {

@@ -53,6 +53,20 @@ pub(crate) async fn postgres(url: &str) -> anyhow::Result<BTreeMap<&'static str,
     Ok(BTreeMap::from([("commits", row.try_get(0)?), ("rows", row.try_get(1)?), ("wal_bytes", row.try_get(2)?)]))
 }
 
+/// Brings a new Postgres to where one is that has been running for a while: it writes over log files that it has, instead
+/// of filling each new one with zeroes first.
+pub(crate) async fn run_in(url: &str) -> anyhow::Result<()> {
+    const LOG_FILES: usize = 48;
+    let mut connection = PgConnection::connect(url).await?;
+    for _ in 0..LOG_FILES {
+        sqlx::query("SELECT pg_logical_emit_message(false, 'skald', ''), pg_switch_wal()")
+            .execute(&mut connection)
+            .await?;
+    }
+    sqlx::query("CHECKPOINT").execute(&mut connection).await?;
+    Ok(())
+}
+
 /// Median, least and most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {

@@ -38,6 +38,7 @@ impl Rig {
                 eprintln!("starting Postgres with durable defaults");
                 let postgres = Postgres::own(&[]).await?;
                 let url = postgres.migrated().await?;
+                measure::run_in(&url).await?;
                 (Some(postgres), url, None)
             }
             Backend::Sqlite => {
