@@ -1,5 +1,5 @@
 //! A collector of spans with Jaeger's API: a real Jaeger (`JAEGER_URL`, its OTLP/gRPC on port 4317 of the same host), else
-//! the one in `tests/otlp`, built when it is first needed (`SKALD_OTLP_COLLECTOR` names one that is built already).
+//! the one in `tests/otlp`, built when it is first needed (`OTLP_COLLECTOR` names one that is built already).
 
 use std::{
     collections::BTreeMap,
@@ -107,7 +107,7 @@ impl Drop for Collector {
 }
 
 fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("SKALD_OTLP_COLLECTOR") {
+    if let Some(path) = std::env::var_os("OTLP_COLLECTOR") {
         return path.into();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("otlp/build");
