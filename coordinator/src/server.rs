@@ -2,7 +2,13 @@
 //!
 //! A `Server` owns all it started and nothing global, so several live in one process.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -105,10 +111,15 @@ impl Server {
         let coordinator = Coordinator::start(foundation, inward).await?;
 
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
-        let options = api::Options { services: config.services.keys().cloned().collect(), ..api::Options::default() };
+        let options = api::Options {
+            services: callable(&config),
+            max_requests: config.limits.requests,
+            max_waiting: config.limits.waiting,
+        };
+        let connections = api::Connections { most: config.limits.connections, ..api::Connections::default() };
         let handles = api::Handles { metrics, drain: draining.clone() };
         let router = api::router(coordinator.clone(), options, handles);
-        let serving = tokio::spawn(api::serve(listener, router, closing.clone().cancelled_owned()));
+        let serving = tokio::spawn(api::serve(listener, router, connections, closing.clone().cancelled_owned()));
         settle_in(&coordinator, 3 * config.lease.0).await;
         Ok(Self { address, coordinator, store, spans, drain: config.drain, draining, closing, serving })
     }
@@ -207,6 +218,11 @@ fn public_url(config: &Config, address: SocketAddr) -> String {
 
 fn host() -> String {
     whoami::hostname().unwrap_or_else(|_| "localhost".into())
+}
+
+/// Services that a branch may be enlisted on: those that this configuration says the place of.
+fn callable(config: &Config) -> BTreeSet<String> {
+    config.services.iter().filter(|(_, service)| service.url.is_some()).map(|(name, _)| name.clone()).collect()
 }
 
 fn services(config: &Config) -> BTreeMap<String, ServiceSettings> {

@@ -31,10 +31,10 @@ struct Edge {
 
 impl Edge {
     async fn with(options: api::Options) -> Self {
-        Self::over(runtime::Options::default(), options).await
+        Self::over(runtime::Options::default(), options, api::Connections::default()).await
     }
 
-    async fn over(runtime: runtime::Options, options: api::Options) -> Self {
+    async fn over(runtime: runtime::Options, options: api::Options, connections: api::Connections) -> Self {
         let database = Database::fresh(Backend::Sqlite).await;
         let store = SqlStore::connect(database.url(), store::Options::default()).await.unwrap();
         store.migrate().await.unwrap();
@@ -55,7 +55,7 @@ impl Edge {
         let coordinator = Coordinator::start(foundation, runtime).await.unwrap();
         let drain = CancellationToken::new();
         let router = api::router(coordinator, options, api::Handles { metrics, drain: drain.clone() });
-        tokio::spawn(api::serve(listener, router, std::future::pending()));
+        tokio::spawn(api::serve(listener, router, connections, std::future::pending()));
         let client = Client::new(format!("http://{address}"));
         eventually("ready", Duration::from_secs(10), || async {
             (client.get("/readyz").await.status == 200).then_some(())
@@ -176,7 +176,7 @@ async fn what_retention_took_is_told_with_how_it_ended_and_is_never_run_again() 
         settled_grace: Duration::from_millis(10),
         ..runtime::Options::default()
     };
-    let edge = Edge::over(runtime, api::Options::default()).await;
+    let edge = Edge::over(runtime, api::Options::default(), api::Connections::default()).await;
     let body = with_gid(edge.begin(), "g");
     edge.client.run(&body).await;
     let gone = eventually("retention took it", Duration::from_secs(20), || async {
@@ -194,4 +194,43 @@ async fn what_retention_took_is_told_with_how_it_ended_and_is_never_run_again() 
     assert_eq!((again.status, again.code()), (409, "gid_expired"), "{}", again.body);
     assert_eq!(again.body["final_status"], "succeeded");
     assert_eq!(edge.participants.effects("g"), ["a action"]);
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
+    let connections = api::Connections { most: 2, ..api::Connections::default() };
+    let edge = Edge::over(runtime::Options::default(), api::Options::default(), connections).await;
+    // One of the two is the client's own.
+    let mut second = TcpStream::connect(&edge.address).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut start = [0; 15];
+    second.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200 OK");
+    let mut third = TcpStream::connect(&edge.address).await.unwrap();
+    let mut told = String::new();
+    third.read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\"code\":\"overloaded\""), "{told}");
+    assert_eq!(edge.client.get("/healthz").await.status, 200);
+    drop(second);
+    eventually("there is room again", Duration::from_secs(10), || async {
+        let mut start = [0; 15];
+        let mut stream = TcpStream::connect(&edge.address).await.unwrap();
+        let _refused_already = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        stream.read_exact(&mut start).await.is_ok_and(|_| &start == b"HTTP/1.1 200 OK").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_never_says_what_it_wants_is_closed() {
+    let connections = api::Connections { head: Duration::from_millis(200), ..api::Connections::default() };
+    let edge = Edge::over(runtime::Options::default(), api::Options::default(), connections).await;
+    for begun in ["", "GET /healthz HTTP/1.1\r\nhost:"] {
+        let mut slow = TcpStream::connect(&edge.address).await.unwrap();
+        slow.write_all(begun.as_bytes()).await.unwrap();
+        let mut told = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut told)).await;
+        ended.expect("it is closed").unwrap();
+        assert!(!told.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&told));
+    }
 }

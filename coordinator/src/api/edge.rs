@@ -75,7 +75,10 @@ pub(super) async fn answer(State(metrics): State<Arc<Metrics>>, request: Request
         tracing::Level::ERROR => {
             tracing::error!(%method, route, status, code, trace_id, error = &*error as &dyn std::error::Error, "request failed");
         }
-        tracing::Level::WARN => tracing::warn!(%method, route, status, code, trace_id, %error, "request turned away"),
+        // Who asks for it asks again, and what keeps the node from being ready has its own line.
+        tracing::Level::WARN if route != "/readyz" => {
+            tracing::warn!(%method, route, status, code, trace_id, %error, "request turned away")
+        }
         _ => tracing::debug!(%method, route, status, code, trace_id, %error, "request refused"),
     }
     let body = serde_json::to_vec(&problem).unwrap_or_default();

@@ -17,19 +17,21 @@ mod events;
 mod json;
 mod openapi;
 mod operators;
+mod serve;
 mod system;
 mod trace;
 mod transactions;
 
-use std::{collections::BTreeSet, future::Future, io, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{Router, middleware, serve::ListenerExt};
+use axum::{Router, middleware};
 use skald_engine::Plan;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use openapi::document;
+pub use serve::{Connections, serve};
 
 use crate::{
     runtime::{Coordinator, PreparedPlan},
@@ -107,19 +109,4 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&api.metrics), edge::answer))
         .with_state(api)
-}
-
-/// Serves until `stop`, then lets the requests under way end.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    // Without NODELAY the first answer to a peer may wait for its delayed ACK.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
-        }
-    });
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
 }

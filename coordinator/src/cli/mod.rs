@@ -146,6 +146,10 @@ impl Serve {
         }
         server::start_logs(&config)?;
         let schema = if self.migrate || config.database.is_sqlite() { Schema::Migrate } else { Schema::Check };
+        // Each connection and each call holds a descriptor, and shells commonly allow a thousand.
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+        }
         let server = Server::start(config, schema).await?;
         anstream::eprintln!("listening on {}", server.url());
         let told = stop_signal().await?;

@@ -91,6 +91,12 @@ pub struct Limits {
     pub per_destination: usize,
     /// Calls under way at once altogether: each may hold a connection.
     pub calls: usize,
+    /// Connections to the API; one more is answered 503 and closed.
+    pub connections: usize,
+    /// Requests to the API being served at once, those that only wait aside; one more is answered 503.
+    pub requests: usize,
+    /// Requests that wait at once (`Prefer: wait`, event streams); over it they are answered without waiting.
+    pub waiting: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -152,7 +158,14 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_memory: 200_000, per_destination: 256, calls: 2_048 }
+        Self {
+            in_memory: 200_000,
+            per_destination: 256,
+            calls: 2_048,
+            connections: 10_000,
+            requests: 1_024,
+            waiting: 10_000,
+        }
     }
 }
 
@@ -190,6 +203,9 @@ impl Config {
             ("limits.in_memory", self.limits.in_memory),
             ("limits.per_destination", self.limits.per_destination),
             ("limits.calls", self.limits.calls),
+            ("limits.connections", self.limits.connections),
+            ("limits.requests", self.limits.requests),
+            ("limits.waiting", self.limits.waiting),
         ] {
             if value == 0 {
                 wrong(&[key], "must be at least 1".into());
