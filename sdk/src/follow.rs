@@ -2,6 +2,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use reqwest::StatusCode;
+use serde::Deserialize;
 use skald_protocol::{Gid, PublicEvent};
 use sse_stream::{Sse, SseStream};
 
@@ -24,6 +25,13 @@ pub struct Follow {
     last: Option<String>,
     failures: usize,
     ended: bool,
+}
+
+/// Any event, also of a type that this library does not know.
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(rename = "type")]
+    _type: String,
 }
 
 impl fmt::Debug for Follow {
@@ -50,11 +58,19 @@ impl Follow {
                 continue;
             };
             let Some(data) = message.data else { continue };
-            let event: PublicEvent = serde_json::from_str(&data).map_err(|error| Error::Unintelligible {
-                url: self.client.url().to_owned(),
-                reason: error.to_string(),
-            })?;
             self.failures = 0;
+            let event: PublicEvent = match (serde_json::from_str(&data), message.id) {
+                (Ok(event), _) => event,
+                // What a newer coordinator tells, an older client need not know.
+                (Err(_), Some(id)) if serde_json::from_str::<Typed>(&data).is_ok() => {
+                    self.last = Some(id);
+                    continue;
+                }
+                (Err(error), _) => {
+                    let url = self.client.url().to_owned();
+                    return Err(Error::Unintelligible { url, reason: error.to_string() });
+                }
+            };
             self.last = Some(event.id.clone());
             self.ended = event.kind.is_last();
             return Ok(Some(event));
@@ -89,5 +105,44 @@ impl Follow {
 
     fn patience(&self) -> usize {
         if self.last.is_some() { RECONNECTS } else { self.client.retries() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_newer_coordinator_tells_is_passed_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let newer = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _request = stream.read(&mut [0; 4096]).await.unwrap();
+            let event = |id: &str, rest: &str| {
+                format!("id: {id}\ndata: {{\"id\":\"{id}\",\"at\":\"2026-01-01T00:00:00.000Z\",{rest}}}\n\n")
+            };
+            let body = event("0.0", "\"type\":\"began\"")
+                + &event("1.0", "\"type\":\"of_tomorrow\",\"more\":[1]")
+                + &event("2.0", "\"type\":\"settled\",\"status\":\"succeeded\"");
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        };
+        let client = Client::new(&url).unwrap();
+        let mut follow = client.follow(&Gid::new("g").unwrap());
+        let seen = async {
+            let mut seen = Vec::new();
+            while let Some(event) = follow.next().await.unwrap() {
+                seen.push(event.id);
+            }
+            seen
+        };
+        let (seen, ()) = tokio::join!(seen, newer);
+        assert_eq!(seen, ["0.0", "2.0"]);
     }
 }
