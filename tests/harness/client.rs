@@ -79,6 +79,10 @@ impl Client {
         Self::read(request.send().await?).await
     }
 
+    pub async fn try_put(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        Self::read(self.http.put(format!("{}{path}", self.base)).json(body).send().await?).await
+    }
+
     pub async fn try_get(&self, path: &str) -> anyhow::Result<Answer> {
         Self::read(self.http.get(format!("{}{path}", self.base)).send().await?).await
     }
@@ -93,6 +97,16 @@ impl Client {
     /// If the coordinator does not answer.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.try_post(path, body, None).await.expect("the coordinator answers")
+    }
+
+    /// Publishes a definition under the name and version that it states.
+    ///
+    /// # Panics
+    /// If it states none, or the coordinator does not answer.
+    pub async fn publish(&self, definition: &Value) -> Answer {
+        let stated = |member: &str| definition[member].as_str().expect("a name and a version").to_owned();
+        let path = format!("/v1/workflows/{}/{}", stated("name"), stated("version"));
+        self.try_put(&path, definition).await.expect("the coordinator answers")
     }
 
     /// # Panics

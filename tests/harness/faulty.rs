@@ -11,9 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use skald::store::{
-    Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Shard, SqlStore, Store, StoredPlan,
+    Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, SqlStore, Store,
+    StoredPlan, Workflow, WorkflowRow,
 };
-use skald_protocol::{Gid, Timestamp, TransactionSummary};
+use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
 
 /// Which way a commit's answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,31 @@ impl Store for Faulty {
     async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
         self.reach()?;
         self.store.list(filter).await
+    }
+
+    async fn publish(&self, new: &Publish) -> Result<Published, Error> {
+        self.reach()?;
+        self.store.publish(new).await
+    }
+
+    async fn workflow(&self, wanted: &WorkflowRef) -> Result<Option<Workflow>, Error> {
+        self.reach()?;
+        self.store.workflow(wanted).await
+    }
+
+    async fn latest(&self, name: &str) -> Result<Option<String>, Error> {
+        self.reach()?;
+        self.store.latest(name).await
+    }
+
+    async fn workflows(&self, after: &str, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
+        self.reach()?;
+        self.store.workflows(after, limit).await
+    }
+
+    async fn versions(&self, name: &str, after: Option<&str>, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
+        self.reach()?;
+        self.store.versions(name, after, limit).await
     }
 
     async fn quarantine(&self, gid: &Gid, reason: &str) -> Result<(), Error> {

@@ -17,6 +17,7 @@ mod nodes;
 mod open;
 mod operator;
 mod pivot;
+mod registry;
 mod restart;
 mod retry;
 mod runtime;

@@ -24,6 +24,19 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
     }
 }
 
+/// `{name}` and, where there is one, `{version}` of the path; text that cannot be decoded is empty.
+pub(super) struct InPaths(pub(super) String, pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPaths {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let segments = Path::<Vec<String>>::from_request_parts(parts, state).await;
+        let mut segments = segments.map_or_else(|_| Vec::new(), |Path(segments)| segments).into_iter();
+        Ok(Self(segments.next().unwrap_or_default(), segments.next().unwrap_or_default()))
+    }
+}
+
 /// The query's parameters, each of which is taken out once; what is left at the end is unknown.
 pub(super) struct Query<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
@@ -130,27 +143,31 @@ pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(None)
 }
 
-/// Opaque to whoever is given it; of no worth in another list.
+/// Opaque to whoever is given it; of no worth in a list of another kind.
+pub(super) fn cursor(kind: &'static str, place: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{kind}{place}"))
+}
+
 pub(super) fn list_cursor(created_at: Timestamp, gid: &Gid) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("t:{}:{gid}", created_at.0))
+    cursor("t:", &format!("{}:{gid}", created_at.0))
 }
 
 pub(super) fn read_list_cursor(cursor: &str) -> Result<(Timestamp, Gid), Error> {
-    let text = opened(cursor, "t:")?;
+    let text = read_cursor(cursor, "t:")?;
     let (created_at, gid) = text.split_once(':').ok_or(Error::BadCursor)?;
     Ok((Timestamp(created_at.parse().map_err(|_| Error::BadCursor)?), Gid::new(gid).map_err(|_| Error::BadCursor)?))
 }
 
 pub(super) fn branch_cursor(next: usize) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("b:{next}"))
+    cursor("b:", &next.to_string())
 }
 
 pub(super) fn read_branch_cursor(cursor: &str) -> Result<usize, Error> {
-    let next: u32 = opened(cursor, "b:")?.parse().map_err(|_| Error::BadCursor)?;
+    let next: u32 = read_cursor(cursor, "b:")?.parse().map_err(|_| Error::BadCursor)?;
     usize::try_from(next).map_err(|_| Error::BadCursor)
 }
 
-fn opened(cursor: &str, kind: &str) -> Result<String, Error> {
+pub(super) fn read_cursor(cursor: &str, kind: &'static str) -> Result<String, Error> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Error::BadCursor)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::BadCursor)?;
     text.strip_prefix(kind).map(str::to_owned).ok_or(Error::BadCursor)

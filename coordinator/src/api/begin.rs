@@ -21,11 +21,11 @@ use super::{
     Api,
     answer::{self, Waited},
     ask,
-    definitions::{self, Definition},
+    definitions::{self, Definition, Inline},
     edge::{self, Place},
     error::Error,
     json::{self, as_sent, fault},
-    trace,
+    trace, workflows,
 };
 use crate::runtime::{Begun, NewTransaction};
 
@@ -56,7 +56,7 @@ struct Sent<'a> {
 enum Subject<'a> {
     Open,
     Inline(&'a str),
-    Named(String),
+    Named { name: String, version: Option<String> },
 }
 
 struct Asked<'a> {
@@ -131,6 +131,9 @@ impl<'a> Asked<'a> {
         let mut faults = labels_faults(&labels);
         let timeout =
             timeout.and_then(|text| timeout_of(&text).map_err(|message| faults.push(fault("/timeout", &message))).ok());
+        if version.is_some() && workflow.is_none() {
+            faults.push(fault("/version", "goes with `workflow`; a definition states its own"));
+        }
         let subject = match (open, definition, workflow) {
             (true, None, None) => {
                 if sent.timeout.is_none() {
@@ -145,7 +148,7 @@ impl<'a> Asked<'a> {
                 Some(Subject::Open)
             }
             (false, Some(definition), None) => Some(Subject::Inline(definition.get())),
-            (false, None, Some(name)) => Some(Subject::Named(name)),
+            (false, None, Some(name)) => Some(Subject::Named { name, version }),
             (false, None, None) => {
                 faults.push(fault("", "says nothing to run: send `definition`, `workflow`, or `open: true`"));
                 None
@@ -155,9 +158,6 @@ impl<'a> Asked<'a> {
                 None
             }
         };
-        if version.is_some() && !matches!(subject, Some(Subject::Named(_))) {
-            faults.push(fault("/version", "goes with `workflow`; a definition states its own"));
-        }
         match subject {
             Some(subject) if faults.is_empty() => Ok(Self { sent, gid, subject, input, labels, timeout }),
             _ => Err(Error::InvalidRequest(faults)),
@@ -167,38 +167,28 @@ impl<'a> Asked<'a> {
     async fn carry_out(self, api: &Api, headers: &HeaderMap) -> Result<Begun, Error> {
         let input = self.sent.input.map(|raw| json::value(raw.get().as_bytes(), "/input")).transpose()?;
         let canonical_input = input.as_ref().map(json::canonical).transpose()?;
-        let (plan, labels, digest) = match self.subject {
-            Subject::Open => (api.open_plan.clone(), None, self.digest(None, None)?),
-            Subject::Named(ref name) => {
+        let (plan, own, digest) = match &self.subject {
+            Subject::Open => (api.open_plan.clone(), BTreeMap::new(), self.digest(None, None)?),
+            Subject::Named { name, version } => {
                 let digest = self.digest(None, canonical_input.as_deref())?;
-                if let Some(view) = self.before(api, &digest).await? {
-                    return Ok(view);
+                let found = workflows::to_begin(api, name, version.as_deref()).await;
+                match found.and_then(|found| self.check_input(&found, input.as_ref()).map(|()| found)) {
+                    Ok(found) => (found.plan.clone(), found.labels.clone(), digest),
+                    Err(error) => return self.before(api, &digest).await?.ok_or(error),
                 }
-                return Err(Error::UnknownWorkflow(name.clone()));
             }
             Subject::Inline(source) => {
-                let (definition, digest) = match self.definition(api, source, canonical_input.as_deref()).await? {
-                    Found::Definition(definition, digest) => (definition, digest),
+                let (inline, digest) = match self.inline(api, source, canonical_input.as_deref()).await? {
+                    Found::Inline(inline, digest) => (inline, digest),
                     Found::Before(begun) => return Ok(begun),
                 };
-                if let Err(error) = self.check_input(&definition, input.as_ref()) {
+                if let Err(error) = self.check_input(&inline.definition, input.as_ref()) {
                     return self.before(api, &digest).await?.ok_or(error);
                 }
-                (definition.plan.clone(), Some(definition), digest)
+                (inline.definition.plan.clone(), inline.definition.labels.clone(), digest)
             }
         };
-        let labels = match labels {
-            Some(definition) if !definition.labels.is_empty() => {
-                let mut all = definition.labels.clone();
-                all.extend(self.labels);
-                let faults = labels_faults(&all);
-                if !faults.is_empty() {
-                    return Err(Error::InvalidRequest(faults));
-                }
-                all
-            }
-            _ => self.labels,
-        };
+        let labels = labelled(own, self.labels)?;
         let begun = api.coordinator.begin(NewTransaction {
             gid: self.gid,
             workflow: plan.plan.workflow.clone(),
@@ -213,25 +203,24 @@ impl<'a> Asked<'a> {
     }
 
     /// The definition, compiled, with the request's digest; or what the same request began before.
-    async fn definition(&self, api: &Api, source: &str, canonical_input: Option<&[u8]>) -> Result<Found, Error> {
-        if let Some(definition) = api.definitions.known(source) {
-            let digest = self.digest(Some(&definition.canonical), canonical_input)?;
-            return Ok(Found::Definition(definition, digest));
+    async fn inline(&self, api: &Api, source: &str, canonical_input: Option<&[u8]>) -> Result<Found, Error> {
+        if let Some(inline) = api.definitions.inline(source) {
+            let digest = self.digest(Some(&inline.canonical), canonical_input)?;
+            return Ok(Found::Inline(inline, digest));
         }
         if source.len() > limit::DEFINITION {
             return Err(Error::DefinitionTooLarge);
         }
         let value = match json::value(source.as_bytes(), "/definition") {
             Ok(value) => value,
-            Err(error) => return Err(definitions::diagnose(source, error)),
+            Err(error) => return Err(definitions::diagnose("/definition", source, error)),
         };
         let canonical: Arc<[u8]> = json::canonical(&value)?.into();
         let digest = self.digest(Some(&canonical), canonical_input)?;
         if let Some(begun) = self.before(api, &digest).await? {
             return Ok(Found::Before(begun));
         }
-        let definition = api.definitions.compile(source, canonical).await?;
-        Ok(Found::Definition(definition, digest))
+        Ok(Found::Inline(api.definitions.compile(source, canonical).await?, digest))
     }
 
     fn check_input(&self, definition: &Definition, input: Option<&serde_json::Value>) -> Result<(), Error> {
@@ -292,7 +281,7 @@ impl<'a> Asked<'a> {
 }
 
 enum Found {
-    Definition(Arc<Definition>, [u8; 32]),
+    Inline(Arc<Inline>, [u8; 32]),
     Before(Begun),
 }
 
@@ -315,6 +304,16 @@ fn timeout_of(text: &str) -> Result<Duration, String> {
         return Err(format!("must be longer than nothing and at most {}", duration_text(limit::TIMEOUT)));
     }
     Ok(timeout)
+}
+
+/// A begin's labels over its definition's own.
+fn labelled(
+    mut own: BTreeMap<String, String>,
+    sent: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Error> {
+    own.extend(sent);
+    let faults = labels_faults(&own);
+    if faults.is_empty() { Ok(own) } else { Err(Error::InvalidRequest(faults)) }
 }
 
 fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {

@@ -1,18 +1,20 @@
-//! Inline definitions, compiled once per text.
+//! Definitions, compiled once: inline ones per text, published ones per name and version.
 //!
 //! What is kept is bounded in number and in bytes; a definition that is in use survives, for each use renews it. Only
-//! definitions that were proven are kept.
+//! definitions that were proven are kept. A published one runs by the plan that was stored when it was published: a newer
+//! compiler is not asked about its steps again.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use skald_engine::definition::{self, Diagnostic, InputSchema};
-use skald_protocol::Fault;
+use serde_json::{Value, json};
+use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema};
+use skald_protocol::{Fault, WorkflowRef};
 
 use super::{error::Error, json};
-use crate::runtime::PreparedPlan;
+use crate::runtime::{Coordinator, PreparedPlan};
 
 const KEPT: usize = 512;
 const KEPT_BYTES: usize = 16 << 20;
@@ -21,70 +23,82 @@ pub(super) struct Definition {
     pub(super) plan: Arc<PreparedPlan>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) input: Option<InputSchema>,
+}
+
+pub(super) struct Inline {
+    pub(super) definition: Definition,
     /// The RFC 8785 form of its text: part of what a begin is compared by.
     pub(super) canonical: Arc<[u8]>,
 }
 
-/// Two generations: what was not used while the young one filled up is dropped.
 #[derive(Default)]
-struct Generations {
-    young: HashMap<Arc<str>, Arc<Definition>>,
-    young_bytes: usize,
-    old: HashMap<Arc<str>, Arc<Definition>>,
+pub(super) struct Definitions {
+    inline: Kept<Inline>,
+    published: Kept<Definition>,
 }
 
-#[derive(Default)]
-pub(super) struct Definitions(Mutex<Generations>);
-
 impl Definitions {
-    pub(super) fn known(&self, source: &str) -> Option<Arc<Definition>> {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(definition) = generations.young.get(source) {
-            return Some(definition.clone());
-        }
-        let (source, definition) = generations.old.remove_entry(source)?;
-        generations.keep(source, definition.clone());
-        Some(definition)
+    pub(super) fn inline(&self, source: &str) -> Option<Arc<Inline>> {
+        self.inline.get(source)
     }
 
     /// Reads, proves and keeps a definition; `canonical` is the RFC 8785 form of `source`.
-    pub(super) async fn compile(
-        self: &Arc<Self>,
-        source: &str,
-        canonical: Arc<[u8]>,
-    ) -> Result<Arc<Definition>, Error> {
-        let source: Arc<str> = source.into();
-        let read = source.clone();
-        // A large definition takes milliseconds; other requests do not wait for it.
-        let compiled =
-            tokio::task::spawn_blocking(move || definition::compile(&read)).await.map_err(|_| Error::Panicked)?;
+    pub(super) async fn compile(&self, source: &str, canonical: Arc<[u8]>) -> Result<Arc<Inline>, Error> {
+        let compiled = compile(source).await?;
         let compiled = compiled.map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
-        let definition = Arc::new(Definition {
-            plan: Arc::new(PreparedPlan::new(compiled.plan, Some(source.as_ref().to_owned()))),
+        let definition = Definition {
+            plan: Arc::new(PreparedPlan::new(compiled.plan, Some(source.to_owned()))),
             labels: compiled.labels,
             input: compiled.input,
-            canonical,
-        });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keep(source, definition.clone());
-        Ok(definition)
+        };
+        let inline = Arc::new(Inline { definition, canonical });
+        self.inline.put(source.into(), &inline, source.len());
+        Ok(inline)
+    }
+
+    /// A published definition, read once.
+    pub(super) async fn published(
+        &self,
+        coordinator: &Coordinator,
+        wanted: &WorkflowRef,
+    ) -> Result<Option<Arc<Definition>>, Error> {
+        let key = format!("{}@{}", wanted.name, wanted.version);
+        if let Some(definition) = self.published.get(&key) {
+            return Ok(Some(definition));
+        }
+        let Some(workflow) = coordinator.workflow(wanted).await? else { return Ok(None) };
+        let plan = Arc::new(coordinator.published_plan(&workflow).await?);
+        let Compiled { labels, input, .. } = compile(&preface(&workflow.definition))
+            .await?
+            .map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
+        let definition = Arc::new(Definition { plan, labels, input });
+        self.published.put(key.into(), &definition, workflow.definition.len());
+        Ok(Some(definition))
     }
 }
 
-impl Generations {
-    fn keep(&mut self, source: Arc<str>, definition: Arc<Definition>) {
-        if self.young.len() >= KEPT || self.young_bytes >= KEPT_BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += source.len();
-        self.young.insert(source, definition);
-    }
+/// A large definition takes milliseconds; other requests do not wait for it.
+pub(super) async fn compile(source: &str) -> Result<Result<Compiled, Vec<Diagnostic>>, Error> {
+    let source = source.to_owned();
+    tokio::task::spawn_blocking(move || definition::compile(&source)).await.map_err(|_| Error::Panicked)
+}
+
+/// What a begin needs of a definition beside its plan: its labels and its `input`, over a step that stands for the others.
+fn preface(source: &str) -> String {
+    let mut members = match serde_json::from_str(source) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    members.retain(|name, _| ["dsl", "name", "version", "labels", "input"].contains(&name.as_str()));
+    let step = json!({"name": "none", "role": "read_only", "action": {"url": "http://localhost"}});
+    members.insert("steps".to_owned(), json!([step]));
+    Value::Object(members).to_string()
 }
 
 /// A definition whose JSON is broken in a way that only the compiler tells well.
-pub(super) fn diagnose(source: &str, otherwise: Error) -> Error {
+pub(super) fn diagnose(base: &str, source: &str, otherwise: Error) -> Error {
     match definition::compile(source) {
-        Err(faults) => Error::InvalidDefinition(told("/definition", faults)),
+        Err(faults) => Error::InvalidDefinition(told(base, faults)),
         Ok(_) => otherwise,
     }
 }
@@ -99,4 +113,75 @@ pub(super) fn told(base: &str, diagnostics: Vec<Diagnostic>) -> Vec<Fault> {
             ..json::fault(&format!("{base}{pointer}"), &message)
         })
         .collect()
+}
+
+/// Two generations: what was not used while the young one filled up is dropped.
+struct Generations<T> {
+    young: HashMap<Arc<str>, (Arc<T>, usize)>,
+    young_bytes: usize,
+    old: HashMap<Arc<str>, (Arc<T>, usize)>,
+}
+
+struct Kept<T>(Mutex<Generations<T>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Generations { young: HashMap::new(), young_bytes: 0, old: HashMap::new() }))
+    }
+}
+
+impl<T> Kept<T> {
+    fn get(&self, key: &str) -> Option<Arc<T>> {
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((kept, _)) = generations.young.get(key) {
+            return Some(kept.clone());
+        }
+        let (key, (kept, bytes)) = generations.old.remove_entry(key)?;
+        generations.keep(key, kept.clone(), bytes);
+        Some(kept)
+    }
+
+    fn put(&self, key: Arc<str>, value: &Arc<T>, bytes: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keep(key, value.clone(), bytes);
+    }
+}
+
+impl<T> Generations<T> {
+    fn keep(&mut self, key: Arc<str>, value: Arc<T>, bytes: usize) {
+        if self.young.len() >= KEPT || self.young_bytes >= KEPT_BYTES {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += bytes;
+        self.young.insert(key, (value, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_begin_reads_labels_and_input_of_a_published_definition_whose_steps_no_compiler_takes_any_more() {
+        let source = r#"{"dsl": "1.0", "name": "a", "version": "1.0.0", "labels": {"team": "red"},
+            "input": {"type": "integer"}, "steps": [{"name": "x", "old": true}], "output": "${nothing}"}"#;
+        assert!(definition::compile(source).is_err());
+        let compiled = definition::compile(&preface(source)).expect("a preface compiles");
+        assert_eq!(compiled.labels["team"], "red");
+        let input = compiled.input.expect("a schema");
+        assert!(input.check(&json!(1)).is_ok() && input.check(&json!("one")).is_err());
+    }
+
+    #[test]
+    fn what_is_in_use_is_kept_and_what_is_not_is_dropped() {
+        let kept = Kept::<usize>::default();
+        for key in 0..2 * KEPT {
+            kept.put(key.to_string().into(), &Arc::new(key), 1);
+            assert!(kept.get("0").is_some());
+        }
+        assert!(kept.get("1").is_none());
+        kept.put("large".into(), &Arc::new(0), KEPT_BYTES);
+        kept.put("larger".into(), &Arc::new(0), KEPT_BYTES);
+        assert!(kept.get("large").is_some() && kept.get("0").is_none());
+    }
 }

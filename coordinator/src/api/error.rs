@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use skald_engine::{Rejection, limit};
-use skald_protocol::{Fault, Gid, Problem, Status};
+use skald_protocol::{Fault, Gid, Problem, Status, WorkflowRef};
 use tracing::Level;
 
 use crate::runtime;
@@ -46,8 +46,14 @@ pub(crate) enum Error {
     UnknownRoute,
     #[error("this address does not take that method: `Allow` lists those it takes")]
     MethodNotAllowed,
-    #[error("workflow `{0}` is not known: this version has no registry of workflows yet; send the `definition` itself")]
+    /// Of a begin: its body is wrong.
+    #[error("{0}")]
     UnknownWorkflow(String),
+    /// At this address.
+    #[error("{0}")]
+    NoWorkflow(String),
+    #[error("version {} of workflow `{}` was published with other content, and a version never changes: choose another", .0.version, .0.name)]
+    VersionConflict(WorkflowRef),
     #[error("a definition may have {} KiB", limit::DEFINITION >> 10)]
     DefinitionTooLarge,
     #[error("the definition was refused: see `errors`")]
@@ -106,6 +112,8 @@ impl Error {
             Self::UnknownRoute => told(StatusCode::NOT_FOUND, "unknown_route"),
             Self::MethodNotAllowed => told(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnknownWorkflow(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_workflow"),
+            Self::NoWorkflow(_) => told(StatusCode::NOT_FOUND, "unknown_workflow"),
+            Self::VersionConflict(_) => told(StatusCode::CONFLICT, "version_conflict"),
             Self::DefinitionTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "definition_too_large"),
             Self::InvalidDefinition(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_definition"),
             Self::InputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "input_too_large"),

@@ -21,6 +21,7 @@ mod serve;
 mod system;
 mod trace;
 mod transactions;
+mod workflows;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -74,7 +75,7 @@ struct Inner {
     options: Options,
     metrics: Arc<Metrics>,
     drain: CancellationToken,
-    definitions: Arc<Definitions>,
+    definitions: Definitions,
     open_plan: Arc<PreparedPlan>,
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -96,7 +97,7 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
         options,
         metrics: handles.metrics,
         drain: handles.drain,
-        definitions: Arc::default(),
+        definitions: Definitions::default(),
         open_plan: Arc::new(PreparedPlan::new(Plan::open(), None)),
     }));
     let (calls, node, document) = openapi::routes();

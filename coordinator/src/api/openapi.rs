@@ -5,7 +5,7 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{Api, begin, callbacks, decide, events, operators, system, transactions};
+use super::{Api, begin, callbacks, decide, events, operators, system, transactions, workflows};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -19,6 +19,7 @@ use super::{Api, begin, callbacks, decide, events, operators, system, transactio
     tags(
         (name = "transactions", description = "Begin, read, follow, cancel"),
         (name = "open transactions", description = "Client-driven TCC: enlist, then decide"),
+        (name = "workflows", description = "Published definitions"),
         (name = "operators", description = "What only a person may say"),
         (name = "participants", description = "What participants call"),
         (name = "node", description = "Probes and metrics"),
@@ -41,6 +42,9 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
         .routes(routes!(operators::fail))
         .routes(routes!(operators::resume))
         .routes(routes!(callbacks::callback))
+        .routes(routes!(workflows::list))
+        .routes(routes!(workflows::versions))
+        .routes(routes!(workflows::publish, workflows::get))
         .split_for_parts();
     let (node, document) = OpenApiRouter::with_openapi(document)
         .routes(routes!(system::healthz))
@@ -87,6 +91,6 @@ mod tests {
         let document = serde_json::to_value(document()).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(paths.len(), 15, "{paths:?}");
+        assert_eq!(paths.len(), 18, "{paths:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! and appended past the owner, who learns of them by the mark that such an append leaves.
 
 mod life;
+mod registry;
 
 use std::{
     ops::Range,

@@ -60,12 +60,12 @@ impl Plans {
         cache.insert(digest, plan);
     }
 
-    async fn get(&self, store: &dyn Store, digest: &[u8; 32]) -> Result<Arc<Plan>, Fault> {
+    pub(super) async fn get(&self, store: &dyn Store, digest: &[u8; 32]) -> Result<Arc<Plan>, Fault> {
         if let Some(plan) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(digest) {
             return Ok(Arc::clone(plan));
         }
         let stored = store.plan(digest).await.map_err(Fault::Store)?;
-        let stored = stored.ok_or_else(|| Fault::Corrupt(format!("its plan {} is missing", hex::encode(digest))))?;
+        let stored = stored.ok_or_else(|| Fault::Corrupt(format!("plan {} is missing", hex::encode(digest))))?;
         let plan = match Plan::decode(stored.format, &stored.plan) {
             Ok(plan) => Arc::new(plan),
             Err(PlanError::Newer { .. }) => return Err(Fault::Newer),

@@ -28,7 +28,7 @@ use crate::{
     telemetry::{Metrics, Spans},
 };
 
-pub use crate::store::{Audit, Filter};
+pub use crate::store::{Audit, Filter, Published, Workflow, WorkflowRow};
 pub use coordinator::Coordinator;
 pub use options::Options;
 

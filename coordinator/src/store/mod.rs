@@ -98,6 +98,44 @@ pub struct StoredPlan {
     pub plan: Vec<u8>,
 }
 
+/// A definition to be published.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// A DNS label and a SemVer version.
+    pub workflow: WorkflowRef,
+    /// SHA-256 of the definition's RFC 8785 form.
+    pub digest: [u8; 32],
+    /// As it was sent.
+    pub definition: String,
+    pub plan: StoredPlan,
+}
+
+/// What became of it; the row is the one that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    New(WorkflowRow),
+    /// The same content was published before.
+    Same(WorkflowRow),
+    /// The version is taken by other content.
+    Conflict(WorkflowRow),
+}
+
+/// A published definition, all but its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowRow {
+    pub workflow: WorkflowRef,
+    pub digest: [u8; 32],
+    pub plan: [u8; 32],
+    /// Database time.
+    pub published_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workflow {
+    pub row: WorkflowRow,
+    pub definition: String,
+}
+
 /// What became of one append of a batch that was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -223,6 +261,21 @@ pub trait Store: Send + Sync + 'static {
     async fn plan(&self, digest: &[u8; 32]) -> Result<Option<StoredPlan>, Error>;
 
     async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error>;
+
+    /// Publishes a definition with its plan, unless its version is taken. Durable before it returns; of several nodes that
+    /// publish one version at once, one is the first.
+    async fn publish(&self, new: &Publish) -> Result<Published, Error>;
+
+    async fn workflow(&self, wanted: &WorkflowRef) -> Result<Option<Workflow>, Error>;
+
+    /// The highest version of this name by SemVer's precedence; a pre-release only where there is nothing else.
+    async fn latest(&self, name: &str) -> Result<Option<String>, Error>;
+
+    /// The latest version of each name behind `after`, in the order of names.
+    async fn workflows(&self, after: &str, limit: usize) -> Result<Vec<WorkflowRow>, Error>;
+
+    /// The versions of one name, the latest first. `after`: the last one of the page before.
+    async fn versions(&self, name: &str, after: Option<&str>, limit: usize) -> Result<Vec<WorkflowRow>, Error>;
 
     /// Sets a transaction aside that cannot be read or panicked; its journal is left alone.
     async fn quarantine(&self, gid: &Gid, reason: &str) -> Result<(), Error>;

@@ -23,7 +23,7 @@ pub use request::{
 };
 pub use time::{Timestamp, duration_text, parse_duration};
 pub use view::{
-    BranchView, DryRun, EnlistedView, ErrorView, OperationView, OwedCall, Page, ParticipantError, TransactionSummary,
-    TransactionView, WorkflowRef,
+    BranchView, DryRun, EnlistedView, ErrorView, OperationView, OwedCall, Page, ParticipantError, PublishedView,
+    TransactionSummary, TransactionView, WorkflowRef, WorkflowSummary, WorkflowView,
 };
 pub use word::{BranchStatus, CallOutcome, Decision, OperationKind, OperationStatus, Status};

@@ -14,6 +14,7 @@ pub struct Begin {
     pub gid: Option<Gid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
+    /// Of the `workflow`; without one, the latest published when the transaction begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// An inline definition (WORKFLOW.md).

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BranchId, BranchStatus, CallOutcome, Decision, Gid, Json, OperationKind, OperationStatus, Status, Timestamp,
+    BranchId, BranchStatus, CallOutcome, Decision, Fault, Gid, Json, OperationKind, OperationStatus, Status, Timestamp,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,49 @@ use crate::{
 pub struct WorkflowRef {
     pub name: String,
     pub version: String,
+}
+
+/// A published definition, all but its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkflowSummary {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the definition's RFC 8785 form, in hex.
+    pub digest: String,
+    /// The plan's SHA-256, in hex: the `digest` of the transactions it begins.
+    pub plan_digest: String,
+    pub published_at: Timestamp,
+}
+
+/// A published definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkflowView {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the definition's RFC 8785 form, in hex.
+    pub digest: String,
+    /// The plan's SHA-256, in hex: the `digest` of the transactions it begins.
+    pub plan_digest: String,
+    pub published_at: Timestamp,
+    /// As it was sent.
+    pub definition: Json,
+}
+
+/// The answer to a definition that is published, now or before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PublishedView {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the definition's RFC 8785 form, in hex.
+    pub digest: String,
+    /// The plan's SHA-256, in hex: the `digest` of the transactions it begins.
+    pub plan_digest: String,
+    pub published_at: Timestamp,
+    /// What the compiler takes and would not write so; pointers into the definition.
+    pub warnings: Vec<Fault>,
 }
 
 /// Why a transaction did not simply succeed. `step` is the branch it came from, where there is one.

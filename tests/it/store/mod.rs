@@ -7,6 +7,7 @@ mod lists;
 mod lost_answers;
 mod membership;
 mod projections;
+mod registry;
 mod retention;
 mod schema;
 mod take_over;

@@ -14,6 +14,7 @@ mod dialect;
 mod error;
 mod membership;
 mod read;
+mod registry;
 mod retention;
 mod schema;
 mod session;
@@ -26,10 +27,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use skald_protocol::{Gid, Timestamp, TransactionSummary};
+use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
 
 use self::session::{Kind, Pool};
-use super::{Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Shard, Store, StoredPlan};
+use super::{
+    Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, Store, StoredPlan,
+    Workflow, WorkflowRow,
+};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -171,6 +175,26 @@ impl Store for SqlStore {
 
     async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
         self.within(read::list(&self.0.reader, filter)).await
+    }
+
+    async fn publish(&self, new: &Publish) -> Result<Published, Error> {
+        self.within(registry::publish(&self.0.writer, new)).await
+    }
+
+    async fn workflow(&self, wanted: &WorkflowRef) -> Result<Option<Workflow>, Error> {
+        self.within(registry::workflow(&self.0.reader, wanted)).await
+    }
+
+    async fn latest(&self, name: &str) -> Result<Option<String>, Error> {
+        self.within(registry::latest(&self.0.reader, name)).await
+    }
+
+    async fn workflows(&self, after: &str, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
+        self.within(registry::workflows(&self.0.reader, after, limit)).await
+    }
+
+    async fn versions(&self, name: &str, after: Option<&str>, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
+        self.within(registry::versions(&self.0.reader, name, after, limit)).await
     }
 
     async fn quarantine(&self, gid: &Gid, reason: &str) -> Result<(), Error> {

@@ -8,8 +8,14 @@ use super::{
     session::{Kind, Pool, Session},
 };
 
-const POSTGRES: &[&str] = &[include_str!("../../../../migrations/postgres/0001_spine.sql")];
-const SQLITE: &[&str] = &[include_str!("../../../../migrations/sqlite/0001_spine.sql")];
+const POSTGRES: &[&str] = &[
+    include_str!("../../../../migrations/postgres/0001_spine.sql"),
+    include_str!("../../../../migrations/postgres/0002_registry.sql"),
+];
+const SQLITE: &[&str] = &[
+    include_str!("../../../../migrations/sqlite/0001_spine.sql"),
+    include_str!("../../../../migrations/sqlite/0002_registry.sql"),
+];
 
 const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS skald_schema (version bigint NOT NULL PRIMARY KEY, applied_at bigint NOT NULL)";
