@@ -18,7 +18,7 @@ use skald_protocol::{
 use crate::{Error, Follow};
 
 /// Beside what a call may itself wait for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const RETRIES: usize = 6;
 
 /// A connection pool to one coordinator (or to many behind one URL). Cheap to clone.
@@ -269,7 +269,15 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
+        self.read_at(url).await
+    }
+
+    pub(crate) async fn read_at<T: DeserializeOwned>(&self, url: Url) -> Result<T, Error> {
         self.repeated(|| self.once(self.http.get(url.clone()).timeout(ANSWER_WITHIN))).await
+    }
+
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url)
     }
 
     /// A live stream of events after `last`; reconnecting is the caller's.
@@ -282,7 +290,7 @@ impl Client {
         self.send(request).await
     }
 
-    async fn repeated<T, F>(&self, call: impl FnMut() -> F) -> Result<T, Error>
+    pub(crate) async fn repeated<T, F>(&self, call: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -303,13 +311,16 @@ impl Client {
     }
 
     async fn once<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let response = self.send(request).await?;
+        Self::read_answer(self.send(request).await?).await
+    }
+
+    pub(crate) async fn read_answer<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
         let url = response.url().to_string();
         let body = response.bytes().await.map_err(|source| Error::Unreachable { url: url.clone(), source })?;
         serde_json::from_slice(&body).map_err(|error| Error::Unintelligible { url, reason: error.to_string() })
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let unreachable = |source: reqwest::Error| Error::Unreachable { url: self.base.to_string(), source };
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {

@@ -12,7 +12,7 @@ pub enum Error {
     /// No answer came, also after retries. The request may have been taken: make the same call again, with the same gid.
     #[error("no answer from {url}")]
     Unreachable { url: String, source: reqwest::Error },
-    /// There is no such transaction.
+    /// There is no such transaction, or no such workflow.
     #[error("{}", Told(.0))]
     NotFound(Box<Problem>),
     /// Retention took it; the problem's detail names its final status.

@@ -7,8 +7,10 @@
 mod client;
 mod error;
 mod follow;
+mod registry;
 
 pub use client::{Client, ClientBuilder, ListFilter, Operator};
 pub use error::Error;
 pub use follow::Follow;
+pub use registry::Publication;
 pub use skald_protocol as protocol;

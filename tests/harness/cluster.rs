@@ -229,6 +229,37 @@ impl Drop for Node {
     }
 }
 
+/// What a run of `skald` came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// -1: it was killed.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// `skald` with these arguments, none of the tests' own configuration, and nothing to read; killed when it is dropped.
+#[must_use]
+pub fn command(arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(binary());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SKALD_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs `skald` to its end.
+///
+/// # Panics
+/// If it cannot be started, does not end within a minute, or writes what is no text.
+pub async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let output = command(arguments).envs(environment.iter().copied()).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
 /// Runs `skald` with these arguments to its end; the status and what it wrote to stderr.
 ///
 /// # Panics

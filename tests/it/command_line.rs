@@ -10,36 +10,11 @@ use serde_json::{Value, json};
 use skald_protocol::Status;
 use skald_tests::{
     Backend, Client, Participants, World,
-    cluster::binary,
+    cluster::{Ran, command, run_with},
     database,
     definition::{definition, step},
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-};
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SKALD_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    command
-}
-
-async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
-    let output = command(arguments).envs(environment.iter().copied()).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 async fn run(arguments: &[&str]) -> Ran {
     run_with(arguments, &[]).await

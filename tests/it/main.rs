@@ -26,3 +26,4 @@ mod shutdown;
 mod store;
 mod tcc;
 mod tracing;
+mod workflow_command;

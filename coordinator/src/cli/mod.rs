@@ -2,11 +2,15 @@
 //!
 //! Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 the transaction did not succeed.
 
+mod diagnose;
+mod locate;
 mod output;
+mod remote;
 mod settings;
 mod show;
 pub(crate) mod timeline;
 mod tx;
+mod workflow;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -38,6 +42,8 @@ enum Command {
     Demo(demo::Options),
     /// Begin, look at and decide transactions of a running coordinator.
     Tx(tx::Tx),
+    /// Check definitions, publish them, look at what is published.
+    Workflow(workflow::Workflow),
     /// Bring the database's schema to this build's.
     Migrate(Settings),
     /// Print the configuration in effect, and where each value comes from.
@@ -60,6 +66,8 @@ struct Serve {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     Done,
+    /// All was done that was asked for, and there are faults in what was given.
+    Faulty,
     Unsuccessful,
 }
 
@@ -104,6 +112,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::dispatch::install_tls();
     match dispatch(command, &Output::new(output)).await {
         Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Faulty) => ExitCode::from(1),
         Ok(Exit::Unsuccessful) => ExitCode::from(4),
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
@@ -121,6 +130,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
             Ok(Exit::Done)
         }
         Command::Tx(tx) => tx.run(output).await,
+        Command::Workflow(workflow) => workflow.run(output).await,
         Command::Migrate(settings) => {
             let config = settings.load()?.config;
             server::migrate(&config).await?;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use skald_protocol::{BranchView, DryRun, Page, PublicEvent, TransactionSummary, TransactionView, WorkflowRef};
+use skald_protocol::{
+    BranchView, DryRun, Page, PublicEvent, TransactionSummary, TransactionView, WorkflowRef, WorkflowSummary,
+    WorkflowView,
+};
 
 use super::{
     Error,
@@ -40,10 +43,39 @@ pub(super) fn list(output: &Output, page: &Page<TransactionSummary>) -> Result<(
         });
         table(["GID", "STATUS", "WORKFLOW", "CREATED", "SETTLED", "LABELS"], rows)
     })?;
+    more(output, page);
+    Ok(())
+}
+
+fn more<T>(output: &Output, page: &Page<T>) {
     if let (super::output::Format::Table, Some(cursor)) = (output.format, &page.next_cursor) {
         anstream::eprintln!("there are more: --cursor {cursor}");
     }
+}
+
+pub(super) fn workflows(output: &Output, page: &Page<WorkflowSummary>) -> Result<(), Error> {
+    output.put(page, || {
+        let rows = page.items.iter().map(|item| {
+            let digest = item.digest.chars().take(12).collect();
+            [item.name.clone(), item.version.clone(), item.published_at.to_string(), digest]
+        });
+        table(["NAME", "VERSION", "PUBLISHED", "DIGEST"], rows)
+    })?;
+    more(output, page);
     Ok(())
+}
+
+pub(super) fn published(output: &Output, view: &WorkflowView) -> Result<(), Error> {
+    output.put(view, || {
+        let rows = [
+            ["name".into(), view.name.clone()],
+            ["version".into(), view.version.clone()],
+            ["published".into(), view.published_at.to_string()],
+            ["digest".into(), view.digest.clone()],
+            ["plan".into(), view.plan_digest.clone()],
+        ];
+        format!("{}\n{}", table(["", ""], rows), view.definition.text())
+    })
 }
 
 pub(super) fn transaction(output: &Output, view: &TransactionView) -> Result<(), Error> {

@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, io::Read, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use skald_protocol::{
@@ -7,23 +12,24 @@ use skald_protocol::{
 };
 use skald_sdk::{Client, ListFilter, Operator};
 
-use super::{Error, Exit, output::Output, show};
+use super::{
+    Error, Exit,
+    output::Output,
+    remote::{Named, Remote, named},
+    show,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Tx {
-    /// The coordinator.
-    #[arg(long, global = true, env = "SKALD_URL", default_value = "http://127.0.0.1:7410")]
-    url: String,
-    /// Sent as a bearer token.
-    #[arg(long, global = true, env = "SKALD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Begin a transaction from a definition, or an open one.
+    /// Begin a transaction from a definition or a published workflow, or an open one.
     Begin(BeginVerb),
     /// List transactions, newest first.
     List(ListVerb),
@@ -94,8 +100,11 @@ enum Verb {
 #[derive(Debug, Args)]
 struct BeginVerb {
     /// A definition (WORKFLOW.md) as a JSON file; `-` reads stdin.
-    #[arg(required_unless_present = "open", conflicts_with = "open")]
+    #[arg(required_unless_present_any = ["open", "workflow"], conflicts_with_all = ["open", "workflow"])]
     definition: Option<PathBuf>,
+    /// A published workflow: its latest version, or the one that is named.
+    #[arg(long, value_name = "NAME[@VERSION]", value_parser = named, conflicts_with = "open")]
+    workflow: Option<Named>,
     /// An open transaction: clients enlist branches into it, then commit or cancel it.
     #[arg(long, requires = "timeout")]
     open: bool,
@@ -159,12 +168,7 @@ enum Outcome {
 
 impl Tx {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, Error> {
-        // A person waits: half a second of retries, not half a minute.
-        let mut builder = Client::builder(&self.url).retries(3);
-        if let Some(token) = self.token {
-            builder = builder.token(token);
-        }
-        let client = builder.build()?;
+        let client = self.remote.client()?;
         match self.verb {
             Verb::Begin(begin) => begin.run(&client, output).await,
             Verb::List(list) => list.run(&client, output).await,
@@ -210,14 +214,19 @@ impl BeginVerb {
             Some(path) => Some(parse(&path.display().to_string(), read(path)?)?),
             None => None,
         };
+        let (workflow, version) = match self.workflow {
+            Some(Named { name, version }) => (Some(name), version),
+            None => (None, None),
+        };
         let begin = Begin {
             gid: self.gid,
+            workflow,
+            version,
             definition,
             input: self.input.map(|text| json("--input", &text)).transpose()?,
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
             timeout: self.timeout,
             open: self.open,
-            ..Begin::default()
         };
         let view = client.begin(begin, None).await?;
         self.wait.finish(client, view, Status::Succeeded, output).await
@@ -323,7 +332,7 @@ fn parse(place: &str, text: String) -> Result<Json, Error> {
     Json::from_text(text).map_err(|error| Error::Usage(format!("{place} is not JSON: {error}")))
 }
 
-fn read(path: &PathBuf) -> Result<String, Error> {
+pub(super) fn read(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Io { what: path.display().to_string(), source };
     if path.as_os_str() == "-" {
         let mut text = String::new();

@@ -1,0 +1,346 @@
+//! A definition's faults for whoever wrote it: each with its code, file, line, column, the line itself, and help.
+
+use std::ops::Range;
+
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, MietteError, MietteSpanContents, Severity,
+    SourceCode, SourceSpan, SpanContents,
+};
+use serde::{Serialize, de::IgnoredAny};
+use skald_engine::definition::Diagnostic;
+use skald_protocol::Fault;
+
+use super::locate::{Located, locate};
+
+/// How much of a line is shown around its fault: a minified definition is one line.
+const SHOWN: usize = 60;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Weight {
+    Fault,
+    Warning,
+}
+
+/// One fault of a file; lines and columns count from 1, columns in characters.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) file: String,
+    pub(super) weight: Weight,
+    pub(super) code: String,
+    pub(super) pointer: String,
+    pub(super) line: usize,
+    pub(super) column: usize,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+    #[serde(skip)]
+    excerpt: Excerpt,
+}
+
+impl Finding {
+    fn of(file: &str, text: &str, weight: Weight, fault: Fault) -> Self {
+        let Fault { pointer, message, code, help } = fault;
+        let code = code.unwrap_or_default();
+        let span = place(text, &code, &pointer);
+        let excerpt = Excerpt::of(file, text, &span);
+        let (line, column) = (excerpt.line + 1, excerpt.column + 1);
+        Self { file: file.to_owned(), weight, code, pointer, line, column, message, help, excerpt }
+    }
+
+    /// Some lines, the last one ended.
+    pub(super) fn render(&self) -> String {
+        let Excerpt { marked, .. } = &self.excerpt;
+        let mut diagnostic = MietteDiagnostic::new(self.message.clone())
+            .with_severity(match self.weight {
+                Weight::Fault => Severity::Error,
+                Weight::Warning => Severity::Warning,
+            })
+            .with_label(LabeledSpan::new_primary_with_span(None, marked.clone()));
+        if !self.code.is_empty() {
+            diagnostic = diagnostic.with_code(self.code.clone());
+        }
+        diagnostic.help.clone_from(&self.help);
+        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(100).with_links(false);
+        let report = miette::Report::new(diagnostic).with_source_code(self.excerpt.clone());
+        let mut text = String::new();
+        match handler.render_report(&mut text, &*report) {
+            Ok(()) => text,
+            // A terminal's arts are no reason to keep the fault to oneself.
+            Err(std::fmt::Error) => {
+                format!("{}:{}:{} {} {}\n", self.file, self.line, self.column, self.code, self.message)
+            }
+        }
+    }
+}
+
+/// What the compiler says of a text, in the order of its lines.
+pub(super) fn findings(file: &str, text: &str, weight: Weight, diagnostics: Vec<Diagnostic>) -> Vec<Finding> {
+    let fault = |Diagnostic { code, pointer, message, help }: Diagnostic| Fault {
+        pointer,
+        message,
+        code: Some(code.to_owned()),
+        help,
+    };
+    told(file, text, weight, diagnostics.into_iter().map(fault))
+}
+
+/// What a coordinator says of it.
+pub(super) fn told(file: &str, text: &str, weight: Weight, faults: impl IntoIterator<Item = Fault>) -> Vec<Finding> {
+    let mut findings: Vec<_> = faults.into_iter().map(|fault| Finding::of(file, text, weight, fault)).collect();
+    findings.sort_by_key(|finding| (finding.line, finding.column));
+    findings
+}
+
+/// The bytes that a fault is about.
+fn place(text: &str, code: &str, pointer: &str) -> Range<usize> {
+    if code == "E001"
+        && let Err(error) = serde_json::from_str::<IgnoredAny>(text)
+    {
+        let line = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+        let at = (line + error.column().saturating_sub(1)).min(text.len());
+        let start = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        return start..start + text[start..].chars().next().map_or(0, char::len_utf8);
+    }
+    let Located { key, value } = locate(text, pointer);
+    match key {
+        // A field that should not be there, or not so.
+        Some(key) if code == "E002" => key,
+        Some(key) if text[value.clone()].contains('\n') => key,
+        None if text[value.clone()].contains('\n') => value.start..value.start + 1,
+        Some(_) | None => value,
+    }
+}
+
+/// The line of a fault, or the part of it that matters.
+#[derive(Debug, Clone)]
+struct Excerpt {
+    file: String,
+    text: String,
+    marked: Range<usize>,
+    /// Of the mark, from 0.
+    line: usize,
+    column: usize,
+}
+
+impl Excerpt {
+    fn of(file: &str, text: &str, span: &Range<usize>) -> Self {
+        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[span.start..].find('\n').map_or(text.len(), |newline| span.start + newline);
+        let marked = &text[span.start..span.end.min(end)];
+        let (before, after) = (&text[start..span.start], &text[span.start + marked.len()..end]);
+        let (lead, before) = last(before, SHOWN);
+        let (marked, cut) = first(marked, SHOWN);
+        let (after, trail) = if cut.is_empty() { first(after, SHOWN) } else { (cut, "…") };
+        let mut shown = format!("{lead}{before}");
+        let from = shown.len();
+        shown.push_str(marked);
+        let to = shown.len();
+        if trail != "…" {
+            shown.push_str(after.trim_end_matches('\r'));
+        }
+        if !trail.is_empty() {
+            shown.push('…');
+        }
+        let line = text[..start].matches('\n').count();
+        let column = text[start..span.start].chars().count();
+        Self { file: file.to_owned(), text: shown, marked: from..to, line, column }
+    }
+}
+
+/// The last characters, led by a mark where there are more.
+fn last(text: &str, most: usize) -> (&'static str, &str) {
+    match text.char_indices().rev().nth(most) {
+        Some((at, more)) => ("…", &text[at + more.len_utf8()..]),
+        None => ("", text),
+    }
+}
+
+/// The first characters, and the rest.
+fn first(text: &str, most: usize) -> (&str, &str) {
+    text.char_indices().nth(most).map_or((text, ""), |(at, _)| text.split_at(at))
+}
+
+impl SourceCode for Excerpt {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let alone = before == 0 && after == 0;
+        let (range, column) =
+            if alone { (span.offset()..span.offset() + span.len(), self.column) } else { (0..self.text.len(), 0) };
+        let bytes = self.text.as_bytes().get(range.clone()).ok_or(MietteError::OutOfBounds)?;
+        let (file, span) = (self.file.clone(), range.into());
+        Ok(Box::new(MietteSpanContents::new_named(file, bytes, span, self.line, column, 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use skald_engine::definition::compile;
+
+    use super::*;
+
+    fn check(text: &str, expect: &Expect) {
+        let findings = findings("order.json", text, Weight::Fault, compile(text).expect_err("faults"));
+        let rendered: Vec<_> = findings.iter().map(Finding::render).collect();
+        expect.assert_eq(&anstream::adapter::strip_str(&rendered.join("\n")).to_string());
+    }
+
+    const ORDER: &str = r#"{
+  "dsl": "1.0", "name": "order", "version": "1.0.0",
+  "services": {"shop": {"url": "http://shop"}},
+  "steps": [
+    {"name": "réserve", "service": "shop", "actoin": {"path": "/reserve"}},
+    {
+      "name": "pay", "service": "shop",
+      "action": {"path": "/pay"}
+    }
+  ]
+}"#;
+
+    #[test]
+    fn every_fault_is_told_with_its_line_and_what_to_write() {
+        check(
+            ORDER,
+            &expect![[r#"
+            E004
+
+              × `réserve` is not a step's name: [a-z][a-z0-9_]*, at most 256
+               ╭─[order.json:5:14]
+             5 │     {"name": "réserve", "service": "shop", "actoin": {"path": "/reserve"}},
+               ·              ─────────
+               ╰────
+
+            E002
+
+              × unknown field `actoin`
+               ╭─[order.json:5:44]
+             5 │     {"name": "réserve", "service": "shop", "actoin": {"path": "/reserve"}},
+               ·                                            ────────
+               ╰────
+              help: Did you mean `action`?
+
+            E110
+
+              × the step can be neither undone nor is it said why it need not be
+               ╭─[order.json:6:5]
+             6 │     {
+               ·     ─
+               ╰────
+              help: Add `compensate`, or a `role`: pivot, retriable or read_only.
+        "#]],
+        );
+    }
+
+    #[test]
+    fn broken_json_is_told_where_it_breaks() {
+        check(
+            "{\n  \"dsl\": \"1.0\",\n  \"name\": order\n}",
+            &expect![[r#"
+            E001
+
+              × expected value at line 3 column 11
+               ╭─[order.json:3:11]
+             3 │   "name": order
+               ·           ─
+               ╰────
+        "#]],
+        );
+        check(
+            "",
+            &expect![[r#"
+            E001
+
+              × EOF while parsing a value at line 1 column 0
+               ╭─[order.json:1:1]
+               ╰────
+        "#]],
+        );
+        check(
+            "{\"dsl\": \"1.0\", \"dsl\": \"1.0\"}",
+            &expect![[r#"
+            E001
+
+              × `dsl` stands here twice
+               ╭─[order.json:1:23]
+             1 │ {"dsl": "1.0", "dsl": "1.0"}
+               ·                       ─────
+               ╰────
+              help: Keep one of them.
+
+            E002
+
+              × `name` is missing
+               ╭─[order.json:1:1]
+             1 │ {"dsl": "1.0", "dsl": "1.0"}
+               · ────────────────────────────
+               ╰────
+
+            E002
+
+              × `version` is missing
+               ╭─[order.json:1:1]
+             1 │ {"dsl": "1.0", "dsl": "1.0"}
+               · ────────────────────────────
+               ╰────
+
+            E002
+
+              × `steps` is missing
+               ╭─[order.json:1:1]
+             1 │ {"dsl": "1.0", "dsl": "1.0"}
+               · ────────────────────────────
+               ╰────
+        "#]],
+        );
+    }
+
+    #[test]
+    fn of_a_long_line_only_what_matters_is_shown() {
+        let long = format!(
+            r#"{{"dsl": "1.0", "x-a": "{}", "timeoutt": "{}", "steps": []}}"#,
+            "é".repeat(300),
+            "y".repeat(300)
+        );
+        check(
+            &long,
+            &expect![[r#"
+            E002
+
+              × `name` is missing
+               ╭─[order.json:1:1]
+             1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
+               · ────────────────────────────────────────────────────────────
+               ╰────
+
+            E002
+
+              × `version` is missing
+               ╭─[order.json:1:1]
+             1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
+               · ────────────────────────────────────────────────────────────
+               ╰────
+
+            E105
+
+              × there is no step
+               ╭─[order.json:1:652]
+             1 │ …yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "steps": []}
+               ·                                                              ──
+               ╰────
+
+            E002
+
+              × unknown field `timeoutt`
+               ╭─[order.json:1:327]
+             1 │ …ééééééééééééééééééééééééééééééééééééééééééééééééééééééééé", "timeoutt": "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy…
+               ·                                                              ──────────
+               ╰────
+              help: Did you mean `timeout`?
+        "#]],
+        );
+    }
+}

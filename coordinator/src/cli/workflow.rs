@@ -1,0 +1,191 @@
+//! `skald workflow …`: what is done with definitions, at the desk and with a coordinator.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use skald_engine::definition;
+use skald_protocol::{Json, PublishedView};
+use skald_sdk::{Client, Publication};
+
+use super::{
+    Error, Exit,
+    diagnose::{Finding, Weight, findings, told},
+    output::{Format, Output, table},
+    remote::{Named, Remote, named},
+    show,
+    tx::read,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Workflow {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Prove definitions without a coordinator: every fault at once; exit code 1 if there is one.
+    Check {
+        /// Definitions as JSON files; `-` reads stdin.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Publish definitions, each under the name and version that it states. Publishing one again changes nothing.
+    Publish {
+        /// Definitions as JSON files; `-` reads stdin.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// List the published workflows, or the versions of one.
+    List {
+        name: Option<String>,
+        #[arg(long)]
+        limit: Option<usize>,
+        /// Goes on where the page before ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Show a published definition: the latest, or that of a version.
+    Show {
+        #[arg(value_name = "NAME[@VERSION]", value_parser = named)]
+        workflow: Named,
+    },
+}
+
+impl Workflow {
+    pub(super) async fn run(self, output: &Output) -> Result<Exit, Error> {
+        match self.verb {
+            Verb::Check { files } => check(&files, output),
+            Verb::Publish { files } => publish(&self.remote.client()?, &files, output).await,
+            Verb::List { name, limit, cursor } => {
+                let client = self.remote.client()?;
+                let page = match name {
+                    Some(name) => client.versions(&name, limit, cursor.as_deref()).await?,
+                    None => client.workflows(limit, cursor.as_deref()).await?,
+                };
+                show::workflows(output, &page)?;
+                Ok(Exit::Done)
+            }
+            Verb::Show { workflow: Named { name, version } } => {
+                let client = self.remote.client()?;
+                show::published(output, &client.workflow(&name, version.as_deref()).await?)?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+fn check(files: &[PathBuf], output: &Output) -> Result<Exit, Error> {
+    let mut all = Vec::new();
+    let mut unread = 0;
+    for path in files {
+        let file = path.display().to_string();
+        match read(path) {
+            Ok(text) => match definition::compile(&text) {
+                Ok(compiled) => all.extend(findings(&file, &text, Weight::Warning, compiled.warnings)),
+                Err(faults) => all.extend(findings(&file, &text, Weight::Fault, faults)),
+            },
+            Err(error) => {
+                unread += 1;
+                tell_error(&error);
+            }
+        }
+    }
+    match output.format {
+        Format::Json => output.put(&all, String::new)?,
+        Format::Table => {
+            for finding in &all {
+                output.line(&finding.render())?;
+            }
+        }
+    }
+    let count = |weight| all.iter().filter(|finding| finding.weight == weight).count();
+    let (faults, warnings) = (count(Weight::Fault), count(Weight::Warning));
+    let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    anstream::eprintln!(
+        "{}: {}, {}",
+        counted(files.len() - unread, "definition"),
+        counted(faults, "fault"),
+        counted(warnings, "warning")
+    );
+    Ok(if faults + unread > 0 { Exit::Faulty } else { Exit::Done })
+}
+
+#[derive(Debug, Serialize)]
+struct Line<'f> {
+    file: &'f str,
+    result: &'static str,
+    #[serde(flatten)]
+    view: PublishedView,
+}
+
+/// What a definition must state for an address to be made of it.
+#[derive(Deserialize)]
+struct Stated {
+    name: String,
+    version: String,
+}
+
+enum Sent {
+    Published(&'static str, PublishedView),
+    Refused,
+}
+
+/// One after the other, each by itself: a fault in one does not keep the others back.
+async fn publish(client: &Client, files: &[PathBuf], output: &Output) -> Result<Exit, Error> {
+    let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    let mut published = Vec::new();
+    for (path, file) in files.iter().zip(&names) {
+        match publish_one(client, path, file).await {
+            Ok(Sent::Published(result, view)) => published.push(Line { file, result, view }),
+            Ok(Sent::Refused) => {}
+            // No coordinator for one of them is none for the rest.
+            Err(error @ Error::Client(_)) if published.is_empty() => return Err(error),
+            Err(error) => tell_error(&error),
+        }
+    }
+    output.put(&published, || {
+        let rows = published.iter().map(|Line { file, result, view }| {
+            [view.name.clone(), view.version.clone(), (*result).to_owned(), (*file).to_owned()]
+        });
+        table(["NAME", "VERSION", "RESULT", "FILE"], rows)
+    })?;
+    Ok(if published.len() < files.len() { Exit::Faulty } else { Exit::Done })
+}
+
+async fn publish_one(client: &Client, path: &Path, file: &str) -> Result<Sent, Error> {
+    let text = read(path)?;
+    let (Ok(stated), Ok(definition)) = (serde_json::from_str::<Stated>(&text), Json::from_text(text.clone())) else {
+        let faults = definition::compile(&text).err().unwrap_or_default();
+        tell(&findings(file, &text, Weight::Fault, faults));
+        return Ok(Sent::Refused);
+    };
+    let (result, view) = match client.publish(&stated.name, &stated.version, &definition).await {
+        Ok(Publication::New(view)) => ("published", view),
+        Ok(Publication::Unchanged(view)) => ("unchanged", view),
+        Err(error @ (skald_sdk::Error::Rejected(_) | skald_sdk::Error::Conflict(_))) => {
+            let faults = error.problem().map(|problem| problem.errors.clone()).unwrap_or_default();
+            if faults.is_empty() {
+                anstream::eprintln!("error: {file}: {error}");
+            }
+            tell(&told(file, &text, Weight::Fault, faults));
+            return Ok(Sent::Refused);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    tell(&told(file, &text, Weight::Warning, view.warnings.iter().cloned()));
+    Ok(Sent::Published(result, view))
+}
+
+fn tell(findings: &[Finding]) {
+    for finding in findings {
+        anstream::eprintln!("{}", finding.render());
+    }
+}
+
+fn tell_error(error: &Error) {
+    anstream::eprintln!("error: {}", super::chain(error));
+}
