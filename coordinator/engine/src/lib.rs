@@ -2,9 +2,11 @@
 //! of that value. Nothing here reads a clock, draws a random number or touches the outside.
 
 pub mod call;
+pub mod cel;
 pub mod definition;
 pub mod event;
 pub mod limit;
+pub mod path;
 pub mod plan;
 pub mod template;
 pub mod trace;

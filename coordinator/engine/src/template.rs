@@ -1,11 +1,15 @@
-//! JSON with `${path}` in its strings (WORKFLOW.md, Expressions).
+//! JSON with `${expression}` in its strings (WORKFLOW.md, Expressions).
 //!
-//! A string that is one expression gives its typed value; else text is interpolated; `$${` is a literal `${`. A template
-//! serializes as the JSON it was written as. Rendering reads the scope and nothing else, so a retry sends the same bytes.
+//! A string that is one expression gives its typed value; else text is interpolated; `$${` is a literal `${`. A plain path
+//! is a walk; any other expression is CEL. A template serializes as the JSON it was written as and is compiled when it is
+//! read, once. Rendering reads the scope and nothing else, so a retry sends the same bytes.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use skald_protocol::Json;
+
+use crate::cel::{self, Allowance, Expression, Meter, Reason, Refused};
+pub use crate::path::{Path, Scope, Segment};
 
 /// Of one template; a list of all would be longer than what it is about.
 const MOST_FAULTS: usize = 100;
@@ -20,7 +24,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
     Static(Value),
-    Path(Path),
+    One(Slot),
     Text(Vec<Piece>),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
@@ -29,64 +33,67 @@ enum Node {
 #[derive(Debug, Clone, PartialEq)]
 enum Piece {
     Text(String),
+    One(Slot),
+}
+
+/// What stands between `${` and `}`.
+#[derive(Debug, Clone, PartialEq)]
+enum Slot {
     Path(Path),
-}
-
-/// `input.lines[0].sku`: a root and the way from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
-    pub source: String,
-    pub root: String,
-    pub segments: Vec<Segment>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
-    Key(String),
-    Index(usize),
+    Cel(Box<Expression>),
 }
 
 /// A string that is no valid template, and where it stands below the template's root (RFC 6901).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{refused}")]
 pub struct Malformed {
     pub pointer: String,
-    pub message: String,
+    pub refused: Refused,
 }
 
 /// A template that cannot be rendered now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("${{{path}}}: {reason}")]
+#[error("${{{}}}: {reason}", shortened(.path))]
 pub struct Unrenderable {
+    /// The path or the expression.
     pub path: String,
     pub reason: String,
 }
 
-/// What a path may start from.
-pub trait Scope {
-    /// The value at the path; `Err` says what is missing.
-    fn read(&self, path: &Path) -> Result<Value, String>;
-}
-
 impl Template {
     pub fn compile(value: &Value) -> Result<Self, Vec<Malformed>> {
-        let mut faults = Vec::new();
-        let node = Node::build(value, &mut String::new(), &mut faults);
-        if faults.is_empty() { Ok(Self { source: Json::of(value), node }) } else { Err(faults) }
+        Self::compile_within(value, &mut Allowance::unlimited())
     }
 
-    /// Whether rendering reads nothing.
+    /// Compiles what is not known to be harmless: all its expressions together are parsed within `allowance`.
+    pub fn compile_within(value: &Value, allowance: &mut Allowance) -> Result<Self, Vec<Malformed>> {
+        let mut build = Build { pointer: String::new(), faults: Vec::new(), allowance };
+        let node = build.node(value);
+        if build.faults.is_empty() { Ok(Self { source: Json::of(value), node }) } else { Err(build.faults) }
+    }
+
+    /// Whether there is no expression in it.
     #[must_use]
     pub fn is_static(&self) -> bool {
         let mut found = false;
-        self.each_path(|_, _| found = true);
+        if let Some(node) = &self.node {
+            node.each_slot(&mut String::new(), &mut |_, _| found = true);
+        }
         !found
     }
 
     /// Shows every path that rendering reads, with the pointer (RFC 6901) of the string it stands in.
     pub fn each_path<'a>(&'a self, mut show: impl FnMut(&str, &'a Path)) {
+        self.each_read(|pointer, path, _| show(pointer, path));
+    }
+
+    /// The same, with the names that are known where the path stands beside the roots: items of comprehensions.
+    pub fn each_read<'a>(&'a self, mut show: impl FnMut(&str, &'a Path, &'a [String])) {
         if let Some(node) = &self.node {
-            node.each_path(&mut String::new(), &mut show);
+            node.each_slot(&mut String::new(), &mut |pointer, slot| match slot {
+                Slot::Path(path) => show(pointer, path, &[]),
+                Slot::Cel(expression) => expression.reads().for_each(|(path, names)| show(pointer, path, names)),
+            });
         }
     }
 
@@ -96,19 +103,25 @@ impl Template {
         &self.source
     }
 
-    /// Renders to JSON text; a template without expressions is handed over as written.
-    pub fn render(&self, scope: &dyn Scope) -> Result<Json, Unrenderable> {
+    /// Renders to JSON text; a template without expressions is handed over as written. `meter`: what is left for all that
+    /// is rendered together, as one request.
+    pub fn render(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Json, Unrenderable> {
         match &self.node {
             None => Ok(self.source.clone()),
-            Some(node) => node.value(scope).map(Json::from),
+            Some(node) => node.value(scope, meter).map(Json::from),
         }
     }
 
     /// Renders a string for a URL or a header; what comes from an expression passes through `escape`.
-    pub fn render_text(&self, scope: &dyn Scope, escape: impl Fn(String) -> String) -> Result<String, Unrenderable> {
+    pub fn render_text(
+        &self,
+        scope: &dyn Scope,
+        meter: &mut Meter,
+        escape: impl Fn(String) -> String,
+    ) -> Result<String, Unrenderable> {
         match &self.node {
-            Some(Node::Text(pieces)) => text(pieces, scope, escape),
-            Some(Node::Path(path)) => scalar(path, read(path, scope)?).map(escape),
+            Some(Node::Text(pieces)) => text(pieces, scope, meter, escape),
+            Some(Node::One(slot)) => slot.scalar(slot.value(scope, meter)?).map(escape),
             None | Some(Node::Static(_) | Node::Array(_) | Node::Object(_)) => match self.source.value() {
                 Value::String(text) => Ok(text),
                 other => Ok(other.to_string()),
@@ -117,42 +130,44 @@ impl Template {
     }
 }
 
-impl Node {
+/// A template in the making.
+struct Build<'a> {
+    pointer: String,
+    faults: Vec<Malformed>,
+    allowance: &'a mut Allowance,
+}
+
+impl Build<'_> {
     /// `None`: nothing in the value is to be rendered. Only what stands beside an expression is copied.
-    fn build(value: &Value, pointer: &mut String, faults: &mut Vec<Malformed>) -> Option<Self> {
+    fn node(&mut self, value: &Value) -> Option<Node> {
         match value {
-            Value::String(text) => parse_text(text).unwrap_or_else(|message| {
-                if faults.len() < MOST_FAULTS {
-                    faults.push(Malformed { pointer: pointer.clone(), message });
-                }
+            // Beyond the faults that are told nothing need be read.
+            Value::String(_) if self.faults.len() >= MOST_FAULTS => None,
+            Value::String(text) => parse_text(text, self.allowance).unwrap_or_else(|refused| {
+                self.faults.push(Malformed { pointer: self.pointer.clone(), refused });
                 None
             }),
             Value::Array(items) => {
                 let mut nodes = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    nodes.push(below(pointer, &index.to_string(), |pointer| Self::build(item, pointer, faults)));
+                    nodes.push(self.below(&index.to_string(), item));
                 }
                 nodes.iter().any(Option::is_some).then(|| {
-                    Self::Array(
-                        nodes
-                            .into_iter()
-                            .zip(items)
-                            .map(|(node, item)| node.unwrap_or_else(|| Self::Static(item.clone())))
-                            .collect(),
-                    )
+                    let items = nodes.into_iter().zip(items);
+                    Node::Array(items.map(|(node, item)| node.unwrap_or_else(|| Node::Static(item.clone()))).collect())
                 })
             }
             Value::Object(members) => {
                 let mut nodes = Vec::with_capacity(members.len());
                 for (key, member) in members {
-                    nodes.push(below(pointer, key, |pointer| Self::build(member, pointer, faults)));
+                    nodes.push(self.below(key, member));
                 }
                 nodes.iter().any(Option::is_some).then(|| {
                     let members = nodes.into_iter().zip(members);
-                    Self::Object(
+                    Node::Object(
                         members
                             .map(|(node, (key, member))| {
-                                (key.clone(), node.unwrap_or_else(|| Self::Static(member.clone())))
+                                (key.clone(), node.unwrap_or_else(|| Node::Static(member.clone())))
                             })
                             .collect(),
                     )
@@ -162,42 +177,48 @@ impl Node {
         }
     }
 
-    fn each_path<'a>(&'a self, pointer: &mut String, show: &mut impl FnMut(&str, &'a Path)) {
+    fn below(&mut self, segment: &str, value: &Value) -> Option<Node> {
+        let length = enter(&mut self.pointer, segment);
+        let node = self.node(value);
+        self.pointer.truncate(length);
+        node
+    }
+}
+
+impl Node {
+    fn each_slot<'a>(&'a self, pointer: &mut String, show: &mut impl FnMut(&str, &'a Slot)) {
+        let mut below = |segment: &str, node: &'a Self| {
+            let length = enter(pointer, segment);
+            node.each_slot(pointer, show);
+            pointer.truncate(length);
+        };
         match self {
             Self::Static(_) => {}
-            Self::Path(path) => show(pointer, path),
+            Self::One(slot) => show(pointer, slot),
             Self::Text(pieces) => {
                 for piece in pieces {
-                    if let Piece::Path(path) = piece {
-                        show(pointer, path);
+                    if let Piece::One(slot) = piece {
+                        show(pointer, slot);
                     }
                 }
             }
-            Self::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    below(pointer, &index.to_string(), |pointer| item.each_path(pointer, show));
-                }
-            }
-            Self::Object(members) => {
-                for (key, member) in members {
-                    below(pointer, key, |pointer| member.each_path(pointer, show));
-                }
-            }
+            Self::Array(items) => items.iter().enumerate().for_each(|(index, item)| below(&index.to_string(), item)),
+            Self::Object(members) => members.iter().for_each(|(key, member)| below(key, member)),
         }
     }
 
-    fn value(&self, scope: &dyn Scope) -> Result<Value, Unrenderable> {
+    fn value(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Value, Unrenderable> {
         match self {
             Self::Static(value) => Ok(value.clone()),
-            Self::Path(path) => read(path, scope),
-            Self::Text(pieces) => text(pieces, scope, |text| text).map(Value::String),
+            Self::One(slot) => slot.value(scope, meter),
+            Self::Text(pieces) => text(pieces, scope, meter, |text| text).map(Value::String),
             Self::Array(items) => {
-                items.iter().map(|item| item.value(scope)).collect::<Result<_, _>>().map(Value::Array)
+                items.iter().map(|item| item.value(scope, meter)).collect::<Result<_, _>>().map(Value::Array)
             }
             Self::Object(members) => {
                 let mut rendered = Map::new();
                 for (key, member) in members {
-                    rendered.insert(key.clone(), member.value(scope)?);
+                    rendered.insert(key.clone(), member.value(scope, meter)?);
                 }
                 Ok(Value::Object(rendered))
             }
@@ -205,138 +226,165 @@ impl Node {
     }
 }
 
-fn read(path: &Path, scope: &dyn Scope) -> Result<Value, Unrenderable> {
-    scope.read(path).map_err(|reason| Unrenderable { path: path.source.clone(), reason })
-}
+impl Slot {
+    fn source(&self) -> &str {
+        match self {
+            Self::Path(path) => &path.source,
+            Self::Cel(expression) => expression.source(),
+        }
+    }
 
-fn scalar(path: &Path, value: Value) -> Result<String, Unrenderable> {
-    match value {
-        Value::String(text) => Ok(text),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(truth) => Ok(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(Unrenderable {
-            path: path.source.clone(),
-            reason: "text takes a string, a number or a boolean".to_owned(),
-        }),
+    fn value(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Value, Unrenderable> {
+        let value = match self {
+            Self::Path(path) => scope.read(path),
+            Self::Cel(expression) => expression.evaluate(scope, meter),
+        };
+        let value = value.and_then(|value| meter.made(&value).map(|()| value));
+        value.map_err(|reason| Unrenderable { path: self.source().to_owned(), reason })
+    }
+
+    fn scalar(&self, value: Value) -> Result<String, Unrenderable> {
+        match value {
+            Value::String(text) => Ok(text),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(truth) => Ok(truth.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(Unrenderable {
+                path: self.source().to_owned(),
+                reason: "text takes a string, a number or a boolean".to_owned(),
+            }),
+        }
     }
 }
 
-fn text(pieces: &[Piece], scope: &dyn Scope, escape: impl Fn(String) -> String) -> Result<String, Unrenderable> {
+fn text(
+    pieces: &[Piece],
+    scope: &dyn Scope,
+    meter: &mut Meter,
+    escape: impl Fn(String) -> String,
+) -> Result<String, Unrenderable> {
     let mut rendered = String::new();
     for piece in pieces {
         match piece {
             Piece::Text(text) => rendered.push_str(text),
-            Piece::Path(path) => rendered.push_str(&escape(scalar(path, read(path, scope)?)?)),
+            Piece::One(slot) => rendered.push_str(&escape(slot.scalar(slot.value(scope, meter)?)?)),
         }
     }
     Ok(rendered)
 }
 
-fn below<R>(pointer: &mut String, segment: &str, f: impl FnOnce(&mut String) -> R) -> R {
+/// Goes one segment down; the length to truncate to on the way back.
+fn enter(pointer: &mut String, segment: &str) -> usize {
     let length = pointer.len();
     pointer.push('/');
     pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
-    let result = f(pointer);
-    pointer.truncate(length);
-    result
+    length
+}
+
+/// What is told of an expression that may be long.
+fn shortened(source: &str) -> std::borrow::Cow<'_, str> {
+    match source.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &source[..end]).into(),
+        None => source.into(),
+    }
+}
+
+/// A piece of a text as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written<'t> {
+    Literal(&'t str),
+    /// `$${`
+    Escape,
+    Expression(&'t str),
+}
+
+/// The pieces in order; the error is the last.
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Result<Written<'_>, Refused>> {
+    let mut rest = text;
+    let mut waiting = None;
+    std::iter::from_fn(move || {
+        if let Some(next) = waiting.take() {
+            return Some(next);
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(at) = rest.find("${") else { return Some(Ok(Written::Literal(std::mem::take(&mut rest)))) };
+        let (before, from) = rest.split_at(at);
+        let (before, next) = match before.strip_suffix('$') {
+            Some(before) => {
+                rest = &from[2..];
+                (before, Ok(Written::Escape))
+            }
+            None => {
+                let next = between(&from[2..]);
+                rest = next.as_ref().map_or("", |inside| &from[2 + inside.len() + 1..]);
+                (before, next.map(Written::Expression))
+            }
+        };
+        if before.is_empty() {
+            return Some(next);
+        }
+        waiting = Some(next);
+        Some(Ok(Written::Literal(before)))
+    })
+}
+
+/// What stands before the `}` that ends the expression.
+fn between(text: &str) -> Result<&str, Refused> {
+    let never = || Refused {
+        reason: Reason::Syntax,
+        message: "an expression is opened with ${ and never closed: write $${ for the text ${".to_owned(),
+    };
+    let first = &text[..text.find('}').ok_or_else(never)?];
+    if is_plain(first) {
+        return Ok(first);
+    }
+    cel::end(text)?.map(|end| &text[..end]).ok_or_else(never)
+}
+
+fn is_plain(inside: &str) -> bool {
+    inside.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._[]".contains(&b))
 }
 
 /// `None`: there is nothing to render in it.
-fn parse_text(text: &str) -> Result<Option<Node>, String> {
-    let mut pieces = Vec::new();
+fn parse_text(text: &str, allowance: &mut Allowance) -> Result<Option<Node>, Refused> {
+    let mut parsed = Vec::new();
     let mut literal = String::new();
-    let mut rest = text;
     let mut escaped = false;
-    while let Some(at) = rest.find("${") {
-        if rest[..at].ends_with('$') {
-            literal.push_str(&rest[..at - 1]);
-            literal.push_str("${");
-            rest = &rest[at + 2..];
-            escaped = true;
-            continue;
+    for piece in pieces(text) {
+        match piece? {
+            Written::Literal(text) => literal.push_str(text),
+            Written::Escape => {
+                literal.push_str("${");
+                escaped = true;
+            }
+            Written::Expression(inside) => {
+                if !literal.is_empty() {
+                    parsed.push(Piece::Text(std::mem::take(&mut literal)));
+                }
+                parsed.push(Piece::One(slot(inside.trim(), allowance)?));
+            }
         }
-        literal.push_str(&rest[..at]);
-        let end = rest[at..]
-            .find('}')
-            .ok_or("an expression is opened with ${ and never closed: write $${ for the text ${")?;
-        let path = Path::parse(rest[at + 2..at + end].trim())?;
-        if !literal.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut literal)));
-        }
-        pieces.push(Piece::Path(path));
-        rest = &rest[at + end + 1..];
     }
-    literal.push_str(rest);
-    if pieces.is_empty() && !escaped {
+    if parsed.is_empty() && !escaped {
         return Ok(None);
     }
-    if literal.is_empty() && pieces.len() == 1 && matches!(pieces[0], Piece::Path(_)) {
-        let Some(Piece::Path(path)) = pieces.pop() else { unreachable!("one path") };
-        return Ok(Some(Node::Path(path)));
+    if literal.is_empty() && parsed.len() == 1 && matches!(parsed[0], Piece::One(_)) {
+        let Some(Piece::One(slot)) = parsed.pop() else { unreachable!("one expression") };
+        return Ok(Some(Node::One(slot)));
     }
     if !literal.is_empty() {
-        pieces.push(Piece::Text(literal));
+        parsed.push(Piece::Text(literal));
     }
-    Ok(Some(Node::Text(pieces)))
+    Ok(Some(Node::Text(parsed)))
 }
 
-impl Path {
-    /// `root.key.key[0]`, names of `[A-Za-z_][A-Za-z0-9_]*`.
-    pub fn parse(source: &str) -> Result<Self, String> {
-        let mut root = None;
-        let mut segments = Vec::new();
-        for part in source.split('.') {
-            let (name, indices) = part.find('[').map_or((part, ""), |at| part.split_at(at));
-            if !is_name(name) {
-                return Err(not_plain(source));
-            }
-            if root.is_none() {
-                root = Some(name.to_owned());
-            } else {
-                segments.push(Segment::Key(name.to_owned()));
-            }
-            for index in indices.split_inclusive(']') {
-                let digits = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
-                let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
-                let index = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_plain(source))?;
-                segments.push(Segment::Index(index));
-            }
-        }
-        let root = root.ok_or_else(|| not_plain(source))?;
-        Ok(Self { source: source.to_owned(), root, segments })
+fn slot(inside: &str, allowance: &mut Allowance) -> Result<Slot, Refused> {
+    match Path::parse(inside) {
+        // CEL's literals, and no roots.
+        Some(path) if !["true", "false", "null"].contains(&path.root.as_str()) => Ok(Slot::Path(path)),
+        _ => Expression::compile(inside, allowance).map(|expression| Slot::Cel(Box::new(expression))),
     }
-
-    /// Follows `segments` into a value; the error names the first missing member.
-    pub fn walk(segments: &[Segment], value: &Value) -> Result<Value, String> {
-        let mut at = value;
-        for segment in segments {
-            at = match segment {
-                Segment::Key(key) => at.get(key).ok_or_else(|| format!("there is no `{key}`"))?,
-                Segment::Index(index) => at.get(index).ok_or_else(|| format!("there is no item {index}"))?,
-            };
-        }
-        Ok(at.clone())
-    }
-
-    /// The key at `index` of the way, if it is one.
-    #[must_use]
-    pub fn key(&self, index: usize) -> Option<&str> {
-        match self.segments.get(index) {
-            Some(Segment::Key(key)) => Some(key),
-            Some(Segment::Index(_)) | None => None,
-        }
-    }
-}
-
-fn not_plain(source: &str) -> String {
-    let shown: String = source.chars().take(80).collect();
-    format!("`{shown}` is not a plain path: write names joined by dots, such as input.order.id or steps.hold.output.id")
-}
-
-fn is_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 impl Serialize for Template {

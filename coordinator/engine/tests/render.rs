@@ -324,3 +324,61 @@ fn a_final_output_that_fails_does_not_stop_the_end() {
     assert_eq!((view.status, view.output), (Status::Succeeded, None));
     assert_eq!(error_of(&drive), "expression_failed at : ${steps.a.output.id}: there is no `id`");
 }
+
+#[test]
+fn expressions_compute_from_what_is_recorded() {
+    let mut plan = plan("a b");
+    plan.branches[0].output = Some(template(&json!({"sum": "${sum(self.response.body.n)}"})));
+    let forward = plan.branches[1].forward.as_mut().unwrap();
+    forward.target = Target::Path(template(&json!("/o/${input.id + '/' + string(steps.a.output.sum)}")));
+    forward.query = BTreeMap::from([("n".to_owned(), template(&json!("${size(input.lines)}")))]);
+    forward.headers = BTreeMap::from([("key".to_owned(), template(&json!("${sha256(self.idempotency_key)}")))]);
+    forward.body = Body::Given(template(&json!({
+        "lines": "${input.lines.filter(l, l.qty > 0).map(l, l.sku)}",
+        "twice": "${steps.a.output.sum * 2}",
+        "done": "${steps.a.status == 'done' ? 'yes' : 'no'}",
+        "has": "${[has(steps.a.output), has(steps.a.output.sum), has(steps.b.output), has(input.note)]}",
+        "gid": "${transaction.gid.startsWith('shop')}",
+    })));
+    plan.output = Some(template(&json!("${steps.a.output.sum + steps.b.output.sum}")));
+    let lines = json!([{"sku": "x", "qty": 2}, {"sku": "y", "qty": 0}]);
+    let mut drive = begin(plan, Some(json!({"id": "o 1", "lines": lines})));
+    let owed = answer(&mut drive, body(json!({"n": [1, 2, 3]})));
+    let request = drive.transaction.render(owed[0]).unwrap();
+    assert_eq!(request.target, To::Path("/o/o%201%2F6".to_owned()));
+    assert_eq!(request.query, [("n".to_owned(), "2".to_owned())]);
+    assert_eq!(request.headers["key"].len(), 64);
+    let expected = json!({"lines": ["x"], "twice": 12, "done": "yes", "has": [true, true, false, false], "gid": true});
+    assert_eq!(request.body.as_ref().unwrap().value(), expected);
+    assert_eq!(drive.transaction.render(owed[0]).unwrap().body.unwrap().text(), request.body.unwrap().text());
+    answer(&mut drive, body(json!({"sum": 10})));
+    assert_eq!(drive.transaction.view(0..2).output.unwrap().value(), json!(16));
+}
+
+#[test]
+fn an_expression_that_fails_or_costs_too_much_is_refused_like_a_path_that_is_missing() {
+    let failing = |expression: &str| {
+        let mut plan = plan("a");
+        plan.branches[0].forward.as_mut().unwrap().body = Body::Given(template(&json!(expression)));
+        let mut drive = begin(plan, Some(json!({"n": (0..2_000).collect::<Vec<_>>()})));
+        let call = drive.transaction.owed(drive.now)[0];
+        let error = drive.transaction.render(call).unwrap_err();
+        let _ = drive.decide(Input::Unrenderable { call, error }).unwrap();
+        assert_eq!(drive.transaction.status(), Status::Compensated);
+        error_of(&drive)
+    };
+    let told = failing("${input.n + 1}");
+    assert_eq!(told, "expression_failed at a: ${input.n + 1}: `+` does not take a list and an int");
+    let told = failing("${input.n.map(a, input.n.map(b, a * b))}");
+    let why = "too costly: the expressions of one request may take 500000 steps";
+    assert_eq!(told, format!("expression_failed at a: ${{input.n.map(a, input.n.map(b, a * b))}}: {why}"));
+}
+
+#[test]
+fn the_paths_of_one_request_make_no_more_than_a_request_may_be() {
+    let mut plan = plan("a");
+    plan.branches[0].forward.as_mut().unwrap().body = Body::Given(template(&json!(vec!["${input.text}"; 12])));
+    let drive = begin(plan, Some(json!({"text": "x".repeat(100_000)})));
+    let error = drive.transaction.render(drive.transaction.owed(drive.now)[0]).unwrap_err();
+    assert_eq!(error.reason, "too large: the expressions of one request may make 1048576 bytes");
+}

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     limit,
     plan::{Body, OnExhausted, Pending, Target},
-    template::Template,
+    template::{self, Template, Written},
 };
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -225,19 +225,13 @@ fn literal(text: &str) -> (&str, bool) {
     text.find("${").map_or((text, false), |at| (&text[..at], true))
 }
 
-fn has_spaces(text: &str) -> bool {
-    // Inside an expression they are harmless.
-    let mut outside = true;
-    let mut before = ' ';
-    text.chars().any(|letter| {
-        match letter {
-            '{' if before == '$' => outside = false,
-            '}' => outside = true,
-            _ => {}
-        }
-        before = letter;
-        outside && (letter.is_whitespace() || letter.is_control())
-    })
+/// Whether it holds, outside of expressions, a space, a control character or `#`.
+fn is_no_url(text: &str) -> bool {
+    let mut literals = template::pieces(text).filter_map(|piece| match piece {
+        Ok(Written::Literal(literal)) => Some(literal),
+        Ok(Written::Escape | Written::Expression(_)) | Err(_) => None,
+    });
+    literals.any(|literal| literal.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '#'))
 }
 
 fn path(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
@@ -245,7 +239,7 @@ fn path(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
     if !text.starts_with('/') {
         return node.bad(format!("the path {} must start with `/`", quote(text)), faults);
     }
-    if has_spaces(text) || text.contains('#') {
+    if is_no_url(text) {
         return node.bad(format!("the path {} holds a space, a control character or `#`", quote(text)), faults);
     }
     node.template(faults)
@@ -255,7 +249,7 @@ fn path(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
 fn url(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
     let text = node.text(faults)?;
     let (prefix, dynamic) = literal(text);
-    let absolute = absolute_url(prefix).filter(|_| !has_spaces(text) && !text.contains('#'));
+    let absolute = absolute_url(prefix).filter(|_| !is_no_url(text));
     let host_ends = prefix.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     if absolute.is_none() || dynamic && !host_ends {
         let message = format!("{} is not an absolute http or https URL", quote(text));

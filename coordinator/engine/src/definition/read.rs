@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 use skald_protocol::{duration_text, parse_duration};
 
 use super::Diagnostic;
-use crate::template::Template;
+use crate::{
+    cel::{Allowance, Reason},
+    template::Template,
+};
 
 /// Beyond these a definition has other troubles than one more line can say.
 const MOST: usize = 100;
@@ -59,11 +62,12 @@ impl<'a> Place<'a> {
 pub(super) struct Faults {
     list: Vec<Diagnostic>,
     comparisons: usize,
+    expressions: Allowance,
 }
 
 impl Faults {
     pub(super) const fn new() -> Self {
-        Self { list: Vec::new(), comparisons: COMPARISONS }
+        Self { list: Vec::new(), comparisons: COMPARISONS, expressions: Allowance::of_a_definition() }
     }
 
     pub(super) fn add(&mut self, code: &'static str, place: &Place<'_>, message: impl Into<String>) {
@@ -256,13 +260,20 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn template(&self, faults: &mut Faults) -> Option<Template> {
-        match Template::compile(self.value) {
+        match Template::compile_within(self.value, &mut faults.expressions) {
             Ok(template) => Some(template),
             Err(malformed) => {
                 for fault in malformed {
                     let pointer = format!("{}{}", self.place.pointer(), fault.pointer);
-                    let help = "Only plain paths are in this version; other expressions are not in this version yet.";
-                    faults.add_at("E201", pointer, fault.message, Some(help.to_owned()));
+                    let (code, help) = match &fault.refused.reason {
+                        Reason::Syntax => ("E201", None),
+                        Reason::Function { written, known } => {
+                            let near = faults.nearest(written, known.iter().copied());
+                            ("E202", near.or_else(|| Some(format!("There are {}.", list(known.iter().copied())))))
+                        }
+                        Reason::Bound => ("E207", Some("Send less, or let the participant compute it.".to_owned())),
+                    };
+                    faults.add_at(code, pointer, fault.refused.message, help);
                     if faults.is_full() {
                         break;
                     }

@@ -1,4 +1,4 @@
-//! What an expression may read where it stands (WORKFLOW.md, Expressions): E202 and E203.
+//! What an expression may read where it stands (WORKFLOW.md, Expressions): E202 and E203, in plain paths and in CEL.
 
 use super::{
     operation::Draft,
@@ -67,16 +67,17 @@ impl Scope<'_> {
     }
 
     pub(super) fn template(self, template: &Template, place: &Place<'_>, faults: &mut Faults) {
-        template.each_path(|below, path| {
+        template.each_read(|below, path, names| {
             if !faults.is_full()
-                && let Err((code, message, help)) = self.path(path, faults)
+                && let Err((code, message, help)) = self.path(path, names, faults)
             {
                 faults.add_at(code, format!("{}{below}", place.pointer()), message, help);
             }
         });
     }
 
-    fn path(self, path: &Path, faults: &mut Faults) -> Result<(), Fault> {
+    /// `names`: of items, known beside the roots.
+    fn path(self, path: &Path, names: &[String], faults: &mut Faults) -> Result<(), Fault> {
         let root = path.root.as_str();
         if !self.roots.contains(&root) {
             return Err(match root {
@@ -84,8 +85,9 @@ impl Scope<'_> {
                 "response" => unknown("`response` is there in `outcome` rules alone".to_owned(), None),
                 "self" => unknown("`self` is there in a step alone".to_owned(), None),
                 _ => {
-                    let help = faults.nearest(root, self.roots.iter().copied());
-                    unknown(format!("{} is none of {}", quote(root), list(self.roots.iter().copied())), help)
+                    let known = || names.iter().map(String::as_str).chain(self.roots.iter().copied());
+                    let help = faults.nearest(root, known());
+                    unknown(format!("{} is none of {}", quote(root), list(known())), help)
                 }
             });
         }

@@ -1,6 +1,10 @@
 //! From a call to a request: a pure function of recorded state, so a retry sends the same bytes.
 
-use std::cell::OnceCell;
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use serde_json::{Value, json};
 use skald_protocol::{Json, OperationKind};
@@ -8,8 +12,9 @@ use skald_protocol::{Json, OperationKind};
 use super::{Transaction, state::Slot};
 use crate::{
     call::{Call, Request, Response, Target},
+    cel::Meter,
     plan::{self, Body},
-    template::{Path, Scope, Segment, Template, Unrenderable},
+    template::{Path, Scope, Template, Unrenderable},
 };
 
 impl Transaction {
@@ -21,18 +26,19 @@ impl Transaction {
             Some(check) if call.ask => check,
             Some(_) | None => operation,
         };
-        let scope = Here::of(self, call.branch, None);
+        let scope = Here::of(self, Some(call.branch), None);
+        let meter = &mut Meter::new();
         let target = match &spec.target {
-            plan::Target::Path(path) => Target::Path(path.render_text(&scope, |text| percent_encode(&text))?),
-            plan::Target::Url(url) => Target::Url(url.render_text(&scope, |text| percent_encode(&text))?),
+            plan::Target::Path(path) => Target::Path(path.render_text(&scope, meter, |text| percent_encode(&text))?),
+            plan::Target::Url(url) => Target::Url(url.render_text(&scope, meter, |text| percent_encode(&text))?),
         };
         let mut query = Vec::with_capacity(spec.query.len());
         for (name, value) in &spec.query {
-            query.push((name.clone(), value.render_text(&scope, |text| text)?));
+            query.push((name.clone(), value.render_text(&scope, meter, |text| text)?));
         }
-        let mut headers = std::collections::BTreeMap::new();
+        let mut headers = BTreeMap::new();
         for (name, value) in &spec.headers {
-            headers.insert(name.clone(), value.render_text(&scope, |text| text)?);
+            headers.insert(name.clone(), value.render_text(&scope, meter, |text| text)?);
         }
         let branch = self.spec(call.branch).id.clone();
         Ok(Request {
@@ -44,19 +50,25 @@ impl Transaction {
             target,
             query,
             headers,
-            body: self.body(call.branch, spec, &scope)?,
+            body: self.body(call.branch, spec, &scope, meter)?,
             timeout: spec.timeout,
             asynchronous: !call.ask && spec.pending.is_some(),
         })
     }
 
-    fn body(&self, branch: usize, spec: &plan::Operation, scope: &Here<'_>) -> Result<Option<Json>, Unrenderable> {
+    fn body(
+        &self,
+        branch: usize,
+        spec: &plan::Operation,
+        scope: &Here<'_>,
+        meter: &mut Meter,
+    ) -> Result<Option<Json>, Unrenderable> {
         match &spec.body {
             Body::None => Ok(None),
             Body::Input => Ok(self.state.began.input.clone()),
-            Body::Given(template) => template.render(scope).map(Some),
+            Body::Given(template) => template.render(scope, meter).map(Some),
             Body::Forward => match self.operation(branch, Slot::Forward) {
-                Some(forward) if forward.body != Body::Forward => self.body(branch, forward, scope),
+                Some(forward) if forward.body != Body::Forward => self.body(branch, forward, scope, meter),
                 Some(_) | None => Ok(None),
             },
         }
@@ -70,14 +82,16 @@ impl Transaction {
         response: &Response,
     ) -> Result<Option<Json>, Unrenderable> {
         match &self.spec(branch).output {
-            Some(output) if kind.is_forward() => output.render(&Here::of(self, branch, Some(response))).map(Some),
+            Some(output) if kind.is_forward() => {
+                output.render(&Here::of(self, Some(branch), Some(response)), &mut Meter::new()).map(Some)
+            }
             Some(_) | None => Ok(None),
         }
     }
 
     pub(super) fn final_output(&self) -> Result<Option<Json>, Unrenderable> {
-        let scope = Here { transaction: self, branch: None, response: None, input: OnceCell::new() };
-        self.plan.output.as_ref().map(|output: &Template| output.render(&scope)).transpose()
+        let scope = Here::of(self, None, None);
+        self.plan.output.as_ref().map(|output: &Template| output.render(&scope, &mut Meter::new())).transpose()
     }
 
     /// A branch's output: mapped, or the response's body.
@@ -93,12 +107,33 @@ struct Here<'a> {
     branch: Option<usize>,
     /// An answer that is not folded yet.
     response: Option<&'a Response>,
+    /// Parsed or rendered once, however many expressions read of it.
     input: OnceCell<Value>,
+    outputs: RefCell<BTreeMap<usize, Rc<Value>>>,
+    body: OnceCell<Value>,
+    request: OnceCell<Result<Value, String>>,
 }
 
 impl<'a> Here<'a> {
-    fn of(transaction: &'a Transaction, branch: usize, response: Option<&'a Response>) -> Self {
-        Self { transaction, branch: Some(branch), response, input: OnceCell::new() }
+    const fn of(transaction: &'a Transaction, branch: Option<usize>, response: Option<&'a Response>) -> Self {
+        Self {
+            transaction,
+            branch,
+            response,
+            input: OnceCell::new(),
+            outputs: RefCell::new(BTreeMap::new()),
+            body: OnceCell::new(),
+            request: OnceCell::new(),
+        }
+    }
+
+    fn output(&self, branch: usize) -> Option<Rc<Value>> {
+        if let Some(known) = self.outputs.borrow().get(&branch) {
+            return Some(Rc::clone(known));
+        }
+        let value = Rc::new(self.transaction.output_of(branch)?.value());
+        self.outputs.borrow_mut().insert(branch, Rc::clone(&value));
+        Some(value)
     }
 
     fn step(&self, path: &Path) -> Result<Value, String> {
@@ -107,9 +142,8 @@ impl<'a> Here<'a> {
         match path.key(1) {
             Some("status") => Ok(Value::from(self.transaction.branch_status(branch).as_str())),
             Some("output") => {
-                let output = self.transaction.output_of(branch);
-                let output = output.ok_or_else(|| format!("step `{name}` has no output"))?;
-                Path::walk(&path.segments[2..], &output.value())
+                let output = self.output(branch).ok_or_else(|| format!("step `{name}` has no output"))?;
+                Path::walk(&path.segments[2..], &output)
             }
             _ => Err("write steps.<name>.output or steps.<name>.status".to_owned()),
         }
@@ -125,30 +159,29 @@ impl<'a> Here<'a> {
                 Ok(Value::from(format!("{}/{}/{kind}", transaction.gid, transaction.spec(branch).id)))
             }
             Some("output") => {
-                let output = transaction.output_of(branch).ok_or("the forward operation has no output")?;
-                Path::walk(&path.segments[1..], &output.value())
+                let output = self.output(branch).ok_or("the forward operation has no output")?;
+                Path::walk(&path.segments[1..], &output)
             }
             Some("response") => {
                 let response = self.response.or(recorded).ok_or("the forward operation has no response")?;
-                read_response(response, &path.segments[1..])
+                if path.key(1) == Some("body") {
+                    let body = self.body.get_or_init(|| response.body.as_ref().map_or(Value::Null, Json::value));
+                    return Path::walk(&path.segments[2..], body);
+                }
+                let known = json!({"status": response.status, "headers": response.headers});
+                Path::walk(&path.segments[1..], &known)
             }
             Some("request") if path.key(1) == Some("body") => {
-                let forward = transaction.operation(branch, Slot::Forward).ok_or("there is no forward operation")?;
-                let body = transaction.body(branch, forward, self).map_err(|error| error.to_string())?;
-                Path::walk(&path.segments[2..], &body.map_or(Value::Null, |body| body.value()))
+                let body = self.request.get_or_init(|| {
+                    let forward =
+                        transaction.operation(branch, Slot::Forward).ok_or("there is no forward operation")?;
+                    let body = transaction.body(branch, forward, self, &mut Meter::new());
+                    Ok(body.map_err(|error| error.to_string())?.map_or(Value::Null, |body| body.value()))
+                });
+                Path::walk(&path.segments[2..], body.as_ref().map_err(Clone::clone)?)
             }
             _ => Err("`self` has request.body, response, output and idempotency_key".to_owned()),
         }
-    }
-}
-
-fn read_response(response: &Response, segments: &[Segment]) -> Result<Value, String> {
-    match segments.first() {
-        Some(Segment::Key(key)) if key == "body" => {
-            let body = response.body.as_ref().map_or(Value::Null, Json::value);
-            Path::walk(&segments[1..], &body)
-        }
-        _ => Path::walk(segments, &json!({"status": response.status, "headers": response.headers})),
     }
 }
 

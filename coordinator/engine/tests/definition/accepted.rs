@@ -386,3 +386,22 @@ fn what_may_surprise_is_a_warning() {
     let trusted = role("p", "pivot").replace(r#""path":"/""#, r#""path":"/","idempotent":true"#);
     expect![[""]].assert_eq(&told(&taken(&definition("", &trusted)).warnings));
 }
+
+#[test]
+fn expressions_may_stand_wherever_paths_may() {
+    let operation = r##"{"path":"/x/${ {'a b': input.id}['a b'] }/${'#'}","query":{"n":"${size(input.lines)}"},"headers":{"key":"${sha256(input.id)}"},"body":{"lines":"${input.lines.filter(l, l.qty > 0)}","note":"it is ${has(input.note) ? input.note : 'none'}"}}"##;
+    let first = format!(
+        r#"{{"name":"a","service":"s","action":{operation},"output":{{"total":"${{sum(input.lines.map(l, l.qty))}}"}},"compensate":{{"path":"/","body":"${{has(self.request.body.x) ? 1 : self.response.status}}"}}}}"#
+    );
+    let source = definition(r#","output":"${steps.a.output.total + 1}""#, &first);
+    let compiled = taken(&source);
+    let encoded = compiled.plan.encode();
+    let text = String::from_utf8(encoded.clone()).unwrap();
+    assert!(text.contains("${input.lines.filter(l, l.qty > 0)}"), "a plan keeps what was written: {text}");
+    assert_eq!(Plan::decode(plan::FORMAT, &encoded).unwrap(), compiled.plan);
+    expect![[r#"
+        W303 /steps/0/compensate/body an undo also follows attempts of unknown outcome, which left no response
+          Undo by what was sent: `self.request.body`, `self.idempotency_key`.
+    "#]]
+    .assert_eq(&told(&compiled.warnings));
+}

@@ -301,7 +301,6 @@ fn all_faults_come_at_once() {
               Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.
             E102 /steps/3/service there is no service `x`
             E201 /steps/3/try/path an expression is opened with ${ and never closed: write $${ for the text ${
-              Only plain paths are in this version; other expressions are not in this version yet.
             E112 /steps/2/compensate an undo in the tail: after the commit nothing is undone
               Move the step before the pivot and the retriable steps, or make it `retriable`.
             E120 /steps/3 the TCC step lacks `confirm`, `cancel`

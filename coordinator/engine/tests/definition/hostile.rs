@@ -52,6 +52,9 @@ const WORDS: &[&str] = &[
     "${input.a}",
     "${steps.a.output}",
     "${self.output}",
+    "${input.a + 1}",
+    "${size(steps.a.output.b) > 0 && has(input.a)}",
+    "${input.a.map(x, x",
     "$${",
     "unlimited",
     "max_attempts",
@@ -96,6 +99,7 @@ fn operation() -> impl Strategy<Value = Value> {
     prop_oneof![
         6 => Just(json!({"path": "/"})),
         1 => Just(json!({"url": "http://a/${input.a}", "method": "GET"})),
+        1 => Just(json!({"path": "/${input.a + 'x'}", "body": "${input.l.map(x, steps.a.output.n * x)}"})),
         1 => Just(json!({"path": "/", "body": {"a": "${steps.a.output.id}"}, "retry": {"max_attempts": 3}})),
         1 => anything(),
     ]
@@ -223,6 +227,31 @@ fn many_faults_are_told_up_to_a_hundred() {
     let strange: Vec<_> = (0..15_000).map(|_| r#""${x.y}""#).collect();
     let step = action(&format!(r#""path":"/","body":{{"{}":[{}]}}"#, "k".repeat(50_000), strange.join(",")));
     assert_eq!(compile(&definition("", &step)).unwrap_err().len(), 100);
+}
+
+#[test]
+fn a_definition_full_of_expressions_is_refused_or_taken_soon() {
+    let filled = |piece: &str| {
+        let pieces = vec![format!("\"{piece}\""); 250_000 / (piece.len() + 3)];
+        definition("", &action(&format!(r#""path":"/","body":[{}]"#, pieces.join(","))))
+    };
+    let calls = format!("${{input{}}}", ".f()".repeat(64));
+    let folds = format!("${{input{}}}", ".map(x,x)".repeat(60));
+    let deep = format!("${{{}1{}}}", "size([".repeat(15), "])".repeat(15));
+    let brackets = "${".to_owned() + &"(".repeat(4_000) + "}";
+    let wide = format!("${{[{}1]}}", "1,".repeat(490));
+    let reads = format!("${{[{}1]}}", "input.a.b.c,".repeat(100));
+    for piece in
+        ["${1}", "${1+1}", "${ä}", "${'}", "${{", "$${", "${a.b}", &calls, &folds, &deep, &brackets, &wide, &reads]
+    {
+        let source = filled(piece);
+        #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
+        let began = std::time::Instant::now();
+        let compiled = compile(&source);
+        let took = began.elapsed();
+        // Ten times as long as a build with optimization takes.
+        assert!(took.as_millis() < 500, "{:.40}: {took:?}, taken: {}", piece, compiled.is_ok());
+    }
 }
 
 #[test]

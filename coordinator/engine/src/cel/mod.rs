@@ -1,0 +1,228 @@
+//! CEL (<https://cel.dev>, WORKFLOW.md, Expressions): pure, bounded, a function of recorded state.
+//!
+//! The crate `cel` gives the syntax, and nothing of it is seen outside this module. Its evaluation is not used: it cannot
+//! be stopped (its `||` and `all` swallow whatever error would end it), it walks maps in the random order of a hash
+//! table, and its errors print whole values. Here each node that is evaluated and each byte that is made costs from a
+//! `Meter`, maps are in the order of their keys, and what is over a bound is an error that nothing swallows.
+//!
+//! Values are JSON's, with CEL's numbers: a whole number that fits is an `int`, a larger one a `uint`, any other a
+//! `double`. Keys of maps are strings. There is no clock, no randomness, no regular expression, no message type.
+
+mod function;
+mod lower;
+mod run;
+mod source;
+mod value;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::path::{Path, Scope};
+use lower::{Op, Read};
+pub(crate) use source::end;
+
+/// Bytes of one expression.
+pub const SOURCE: usize = 4 << 10;
+/// Names, literals, operators and brackets of one expression.
+pub const NODES: usize = 500;
+/// Of all expressions of one definition: parsing them takes a few milliseconds.
+pub const NODES_IN_ALL: usize = 20_000;
+/// Calls on a value, `a.f()`, in one expression.
+pub const CALLS: usize = 64;
+/// Brackets within brackets.
+pub const BRACKETS: u16 = 32;
+/// Operations within operations.
+pub const DEPTH: usize = 100;
+/// Comprehensions (`all`, `exists`, `exists_one`, `filter`, `map`) within a comprehension's body.
+pub const LOOPS: usize = 2;
+/// Items of a list that is made or gone through.
+pub const ITEMS: usize = 10_000;
+/// Bytes of a result, as JSON.
+pub const RESULT: usize = 256 << 10;
+/// Of all that is rendered together, as one request: nodes evaluated, items touched, and text in pieces of 16 bytes.
+pub const COST: u64 = 500_000;
+/// Bytes that all expressions rendered together may make, plain paths included.
+pub const MADE: usize = 1 << 20;
+
+/// A compiled expression. Two are equal when they were written alike.
+#[derive(Clone)]
+pub struct Expression {
+    source: String,
+    op: Op,
+    reads: Vec<Read>,
+}
+
+/// Why text is no expression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// What the author can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Write it as CEL.
+    Syntax,
+    /// Name one of these functions.
+    Function { written: String, known: &'static [&'static str] },
+    /// Write less.
+    Bound,
+}
+
+/// What is left for all expressions that are rendered together.
+#[derive(Debug)]
+pub struct Meter {
+    cost: u64,
+    room: usize,
+}
+
+impl Meter {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { cost: COST, room: MADE }
+    }
+
+    /// Counts a value that an expression or a path gave: many of them could make what no request may be.
+    pub(crate) fn made(&mut self, value: &Value) -> Result<(), String> {
+        let over = || format!("too large: the expressions of one request may make {MADE} bytes");
+        let bytes = match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+            Value::String(text) => text.len(),
+            Value::Array(items) => return items.iter().try_for_each(|item| self.made(item)),
+            Value::Object(members) => {
+                return members.iter().try_for_each(|(key, member)| {
+                    self.room = self.room.checked_sub(key.len()).ok_or_else(over)?;
+                    self.made(member)
+                });
+            }
+        };
+        self.room = self.room.checked_sub(bytes).ok_or_else(over)?;
+        Ok(())
+    }
+
+    #[must_use]
+    pub const fn spent(&self) -> u64 {
+        COST - self.cost
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is left to compile the expressions of one definition.
+#[derive(Debug)]
+pub struct Allowance {
+    nodes: usize,
+}
+
+impl Allowance {
+    #[must_use]
+    pub const fn of_a_definition() -> Self {
+        Self { nodes: NODES_IN_ALL }
+    }
+
+    /// For what was compiled before.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self { nodes: usize::MAX }
+    }
+}
+
+impl Expression {
+    pub fn compile(text: &str, allowance: &mut Allowance) -> Result<Self, Refused> {
+        let nodes = source::measure(text)?;
+        let Some(left) = allowance.nodes.checked_sub(nodes) else {
+            return Err(Refused::bound(format!(
+                "the expressions of a definition are at most {NODES_IN_ALL} nodes together, and this is beyond them"
+            )));
+        };
+        allowance.nodes = left;
+        let tree = source::parse(text)?;
+        let (op, reads) = lower::lower(&tree)?;
+        Ok(Self { source: text.to_owned(), op, reads })
+    }
+
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Every path from a root that evaluation may read, with the names of comprehensions that are known beside the roots.
+    pub fn reads(&self) -> impl Iterator<Item = (&Path, &[String])> {
+        self.reads.iter().map(|read| (&read.path, read.names.as_slice()))
+    }
+
+    /// The value, as JSON; `Err` says why there is none.
+    pub fn evaluate(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Value, String> {
+        run::run(&self.op, &self.reads, scope, meter).map_err(|stop| stop.to_string())
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Refused {
+    fn syntax(message: impl Into<String>) -> Self {
+        Self { reason: Reason::Syntax, message: message.into() }
+    }
+
+    fn bound(message: impl Into<String>) -> Self {
+        Self { reason: Reason::Bound, message: message.into() }
+    }
+}
+
+/// Why evaluation stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Stop {
+    /// `coalesce` goes on to its next argument; so may `&&` and `||` to their other side.
+    #[error("{0}")]
+    Missing(String),
+    /// `&&` and `||` may still know from their other side.
+    #[error("{0}")]
+    Wrong(String),
+    /// Nothing goes on.
+    #[error("{0}")]
+    Over(String),
+}
+
+impl Meter {
+    fn spend(&mut self, cost: usize) -> Result<(), Stop> {
+        match self.cost.checked_sub(cost as u64) {
+            Some(left) => {
+                self.cost = left;
+                Ok(())
+            }
+            None => {
+                self.cost = 0;
+                Err(Stop::Over(format!("too costly: the expressions of one request may take {COST} steps")))
+            }
+        }
+    }
+
+    /// For making, comparing or going through so many bytes of text.
+    fn text(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.spend(bytes / 16)
+    }
+
+    fn items(count: usize) -> Result<(), Stop> {
+        if count <= ITEMS {
+            return Ok(());
+        }
+        Err(Stop::Over(format!("a list of {count} items: at most {ITEMS} are gone through or made")))
+    }
+}
