@@ -97,14 +97,15 @@ fn place(text: &str, code: &str, pointer: &str) -> Range<usize> {
         && let Err(error) = serde_json::from_str::<IgnoredAny>(text)
     {
         let line = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
-        let at = (line + error.column().saturating_sub(1)).min(text.len());
+        // Where the text ends too early, its last character is what something should follow.
+        let at = (line + error.column().saturating_sub(1)).min(text.trim_end().len().saturating_sub(1));
         let start = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         return start..start + text[start..].chars().next().map_or(0, char::len_utf8);
     }
     let Located { key, value } = locate(text, pointer);
     match key {
-        // A field that should not be there, or not so.
-        Some(key) if code == "E002" => key,
+        // A field that should not be there, or not so; a name that nothing uses.
+        Some(key) if matches!(code, "E002" | "W305") => key,
         Some(key) if text[value.clone()].contains('\n') => key,
         None if text[value.clone()].contains('\n') => value.start..value.start + 1,
         Some(_) | None => value,
@@ -237,6 +238,15 @@ mod tests {
 
     #[test]
     fn broken_json_is_told_where_it_breaks() {
+        check("{\n  \"dsl\": \"1.0\",\n  \"name\": [\"x\"\n\n", &expect![[r#"
+            E001
+
+              × EOF while parsing a list at line 5 column 0
+               ╭─[order.json:3:14]
+             3 │   "name": ["x"
+               ·              ─
+               ╰────
+        "#]]);
         check(
             "{\n  \"dsl\": \"1.0\",\n  \"name\": order\n}",
             &expect![[r#"
@@ -262,39 +272,39 @@ mod tests {
         check(
             "{\"dsl\": \"1.0\", \"dsl\": \"1.0\"}",
             &expect![[r#"
-            E001
+                E002
 
-              × `dsl` stands here twice
-               ╭─[order.json:1:23]
-             1 │ {"dsl": "1.0", "dsl": "1.0"}
-               ·                       ─────
-               ╰────
-              help: Keep one of them.
+                  × `name` is missing
+                   ╭─[order.json:1:1]
+                 1 │ {"dsl": "1.0", "dsl": "1.0"}
+                   · ────────────────────────────
+                   ╰────
 
-            E002
+                E002
 
-              × `name` is missing
-               ╭─[order.json:1:1]
-             1 │ {"dsl": "1.0", "dsl": "1.0"}
-               · ────────────────────────────
-               ╰────
+                  × `version` is missing
+                   ╭─[order.json:1:1]
+                 1 │ {"dsl": "1.0", "dsl": "1.0"}
+                   · ────────────────────────────
+                   ╰────
 
-            E002
+                E002
 
-              × `version` is missing
-               ╭─[order.json:1:1]
-             1 │ {"dsl": "1.0", "dsl": "1.0"}
-               · ────────────────────────────
-               ╰────
+                  × `steps` is missing
+                   ╭─[order.json:1:1]
+                 1 │ {"dsl": "1.0", "dsl": "1.0"}
+                   · ────────────────────────────
+                   ╰────
 
-            E002
+                E001
 
-              × `steps` is missing
-               ╭─[order.json:1:1]
-             1 │ {"dsl": "1.0", "dsl": "1.0"}
-               · ────────────────────────────
-               ╰────
-        "#]],
+                  × `dsl` stands here twice
+                   ╭─[order.json:1:23]
+                 1 │ {"dsl": "1.0", "dsl": "1.0"}
+                   ·                       ─────
+                   ╰────
+                  help: Keep one of them.
+            "#]],
         );
     }
 
@@ -308,39 +318,39 @@ mod tests {
         check(
             &long,
             &expect![[r#"
-            E002
+                E002
 
-              × `name` is missing
-               ╭─[order.json:1:1]
-             1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
-               · ────────────────────────────────────────────────────────────
-               ╰────
+                  × `name` is missing
+                   ╭─[order.json:1:1]
+                 1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
+                   · ────────────────────────────────────────────────────────────
+                   ╰────
 
-            E002
+                E002
 
-              × `version` is missing
-               ╭─[order.json:1:1]
-             1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
-               · ────────────────────────────────────────────────────────────
-               ╰────
+                  × `version` is missing
+                   ╭─[order.json:1:1]
+                 1 │ {"dsl": "1.0", "x-a": "ééééééééééééééééééééééééééééééééééééé…
+                   · ────────────────────────────────────────────────────────────
+                   ╰────
 
-            E105
+                E002
 
-              × there is no step
-               ╭─[order.json:1:652]
-             1 │ …yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "steps": []}
-               ·                                                              ──
-               ╰────
+                  × unknown field `timeoutt`
+                   ╭─[order.json:1:327]
+                 1 │ …ééééééééééééééééééééééééééééééééééééééééééééééééééééééééé", "timeoutt": "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy…
+                   ·                                                              ──────────
+                   ╰────
+                  help: Did you mean `timeout`?
 
-            E002
+                E105
 
-              × unknown field `timeoutt`
-               ╭─[order.json:1:327]
-             1 │ …ééééééééééééééééééééééééééééééééééééééééééééééééééééééééé", "timeoutt": "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy…
-               ·                                                              ──────────
-               ╰────
-              help: Did you mean `timeout`?
-        "#]],
+                  × there is no step
+                   ╭─[order.json:1:652]
+                 1 │ …yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "steps": []}
+                   ·                                                              ──
+                   ╰────
+            "#]],
         );
     }
 }
