@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use skald_protocol::Status;
+use sha2::{Digest, Sha256};
+use skald::store::{Options, Publish, SqlStore, Store, StoredPlan};
+use skald_engine::{Plan, definition::compile, plan::FORMAT};
+use skald_protocol::{Status, WorkflowRef};
 use skald_tests::{
     Answer, Backend, Client, Node, Participants, World, client,
     definition::{definition, step, with_gid},
@@ -185,6 +188,86 @@ promises! {
         assert_eq!(participants.effects("g"), ["a action"]);
         let read = client.get("/v1/workflows/order/1.0.0").await;
         assert_eq!(read.body["definition"]["services"]["shop"]["url"], "http://shop.invalid", "one text for all");
+    }
+
+    async fn a_secret_is_published_by_its_name_and_travels_only_to_its_service(backend: Backend) {
+        let participants = Participants::start().await;
+        let database = Database::fresh(backend).await;
+        let mut node = Node::new(database.url()).with_environment("SKALD_SECRET_PAY_TOKEN", "hunter2");
+        node.start().await;
+        let client = node.client();
+        let mut order = order(&participants.url(), "1.0.0", &["a"]);
+        order["services"]["shop"]["auth"] = json!({"bearer": {"secret": "pay_token"}});
+        assert_eq!(client.publish(&order).await.status, 201);
+        assert_eq!(client.run(&named("g")).await.status, Status::Succeeded);
+        assert_eq!(participants.arrivals("g")[0].headers["authorization"], "Bearer hunter2");
+        for path in ["/v1/workflows/order/1.0.0", "/v1/transactions/g", "/v1/transactions/g/events"] {
+            let read = client.get(path).await;
+            assert!(read.status == 200 && !read.body.to_string().contains("hunter2"), "{path}: {}", read.body);
+        }
+    }
+
+    async fn what_was_published_runs_on_where_a_newer_compiler_would_refuse_it(backend: Backend) {
+        let participants = Participants::start().await;
+        let database = Database::fresh(backend).await;
+        let mut order = order(&participants.url(), "1.0.0", &["a"]);
+        order["labels"] = json!({"team": "red"});
+        order["input"] = json!({"type": "object"});
+        let encoded = compile(&order.to_string()).expect("a definition").plan.encode();
+        order["steps"][0]["of_an_older_language"] = json!(true);
+        compile(&order.to_string()).expect_err("no definition any more");
+        let plan = StoredPlan { digest: Plan::digest(&encoded), format: FORMAT, definition: None, plan: encoded };
+        let digest = Sha256::digest(serde_json_canonicalizer::to_vec(&order).expect("JSON")).into();
+        let workflow = WorkflowRef { name: "order".into(), version: "1.0.0".into() };
+        let store = SqlStore::connect(database.url(), Options::default()).await.expect("a database");
+        store.migrate().await.expect("a schema");
+        store.publish(&Publish { workflow, digest, definition: order.to_string(), plan }).await.expect("published");
+        store.close().await;
+        // With it goes the lock on a SQLite file.
+        drop(store);
+
+        let mut node = Node::new(database.url());
+        node.start().await;
+        let client = node.client();
+        let again = client.publish(&order).await;
+        assert_eq!(again.status, 200, "{}", again.body);
+        let view = client.run(&named("g")).await;
+        assert_eq!((view.status, json!(view.labels)), (Status::Succeeded, json!({"team": "red"})));
+        assert_eq!(participants.effects("g"), ["a action"]);
+        let wrong = client.post("/v1/transactions", &json!({"workflow": "order", "input": 5})).await;
+        assert_eq!(told(&wrong), (422, "invalid_input"));
+        order["version"] = json!("1.0.1");
+        assert_eq!(told(&client.publish(&order).await), (422, "invalid_definition"));
+    }
+
+    async fn what_was_acknowledged_stands_after_a_kill_in_the_middle_of_publishing(backend: Backend) {
+        let mut world = World::start(backend).await;
+        let url = world.participants.url();
+        let all: Vec<_> = (0..200).map(|n| order(&url, &format!("1.0.{n}"), &["a"])).collect();
+        let asked = all.iter().map(|order| {
+            let (client, order) = (world.client.clone(), order.clone());
+            tokio::spawn(async move {
+                let path = format!("/v1/workflows/order/{}", order["version"].as_str().expect("a version"));
+                client.try_put(&path, &order).await.is_ok_and(|answer| answer.status == 201)
+            })
+        });
+        let asked: Vec<_> = asked.collect();
+        eventually("some are published", Duration::from_secs(10), || async {
+            let read = world.client.try_get("/v1/workflows/order").await.ok()?;
+            (read.status == 200).then_some(())
+        })
+        .await;
+        world.node.kill();
+        let mut acknowledged = Vec::new();
+        for one in asked {
+            acknowledged.push(one.await.expect("a task"));
+        }
+        world.node.start().await;
+        assert!(acknowledged.contains(&true));
+        for (order, acknowledged) in all.iter().zip(acknowledged) {
+            let status = world.client.publish(order).await.status;
+            assert!(status == 200 || (status == 201 && !acknowledged), "{status} {acknowledged} {}", order["version"]);
+        }
     }
 
     async fn lists_go_by_pages(backend: Backend) {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use skald::store::{Error, Store};
 use skald_protocol::Status;
 use skald_tests::{Backend, promises};
-use sqlx::{Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
 
 use super::{Fresh, LEASE, Writer};
 
@@ -104,6 +107,34 @@ promises! {
         store.migrate().await.expect("the same again");
         store.ready().await.expect("ready");
         Writer::alone(&store).await;
+    }
+
+    async fn an_older_schema_is_brought_up_and_keeps_what_it_holds(backend: Backend) {
+        let fresh = Fresh::empty(backend).await;
+        let version = "CREATE TABLE skald_schema (version bigint NOT NULL PRIMARY KEY, applied_at bigint NOT NULL); \
+            INSERT INTO skald_schema (version, applied_at) VALUES (1, 0); \
+            INSERT INTO settings (name, value) VALUES ('key', 'old')";
+        match backend {
+            Backend::Postgres => {
+                let mut direct = PgConnection::connect(&fresh.url).await.expect("a connection");
+                direct.execute(include_str!("../../../migrations/postgres/0001_spine.sql")).await.expect("a schema");
+                direct.execute(version).await.expect("its mark");
+            }
+            Backend::Sqlite => {
+                let options: SqliteConnectOptions = fresh.url.parse().expect("a URL");
+                let mut direct = options.create_if_missing(true).connect().await.expect("a connection");
+                direct.execute(include_str!("../../../migrations/sqlite/0001_spine.sql")).await.expect("a schema");
+                direct.execute(version).await.expect("its mark");
+                direct.close().await.expect("closed");
+            }
+        }
+        let store = fresh.connect().await;
+        let text = store.ready().await.expect_err("an older schema").to_string();
+        assert!(text.contains("version 1") && text.contains("`skald migrate`"), "{text}");
+        store.migrate().await.expect("this build's schema");
+        store.ready().await.expect("ready");
+        assert_eq!(store.setting("key", b"new").await.expect("a value"), b"old");
+        assert_eq!(store.latest("order").await.expect("an answer"), None);
     }
 
     async fn a_newer_schema_is_left_alone(backend: Backend) {
