@@ -32,8 +32,8 @@ pub const NODES_IN_ALL: usize = 20_000;
 pub const CALLS: usize = 64;
 /// Brackets within brackets.
 pub const BRACKETS: u16 = 32;
-/// Operations within operations.
-pub const DEPTH: usize = 100;
+/// Operations within operations: as deep as JSON, so that a megabyte of stack is enough without optimization.
+pub const DEPTH: usize = 64;
 /// Comprehensions (`all`, `exists`, `exists_one`, `filter`, `map`) within a comprehension's body.
 pub const LOOPS: usize = 2;
 /// Items of a list that is made or gone through.

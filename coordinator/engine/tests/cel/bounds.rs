@@ -47,7 +47,7 @@ fn what_is_too_long_too_large_or_too_deep_is_refused() {
         the expression nests brackets deeper than 32
         the expression nests brackets deeper than 32
         the expression nests brackets deeper than 32
-        the expression nests operations deeper than 100
+        the expression nests operations deeper than 64
         comprehensions stand in one another deeper than 2
     "#]]
     .assert_eq(&(told.join("\n") + "\n"));
@@ -57,7 +57,7 @@ fn what_is_too_long_too_large_or_too_deep_is_refused() {
 fn as_much_as_is_taken_compiles() {
     for source in [
         format!("[{}1]", "1,".repeat(498)),
-        format!("1{}", "+1".repeat(99)),
+        format!("1{}", "+1".repeat(63)),
         format!("{}1{}", "[".repeat(32), "]".repeat(32)),
         format!("'{}'", "x".repeat(4_094)),
         "[1].map(a, [1].map(b, a + b))".to_owned(),
@@ -65,6 +65,32 @@ fn as_much_as_is_taken_compiles() {
     ] {
         within(Duration::from_millis(50), || compile(&source)).unwrap_or_else(|refused| panic!("{refused}: {source}"));
     }
+}
+
+#[test]
+fn what_nests_as_deep_as_is_taken_fits_a_megabyte_of_stack() {
+    let sources = [
+        format!("1{}", "+1".repeat(63)),
+        format!("{}1{}", "[".repeat(32), "]".repeat(32)),
+        format!("{}1", "false ? 0 : ".repeat(63)),
+        // Refused, but not before it is parsed.
+        format!("{}1", "a?b:".repeat(166)),
+        format!("{}1", "!-".repeat(249)),
+        format!("input{}", ".map(x, x)".repeat(60)),
+        format!("{}1{}", "coalesce(string([".repeat(10), "].size()))".repeat(10)),
+        format!("{}1", "!-".repeat(31)),
+        format!("input{}", "[0+0]".repeat(62)),
+    ];
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let evaluated = small.spawn(move || {
+        let roots = input(json!([[1, 2], 3]));
+        for source in sources {
+            if let Ok(expression) = compile(&source) {
+                let _ = expression.evaluate(&roots, &mut Meter::new());
+            }
+        }
+    });
+    evaluated.unwrap().join().unwrap();
 }
 
 /// Sources meant to hurt a parser.
