@@ -26,8 +26,8 @@ pub(crate) use source::end;
 pub const SOURCE: usize = 4 << 10;
 /// Names, literals, operators and brackets of one expression.
 pub const NODES: usize = 500;
-/// Of all expressions of one definition: parsing them takes a few milliseconds.
-pub const NODES_IN_ALL: usize = 20_000;
+/// Of all expressions of one definition, weighed by what parsing takes (`source::measure`): some ten milliseconds in all.
+pub const WEIGHT_IN_ALL: usize = 20_000;
 /// Calls on a value, `a.f()`, in one expression.
 pub const CALLS: usize = 64;
 /// Brackets within brackets.
@@ -118,31 +118,29 @@ impl Default for Meter {
 /// What is left to compile the expressions of one definition.
 #[derive(Debug)]
 pub struct Allowance {
-    nodes: usize,
+    weight: usize,
 }
 
 impl Allowance {
     #[must_use]
     pub const fn of_a_definition() -> Self {
-        Self { nodes: NODES_IN_ALL }
+        Self { weight: WEIGHT_IN_ALL }
     }
 
     /// For what was compiled before.
     #[must_use]
     pub const fn unlimited() -> Self {
-        Self { nodes: usize::MAX }
+        Self { weight: usize::MAX }
     }
 }
 
 impl Expression {
     pub fn compile(text: &str, allowance: &mut Allowance) -> Result<Self, Refused> {
-        let nodes = source::measure(text)?;
-        let Some(left) = allowance.nodes.checked_sub(nodes) else {
-            return Err(Refused::bound(format!(
-                "the expressions of a definition are at most {NODES_IN_ALL} nodes together, and this is beyond them"
-            )));
+        let weight = source::measure(text)?;
+        let Some(left) = allowance.weight.checked_sub(weight) else {
+            return Err(Refused::bound("the expressions of the definition are too many or too large together"));
         };
-        allowance.nodes = left;
+        allowance.weight = left;
         let tree = source::parse(text)?;
         let (op, reads) = lower::lower(&tree)?;
         Ok(Self { source: text.to_owned(), op, reads })

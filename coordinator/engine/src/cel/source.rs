@@ -32,12 +32,15 @@ pub(crate) fn end(text: &str) -> Result<Option<usize>, Refused> {
     }
 }
 
-/// How many nodes it has; refuses what is over a bound or holds what is no token.
+/// What parsing it weighs; refuses what is over a bound or holds what is no token.
+///
+/// The parser copies what a call stands on, calls and all, and looks ahead to the end of a group for each bracket it is in:
+/// hence the square of the calls, and the tokens that are no nodes.
 pub(super) fn measure(text: &str) -> Result<usize, Refused> {
     if text.len() > SOURCE {
         return Err(too_long());
     }
-    let (mut nodes, mut calls) = (0, 0);
+    let (mut tokens, mut nodes, mut calls, mut depth) = (0_usize, 0_usize, 0_usize, 0_u16);
     let mut before = [TokenKind::TokEnd; 2];
     let mut lexer = Lexer::new(text);
     loop {
@@ -48,15 +51,22 @@ pub(super) fn measure(text: &str) -> Result<usize, Refused> {
             TokenKind::TokWhitespace | TokenKind::TokComment => continue,
             TokenKind::TokLeftParen => {
                 calls += usize::from(before == [TokenKind::TokDot, TokenKind::TokIdent]);
+                depth = depth.saturating_add(1);
             }
-            TokenKind::TokRightParen
-            | TokenKind::TokRightBracket
-            | TokenKind::TokRightBrace
-            | TokenKind::TokDot
-            | TokenKind::TokComma
-            | TokenKind::TokColon => {}
+            TokenKind::TokLeftBracket | TokenKind::TokLeftBrace => {
+                nodes += 1;
+                depth = depth.saturating_add(1);
+            }
+            TokenKind::TokRightParen | TokenKind::TokRightBracket | TokenKind::TokRightBrace => {
+                depth = depth.saturating_sub(1);
+            }
+            TokenKind::TokDot | TokenKind::TokComma | TokenKind::TokColon => {}
             _ => nodes += 1,
         }
+        if depth > BRACKETS {
+            return Err(too_deep());
+        }
+        tokens += 1;
         before = [before[1], token.kind];
     }
     if nodes > NODES {
@@ -67,15 +77,19 @@ pub(super) fn measure(text: &str) -> Result<usize, Refused> {
             "the expression calls {calls} times on a value; at most {CALLS} are taken"
         )));
     }
-    Ok(nodes)
+    Ok(4 + nodes.max(tokens / 2) + calls * calls)
 }
 
 pub(super) fn parse(text: &str) -> Result<IdedExpr, Refused> {
     if text.is_empty() {
         return Err(Refused::syntax("nothing stands between ${ and }"));
     }
-    let parser = PrattParser::new().max_recursion_depth(BRACKETS).error_recovery_limit(0);
+    let parser = PrattParser::new().max_recursion_depth(BRACKETS + 1).error_recovery_limit(0);
     parser.parse(text).map_err(|errors| told(text, &errors))
+}
+
+fn too_deep() -> Refused {
+    Refused::bound(format!("the expression nests brackets deeper than {BRACKETS}"))
 }
 
 fn too_long() -> Refused {
@@ -105,7 +119,7 @@ fn fault(text: &str, at: usize, what: &str) -> Refused {
 fn told(text: &str, errors: &ParseErrors) -> Refused {
     if let Some(deep) = errors.errors.iter().find(|error| error.msg.starts_with("expression recursion limit")) {
         debug_assert_eq!(deep.pos, (0, 0), "it has no place");
-        return Refused::bound(format!("the expression nests brackets deeper than {BRACKETS}"));
+        return too_deep();
     }
     let Some(first) = errors.errors.iter().find(|error| error.pos.0 > 0) else {
         return Refused::syntax("the expression cannot be read");

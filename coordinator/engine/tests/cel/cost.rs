@@ -56,7 +56,10 @@ fn of_a_path_a_small_expression_and_a_list() {
 #[ignore = "prints figures for people"]
 fn of_a_definition_full_of_expressions() {
     let pieces = [
+        "x".to_owned(),
         "${1}".to_owned(),
+        "${input.a + 1}".to_owned(),
+        format!("${{{}1,{}}}", "(1+".repeat(31), ",".repeat(3_900)),
         format!("${{input{}}}", ".f()".repeat(64)),
         format!("${{input{}}}", ".map(x,x)".repeat(60)),
         format!("${{{}1{}}}", "size([".repeat(15), "])".repeat(15)),

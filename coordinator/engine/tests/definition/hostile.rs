@@ -239,11 +239,13 @@ fn a_definition_full_of_expressions_is_refused_or_taken_soon() {
     let folds = format!("${{input{}}}", ".map(x,x)".repeat(60));
     let deep = format!("${{{}1{}}}", "size([".repeat(15), "])".repeat(15));
     let brackets = "${".to_owned() + &"(".repeat(4_000) + "}";
+    let ahead = format!("${{{}1,{}}}", "(1+".repeat(31), ",".repeat(3_900));
     let wide = format!("${{[{}1]}}", "1,".repeat(490));
     let reads = format!("${{[{}1]}}", "input.a.b.c,".repeat(100));
-    for piece in
-        ["${1}", "${1+1}", "${ä}", "${'}", "${{", "$${", "${a.b}", &calls, &folds, &deep, &brackets, &wide, &reads]
-    {
+    for piece in [
+        "${1}", "${1+1}", "${ä}", "${'}", "${{", "$${", "${a.b}", &ahead, &calls, &folds, &deep, &brackets, &wide,
+        &reads,
+    ] {
         let source = filled(piece);
         #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
         let began = std::time::Instant::now();

@@ -132,9 +132,9 @@ fn e207_expressions_over_a_bound() {
     check_steps(
         &action(&format!(r#""path":"/","body":[{}]"#, vec![format!("\"${{{some}}}\""); 51].join(","))),
         expect![[r#"
-            E207 /steps/0/action/body/49 the expressions of a definition are at most 20000 nodes together, and this is beyond them
+            E207 /steps/0/action/body/49 the expressions of the definition are too many or too large together
               Send less, or let the participant compute it.
-            E207 /steps/0/action/body/50 the expressions of a definition are at most 20000 nodes together, and this is beyond them
+            E207 /steps/0/action/body/50 the expressions of the definition are too many or too large together
               Send less, or let the participant compute it.
         "#]],
     );
