@@ -1,4 +1,4 @@
-//! Skald's client: begin transactions, enlist into open ones, follow them, and an operator's words.
+//! Skald's client: begin transactions, enlist into open ones, follow them, publish workflows, and an operator's words.
 //!
 //! Every call but an operator's may be made twice without harm, so the client makes it again by itself when no answer
 //! came or the coordinator said to come back later. A begin without a gid is given one here for that reason: twice is

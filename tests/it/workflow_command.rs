@@ -117,9 +117,12 @@ async fn what_is_refused_is_told_with_its_place_and_the_rest_is_published() {
     faulty["timeoutt"] = json!("5s");
     let faulty = written(folder.path(), "faulty.json", &serde_json::to_string_pretty(&faulty).expect("JSON"));
     let broken = written(folder.path(), "broken.json", "{\"name\": \"broken\"");
-    let ran = workflow(&["publish", &broken, &faulty, "/nowhere.json", &good_file, "--to", &to]).await;
+    let mut dots = good.clone();
+    dots["name"] = json!("..");
+    let dots = written(folder.path(), "dots.json", &dots.to_string());
+    let ran = workflow(&["publish", &broken, &dots, &faulty, "/nowhere.json", &good_file, "--to", &to]).await;
     assert_eq!(ran.code, 1);
-    for told in ["broken.json:1:", "faulty.json:", "E002", "Did you mean `timeout`?", "/nowhere.json"] {
+    for told in ["broken.json:1:", "dots.json:1:", "faulty.json:", "E002", "Did you mean `timeout`?", "/nowhere.json"] {
         assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
     }
     assert!(ran.stdout.contains("published") && ran.stdout.lines().count() == 2, "{}", ran.stdout);

@@ -35,7 +35,7 @@ const LATEST: &str = "latest";
 ///
 /// The name and the version are those that the definition states. The same content again changes nothing.
 #[utoipa::path(
-    put, path = "/v1/workflows/{name}/{version}", tag = "workflows",
+    put, operation_id = "publish_workflow", path = "/v1/workflows/{name}/{version}", tag = "workflows",
     params(("name" = String, Path), ("version" = String, Path)),
     request_body(content = serde_json::Value, description = "A definition (WORKFLOW.md)", content_type = "application/json"),
     responses(
@@ -126,7 +126,7 @@ fn published(status: StatusCode, row: &WorkflowRow, warnings: Vec<Fault>) -> Res
 ///
 /// The latest version of each, in the order of their names.
 #[utoipa::path(
-    get, path = "/v1/workflows", tag = "workflows",
+    get, operation_id = "list_workflows", path = "/v1/workflows", tag = "workflows",
     params(
         ("limit" = Option<u32>, Query, description = "1 to 500, default 50"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
@@ -146,7 +146,7 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Jso
 ///
 /// By SemVer's precedence, the latest first; pre-releases after all others.
 #[utoipa::path(
-    get, path = "/v1/workflows/{name}", tag = "workflows",
+    get, operation_id = "list_workflow_versions", path = "/v1/workflows/{name}", tag = "workflows",
     params(
         ("name" = String, Path),
         ("limit" = Option<u32>, Query, description = "1 to 500, default 50"),
@@ -176,7 +176,7 @@ pub(super) async fn versions(
 
 /// Read a published definition
 #[utoipa::path(
-    get, path = "/v1/workflows/{name}/{version}", tag = "workflows",
+    get, operation_id = "read_workflow", path = "/v1/workflows/{name}/{version}", tag = "workflows",
     params(("name" = String, Path), ("version" = String, Path, description = "A version, or `latest`")),
     responses(
         (status = 200, body = WorkflowView),

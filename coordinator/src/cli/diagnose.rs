@@ -238,7 +238,9 @@ mod tests {
 
     #[test]
     fn broken_json_is_told_where_it_breaks() {
-        check("{\n  \"dsl\": \"1.0\",\n  \"name\": [\"x\"\n\n", &expect![[r#"
+        check(
+            "{\n  \"dsl\": \"1.0\",\n  \"name\": [\"x\"\n\n",
+            &expect![[r#"
             E001
 
               × EOF while parsing a list at line 5 column 0
@@ -246,7 +248,8 @@ mod tests {
              3 │   "name": ["x"
                ·              ─
                ╰────
-        "#]]);
+        "#]],
+        );
         check(
             "{\n  \"dsl\": \"1.0\",\n  \"name\": order\n}",
             &expect![[r#"

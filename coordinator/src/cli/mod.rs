@@ -1,6 +1,6 @@
 //! The command line. Talk goes to stderr, data to stdout.
 //!
-//! Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 the transaction did not succeed.
+//! Exit codes: 0 done, 1 error (or a definition with faults), 2 usage, 3 not found, 4 the transaction did not succeed.
 
 mod diagnose;
 mod locate;

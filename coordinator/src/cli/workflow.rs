@@ -129,6 +129,13 @@ struct Stated {
     version: String,
 }
 
+impl Stated {
+    /// Dots would be steps in a path.
+    fn is_addressable(&self) -> bool {
+        [&self.name, &self.version].iter().all(|text| !matches!(text.as_str(), "" | "." | ".."))
+    }
+}
+
 enum Sent {
     Published(&'static str, PublishedView),
     Refused,
@@ -158,7 +165,8 @@ async fn publish(client: &Client, files: &[PathBuf], output: &Output) -> Result<
 
 async fn publish_one(client: &Client, path: &Path, file: &str) -> Result<Sent, Error> {
     let text = read(path)?;
-    let (Ok(stated), Ok(definition)) = (serde_json::from_str::<Stated>(&text), Json::from_text(text.clone())) else {
+    let stated = serde_json::from_str::<Stated>(&text).ok().filter(Stated::is_addressable);
+    let (Some(stated), Ok(definition)) = (stated, Json::from_text(text.clone())) else {
         let faults = definition::compile(&text).err().unwrap_or_default();
         tell(&findings(file, &text, Weight::Fault, faults));
         return Ok(Sent::Refused);
