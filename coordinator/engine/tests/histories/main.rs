@@ -18,7 +18,7 @@ use self::{
     world::World,
 };
 
-/// All of them together are the suite's 10,000 and more.
+/// All of them together are the suite's 10,000 and more; `PROPTEST_CASES` asks for another number of each.
 const CASES: u32 = 2_600;
 
 fn tapes() -> impl Strategy<Value = Vec<u16>> {
@@ -49,7 +49,8 @@ fn run(choices: &[u16], barrier: bool, loud: bool) {
 }
 
 fn config() -> Config {
-    Config { cases: CASES, failure_persistence: None, max_shrink_iters: 4_000, ..Config::default() }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    Config { cases, failure_persistence: None, max_shrink_iters: 4_000, ..Config::default() }
 }
 
 proptest! {
