@@ -206,9 +206,8 @@ impl Held {
     /// Takes what another node made of it, keeping what only this one knows, and does its works again.
     pub(super) fn reload(&mut self, loaded: Replayed, out: &mut Outlet) {
         let works: Vec<_> = take(&mut self.carried).into_iter().map(|(work, _)| work).collect();
-        // Their answers are decided again: until then they count as in flight.
         for call in works.iter().filter_map(call_of) {
-            self.tx.sent(call, out.now);
+            self.tx.unanswered(call);
         }
         let Replayed { mut tx, row, next_seq, bytes } = loaded;
         let decided = tx.inherit(&self.tx, out.now);

@@ -187,6 +187,8 @@ pub struct Transaction {
     // Known to the holder alone:
     holding: bool,
     flights: BTreeMap<(usize, Slot), Flight>,
+    /// The last of each that was answered.
+    landed: BTreeMap<(usize, Slot), Flight>,
 }
 
 /// A call on its way.
@@ -234,6 +236,7 @@ impl Transaction {
             deadline: None,
             holding: false,
             flights: BTreeMap::new(),
+            landed: BTreeMap::new(),
         };
         transaction.deadline = transaction.timeout().map(|timeout| transaction.began_at().plus(timeout));
         transaction.reindex();
@@ -301,8 +304,8 @@ impl Transaction {
     /// After a reload by the node that holds the transaction (another node's word moved it): keeps what `held` knew of
     /// calls in flight and of minor attempts. Instead of `load`; what follows from it is to be appended, if `record`.
     ///
-    /// Of answers that `held` decided and could not append it keeps nothing: whoever decides them again says with
-    /// `sent` that they are in flight before it calls this.
+    /// Of answers that `held` decided and could not append it keeps nothing: whoever decides them again says
+    /// with `unanswered` that they are in flight before it calls this.
     pub fn inherit(&mut self, held: &Self, now: Timestamp) -> Decided {
         self.holding = true;
         self.flights.clone_from(&held.flights);
@@ -339,8 +342,19 @@ impl Transaction {
     /// The call is on its way; `Input::Replied` (or `Unrenderable`) takes it back.
     pub fn sent(&mut self, call: Call, now: Timestamp) {
         let Some(slot) = Slot::of(call.operation) else { return };
+        self.landed.remove(&(call.branch, slot));
         self.flights.insert((call.branch, slot), Flight { call, since: now });
         self.reindex_branch(call.branch);
+    }
+
+    /// The call's answer was decided in vain (its append lost against another node's) and will be decided again: until
+    /// then the call counts as in flight, since when it was.
+    pub fn unanswered(&mut self, call: Call) {
+        let landed = Slot::of(call.operation).and_then(|slot| self.landed.remove_entry(&(call.branch, slot)));
+        if let Some((key, flight)) = landed.filter(|(_, flight)| flight.call == call) {
+            self.flights.insert(key, flight);
+            self.reindex_branch(call.branch);
+        }
     }
 
     #[must_use]

@@ -81,7 +81,7 @@ impl Transaction {
             }
             Outcome::Unknown(error) => self.failed(failure(FailureClass::Unknown, error), now, out),
             Outcome::Unsent(error) => self.failed(failure(FailureClass::Unsent, error), now, out),
-            Outcome::NotFound if call.ask => self.not_found(call, reply.retry_after, now, out),
+            Outcome::NotFound if call.ask => self.not_found(call, since, reply.retry_after, now, out),
             Outcome::NotFound => {
                 let error = Error::new("not_found", "only a status_check is answered with not_found");
                 self.failed(failure(FailureClass::Unknown, error), now, out);
@@ -113,10 +113,11 @@ impl Transaction {
     fn land(&mut self, call: Call) -> Option<(Slot, Timestamp)> {
         let slot = Slot::of(call.operation)?;
         let key = (call.branch, slot);
-        let since = self.flights.get(&key).filter(|flight| flight.call == call)?.since;
+        let flight = *self.flights.get(&key).filter(|flight| flight.call == call)?;
         self.flights.remove(&key);
+        self.landed.insert(key, flight);
         self.reindex_branch(call.branch);
-        Some((slot, since))
+        Some((slot, flight.since))
     }
 
     pub(super) fn succeeded(
@@ -160,10 +161,19 @@ impl Transaction {
         self.emit(out, Event::Refused { branch, operation, attempt, error, clean: trusted || !may_have_run }, now);
     }
 
-    fn not_found(&mut self, call: Call, retry_after: Option<Duration>, now: Timestamp, out: &mut Decided) {
+    /// Only a question that was asked when no attempt could arrive any more tells that none will: one asked earlier may
+    /// have come before an attempt did, however late its answer is.
+    fn not_found(
+        &mut self,
+        call: Call,
+        asked: Timestamp,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        out: &mut Decided,
+    ) {
         let Some(slot) = Slot::of(call.operation) else { return };
         let Some(op) = self.slot_state(call.branch, slot) else { return };
-        let cleared = op.live_until <= now.0;
+        let cleared = op.live_until <= asked.0;
         let live = now.until(Timestamp(op.live_until));
         // A question that was answered is no attempt of the operation.
         let counted = call.attempt.saturating_sub(1);

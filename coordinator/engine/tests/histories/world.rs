@@ -268,7 +268,7 @@ impl World {
             tell!(self, "  (lost an append)");
         }
         if let Some(call) = landed {
-            self.tx.sent(call, self.now);
+            self.tx.unanswered(call);
         }
         self.record(&decided);
         let mut reloaded = self.replay(&self.journal);

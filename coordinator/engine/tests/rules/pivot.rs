@@ -313,6 +313,26 @@ fn an_unknown_attempt_after_a_not_found_is_never_forgotten() {
     );
 }
 
+/// The attempt may arrive after the question and before its answer.
+#[test]
+fn a_question_asked_while_an_attempt_may_still_arrive_clears_nothing_however_late_its_answer_is() {
+    check(
+        "p(pivot,ask)",
+        "p unknown | +2s | +5s | p notfound | +8s | p notfound | +8s | p ok",
+        expect![[r#"
+        begin: -> action p
+        p unknown: again in 1s
+        +2s: -> ask action p #2
+        +5s:
+        p notfound: not there yet
+        +8s: -> ask action p #3
+        p notfound: did not run
+        +8s: -> action p #4
+        p ok: commit; settled succeeded
+    "#]],
+    );
+}
+
 #[test]
 fn what_was_ended_as_failed_has_no_deadline_any_more() {
     check(
