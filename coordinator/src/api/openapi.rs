@@ -1,7 +1,10 @@
 //! The OpenAPI document, written by the routes themselves, and the page that shows it.
 
 use axum::Router;
-use utoipa::{OpenApi as _, openapi::OpenApi};
+use utoipa::{
+    OpenApi as _,
+    openapi::{Content, OpenApi, Ref, ResponseBuilder},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -46,12 +49,28 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::publish, workflows::get))
         .split_for_parts();
+    let document = with_problems(document);
     let (node, document) = OpenApiRouter::with_openapi(document)
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
         .routes(routes!(system::metrics))
         .split_for_parts();
     (calls, node, document)
+}
+
+/// Every call may be answered with a problem beside those that it names: for a body, a query or a gid that is not what it
+/// takes, or where there is too much to do.
+fn with_problems(mut document: OpenApi) -> OpenApi {
+    let problem = ResponseBuilder::new()
+        .description("Any other status: a problem (RFC 9457), told apart by its `code`")
+        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
+        .build();
+    for path in document.paths.paths.values_mut() {
+        for operation in [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), problem.clone().into());
+        }
+    }
+    document
 }
 
 /// The document of this build.

@@ -98,10 +98,10 @@ impl<'de> Deserialize<'de> for Json {
 #[cfg(feature = "openapi")]
 impl utoipa::PartialSchema for Json {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        utoipa::openapi::schema::Object::builder()
-            .schema_type(utoipa::openapi::schema::SchemaType::AnyValue)
-            .description(Some("Any JSON value."))
-            .into()
+        use utoipa::openapi::schema::{Object, SchemaType, Type};
+        // Without `null`: where that may stand too, the field says so beside this.
+        let types = vec![Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+        Object::builder().schema_type(SchemaType::Array(types)).description(Some("Any JSON value.")).into()
     }
 }
 
