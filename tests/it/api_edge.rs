@@ -210,6 +210,8 @@ async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
     let mut told = String::new();
     third.read_to_string(&mut told).await.unwrap();
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\"code\":\"overloaded\""), "{told}");
+    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(head.lines().any(|line| line == format!("content-length: {}", body.len())), "{told}");
     assert_eq!(edge.client.get("/healthz").await.status, 200);
     drop(second);
     eventually("there is room again", Duration::from_secs(10), || async {

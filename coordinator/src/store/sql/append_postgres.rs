@@ -6,7 +6,7 @@
 //!
 //! There are two ways. The hopeful one takes it that nothing conflicts: plain inserts, and the database's own unique keys
 //! refuse the whole batch if something does. Then, and for a while after, and where a node appends to what it does not
-//! hold, the careful one says which rows conflict and lets the others in; it costs a third more.
+//! hold, the careful one says which rows conflict and lets the others in.
 //!
 //! A statement is planned once and kept, and planned anew as the tables grow (`plan_of`). Even so no part may depend on
 //! the planner's guess: membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one UPDATE is

@@ -2,8 +2,8 @@
 //! differently is in `dialect`, and the one statement that is truly two (a batch's) in `append_postgres` and
 //! `append_sqlite`.
 //!
-//! Postgres: no session state and no advisory locks, so it works through a pooler in transaction mode. Rare statements
-//! are planned anew each time, because a plan kept from when the tables were empty scans them when they are full.
+//! Postgres: no advisory locks, and no session state where `transaction_pooler` is set, so it works behind one. Rare
+//! statements are not kept prepared, because a plan from when the tables were empty scans them when they are full.
 //! SQLite: one writer connection; a lock file keeps a second process out.
 
 mod append;
