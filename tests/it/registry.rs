@@ -416,6 +416,23 @@ async fn all_faults_come_at_once_with_pointers_into_the_definition() {
 }
 
 #[tokio::test]
+async fn a_fault_says_its_line_and_column_in_the_definition_as_it_was_sent() {
+    let world = World::start(Backend::Sqlite).await;
+    let mut faulty = order(&world.participants.url(), "1.0.0", &["a"]);
+    faulty["timeoutt"] = json!("5s");
+    let column = faulty.to_string().find("\"timeoutt\"").map(|at| at + 1);
+    let published = world.client.try_put("/v1/workflows/orders/1.0.0", &faulty).await.expect("an answer");
+    let begun = world.client.post("/v1/transactions", &json!({"definition": faulty})).await;
+    for (answer, pointer) in [(published, "/timeoutt"), (begun, "/definition/timeoutt")] {
+        assert_eq!(told(&answer), (422, "invalid_definition"));
+        let faults = answer.body["errors"].as_array().expect("faults");
+        assert!(faults.iter().all(|fault| fault["line"] == 1 && fault["column"].is_u64()), "{}", answer.body);
+        let found = faults.iter().find(|fault| fault["pointer"] == pointer).expect("the fault");
+        assert_eq!(found["column"].as_u64(), column.map(|column| column as u64), "{found}");
+    }
+}
+
+#[tokio::test]
 async fn warnings_are_told_and_do_not_keep_a_definition_back() {
     let world = World::start(Backend::Sqlite).await;
     let mut order = order(&world.participants.url(), "1.0.0", &["a"]);

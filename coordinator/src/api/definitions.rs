@@ -68,9 +68,11 @@ impl Definitions {
         }
         let Some(workflow) = coordinator.workflow(wanted).await? else { return Ok(None) };
         let plan = Arc::new(coordinator.published_plan(&workflow).await?);
-        let Compiled { labels, input, .. } = compile(&preface(&workflow.definition))
-            .await?
-            .map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
+        let Compiled { labels, input, .. } = compile(&preface(&workflow.definition)).await?.map_err(|mut faults| {
+            // It was not the definition's own text that was compiled.
+            faults.iter_mut().for_each(|fault| fault.position = None);
+            Error::InvalidDefinition(told("/definition", faults))
+        })?;
         let definition = Arc::new(Definition { plan, labels, input });
         self.published.put(key.into(), &definition, workflow.definition.len());
         Ok(Some(definition))
@@ -107,8 +109,10 @@ pub(super) fn diagnose(base: &str, source: &str, otherwise: Error) -> Error {
 pub(super) fn told(base: &str, diagnostics: Vec<Diagnostic>) -> Vec<Fault> {
     diagnostics
         .into_iter()
-        .map(|Diagnostic { code, pointer, message, help }| Fault {
+        .map(|Diagnostic { code, pointer, message, help, position, .. }| Fault {
             code: Some(code.to_owned()).filter(|code| !code.is_empty()),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
             help,
             ..json::fault(&format!("{base}{pointer}"), &message)
         })

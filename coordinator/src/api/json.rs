@@ -131,7 +131,7 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
 }
 
 pub(super) fn fault(pointer: &str, message: &str) -> Fault {
-    Fault { pointer: pointer.to_owned(), message: message.to_owned(), code: None, help: None }
+    Fault { pointer: pointer.to_owned(), message: message.to_owned(), code: None, line: None, column: None, help: None }
 }
 
 /// One segment of a JSON pointer (RFC 6901).

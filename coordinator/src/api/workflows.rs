@@ -13,7 +13,10 @@ use axum::{
 use http::{HeaderValue, StatusCode, header::LOCATION};
 use semver::Version;
 use sha2::{Digest, Sha256};
-use skald_engine::limit;
+use skald_engine::{
+    definition::{Position, position},
+    limit,
+};
 use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowSummary, WorkflowView};
 
 use super::{
@@ -61,7 +64,7 @@ pub(super) async fn publish(
     let value = json::value(&body, "").map_err(|error| definitions::diagnose("", source, error))?;
     let digest: [u8; 32] = Sha256::digest(json::canonical(&value)?).into();
     let wanted = WorkflowRef { name, version };
-    let mut strays = strays(&value, &wanted);
+    let mut strays = strays(source, &value, &wanted);
     let compiled = match definitions::compile(source).await? {
         Ok(compiled) if strays.is_empty() => compiled,
         Ok(_) => return Err(Error::InvalidRequest(strays)),
@@ -86,12 +89,14 @@ pub(super) async fn publish(
 }
 
 /// Where a definition says another name or version than its address.
-fn strays(definition: &serde_json::Value, wanted: &WorkflowRef) -> Vec<Fault> {
+fn strays(source: &str, definition: &serde_json::Value, wanted: &WorkflowRef) -> Vec<Fault> {
     let stated = [("name", &wanted.name), ("version", &wanted.version)];
     let stray = |(member, asked): (&str, &String)| {
         let told = definition.get(member)?.as_str().filter(|told| told != asked)?;
         let message = format!("`{}` here and `{}` in the address: they must be the same", short(told), short(asked));
-        Some(fault(&format!("/{member}"), &message))
+        let pointer = format!("/{member}");
+        let Position { line, column } = position(source, &pointer);
+        Some(Fault { line: Some(line), column: Some(column), ..fault(&pointer, &message) })
     };
     stated.into_iter().filter_map(stray).collect()
 }

@@ -6,11 +6,9 @@ use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, MietteError, MietteSpanContents, Severity,
     SourceCode, SourceSpan, SpanContents,
 };
-use serde::{Serialize, de::IgnoredAny};
+use serde::Serialize;
 use skald_engine::definition::Diagnostic;
 use skald_protocol::Fault;
-
-use super::locate::{Located, locate};
 
 /// How much of a line is shown around its fault: a minified definition is one line.
 const SHOWN: usize = 60;
@@ -38,10 +36,11 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn of(file: &str, text: &str, weight: Weight, fault: Fault) -> Self {
-        let Fault { pointer, message, code, help } = fault;
+    /// The fault's place counts from `sent` on.
+    fn of(file: &str, text: &str, sent: usize, weight: Weight, fault: Fault) -> Self {
+        let Fault { pointer, message, code, line, column, help } = fault;
         let code = code.unwrap_or_default();
-        let span = place(text, &code, &pointer);
+        let span = span(text, sent + offset(&text[sent..], line.unwrap_or(1), column.unwrap_or(1)));
         let excerpt = Excerpt::of(file, text, &span);
         let (line, column) = (excerpt.line + 1, excerpt.column + 1);
         Self { file: file.to_owned(), weight, code, pointer, line, column, message, help, excerpt }
@@ -75,41 +74,58 @@ impl Finding {
 
 /// What the compiler says of a text, in the order of its lines.
 pub(super) fn findings(file: &str, text: &str, weight: Weight, diagnostics: Vec<Diagnostic>) -> Vec<Finding> {
-    let fault = |Diagnostic { code, pointer, message, help }: Diagnostic| Fault {
+    let fault = |Diagnostic { code, pointer, message, help, position, .. }: Diagnostic| Fault {
         pointer,
         message,
         code: Some(code.to_owned()),
+        line: position.map(|position| position.line),
+        column: position.map(|position| position.column),
         help,
     };
-    told(file, text, weight, diagnostics.into_iter().map(fault))
+    sorted(diagnostics.into_iter().map(|diagnostic| Finding::of(file, text, 0, weight, fault(diagnostic))))
 }
 
-/// What a coordinator says of it.
+/// What a coordinator says of it. It was sent without the space around it.
 pub(super) fn told(file: &str, text: &str, weight: Weight, faults: impl IntoIterator<Item = Fault>) -> Vec<Finding> {
-    let mut findings: Vec<_> = faults.into_iter().map(|fault| Finding::of(file, text, weight, fault)).collect();
+    let sent = text.len() - text.trim_start().len();
+    sorted(faults.into_iter().map(|fault| Finding::of(file, text, sent, weight, fault)))
+}
+
+fn sorted(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut findings: Vec<_> = findings.collect();
     findings.sort_by_key(|finding| (finding.line, finding.column));
     findings
 }
 
-/// The bytes that a fault is about.
-fn place(text: &str, code: &str, pointer: &str) -> Range<usize> {
-    if code == "E001"
-        && let Err(error) = serde_json::from_str::<IgnoredAny>(text)
-    {
-        let line = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
-        // Where the text ends too early, its last character is what something should follow.
-        let at = (line + error.column().saturating_sub(1)).min(text.trim_end().len().saturating_sub(1));
-        let start = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        return start..start + text[start..].chars().next().map_or(0, char::len_utf8);
+/// The byte at a line and a column, both from 1.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let within = text[start..].char_indices().nth(column.saturating_sub(1));
+    within.map_or(text.len(), |(at, _)| start + at)
+}
+
+/// What is marked of the value or the name that starts there: all of it, or where it goes on over lines its first letter.
+fn span(text: &str, start: usize) -> Range<usize> {
+    let line = text[start..].lines().next().unwrap_or("");
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut letters = line.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' if in_string => drop(letters.next()),
+            '"' => in_string = !in_string,
+            _ if in_string => continue,
+            '{' | '[' => depth += 1,
+            '}' | ']' if depth > 0 => depth -= 1,
+            ',' | ':' | '}' | ']' if depth == 0 && at > 0 => return start..start + at,
+            letter if depth == 0 && at > 0 && letter.is_whitespace() => return start..start + at,
+            _ => continue,
+        }
+        if depth == 0 && !in_string {
+            return start..start + at + letter.len_utf8();
+        }
     }
-    let Located { key, value } = locate(text, pointer);
-    match key {
-        // A field that should not be there, or not so; a name that nothing uses.
-        Some(key) if matches!(code, "E002" | "W305") => key,
-        Some(key) if text[value.clone()].contains('\n') => key,
-        None if text[value.clone()].contains('\n') => value.start..value.start + 1,
-        Some(_) | None => value,
-    }
+    let whole = depth == 0 && !in_string;
+    start..start + if whole { line.len() } else { line.chars().next().map_or(0, char::len_utf8) }
 }
 
 /// The line of a fault, or the part of it that matters.
@@ -241,36 +257,36 @@ mod tests {
         check(
             "{\n  \"dsl\": \"1.0\",\n  \"name\": [\"x\"\n\n",
             &expect![[r#"
-            E001
+                E001
 
-              × EOF while parsing a list at line 5 column 0
-               ╭─[order.json:3:14]
-             3 │   "name": ["x"
-               ·              ─
-               ╰────
-        "#]],
+                  × EOF while parsing a list
+                   ╭─[order.json:3:14]
+                 3 │   "name": ["x"
+                   ·              ─
+                   ╰────
+            "#]],
         );
         check(
             "{\n  \"dsl\": \"1.0\",\n  \"name\": order\n}",
             &expect![[r#"
-            E001
+                E001
 
-              × expected value at line 3 column 11
-               ╭─[order.json:3:11]
-             3 │   "name": order
-               ·           ─
-               ╰────
-        "#]],
+                  × expected value
+                   ╭─[order.json:3:11]
+                 3 │   "name": order
+                   ·           ─────
+                   ╰────
+            "#]],
         );
         check(
             "",
             &expect![[r#"
-            E001
+                E001
 
-              × EOF while parsing a value at line 1 column 0
-               ╭─[order.json:1:1]
-               ╰────
-        "#]],
+                  × EOF while parsing a value
+                   ╭─[order.json:1:1]
+                   ╰────
+            "#]],
         );
         check(
             "{\"dsl\": \"1.0\", \"dsl\": \"1.0\"}",
@@ -302,9 +318,9 @@ mod tests {
                 E001
 
                   × `dsl` stands here twice
-                   ╭─[order.json:1:23]
+                   ╭─[order.json:1:16]
                  1 │ {"dsl": "1.0", "dsl": "1.0"}
-                   ·                       ─────
+                   ·                ─────
                    ╰────
                   help: Keep one of them.
             "#]],

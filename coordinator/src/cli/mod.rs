@@ -3,7 +3,6 @@
 //! Exit codes: 0 done, 1 error (or a definition with faults), 2 usage, 3 not found, 4 the transaction did not succeed.
 
 mod diagnose;
-mod locate;
 mod output;
 mod remote;
 mod settings;

@@ -21,6 +21,14 @@ use crate::plan::{Body, Branch, Operation, Role};
 /// Services are those of the server's configuration, known where the call is sent. Without a `try` the client makes the
 /// forward call itself, so nothing of it but its idempotency key can be read.
 pub fn enlist(request: &BranchRequest) -> Result<Branch, Vec<Diagnostic>> {
+    enlisted(request).map_err(|mut faults| {
+        // Only parts of the body come this far: lines of one of them would mislead.
+        faults.iter_mut().for_each(|fault| fault.position = None);
+        faults
+    })
+}
+
+fn enlisted(request: &BranchRequest) -> Result<Branch, Vec<Diagnostic>> {
     let mut faults = Faults::new();
     let Some(value) = parts(request, &mut faults) else { return Err(faults.into_list()) };
     let branch = read(request, &value, &mut faults);

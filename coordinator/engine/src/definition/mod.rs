@@ -6,6 +6,7 @@
 mod check;
 mod document;
 mod enlist;
+mod locate;
 mod lower;
 mod operation;
 mod order;
@@ -21,10 +22,12 @@ mod warn;
 use std::collections::BTreeMap;
 
 pub use enlist::enlist;
+pub use locate::{Position, position};
 pub use schema::InputSchema;
 
 use crate::plan::Plan;
 use document::Document;
+use locate::Mark;
 use order::Order;
 use read::{Faults, Node, Place};
 
@@ -35,6 +38,9 @@ pub struct Diagnostic {
     pub pointer: String,
     pub message: String,
     pub help: Option<String>,
+    /// In the text of a definition: of the name where it should not be there, else of the value.
+    pub position: Option<Position>,
+    mark: Mark,
 }
 
 /// A definition that was proven.
@@ -49,6 +55,15 @@ pub struct Compiled {
 
 /// Reads, proves and lowers a definition; all faults at once.
 pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut compiled = compiled(source);
+    match &mut compiled {
+        Ok(compiled) => locate::place(source, &mut compiled.warnings),
+        Err(faults) => locate::place(source, faults),
+    }
+    compiled
+}
+
+fn compiled(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     let mut faults = Faults::new();
     let Some(value) = source::parse(source, &Place::default(), &mut faults) else { return Err(faults.into_list()) };
     let Some(mut document) = Document::read(&Node::new(&value, Place::default()), &mut faults) else {

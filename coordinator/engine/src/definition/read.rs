@@ -7,7 +7,7 @@ use std::{rc::Rc, time::Duration};
 use serde_json::{Map, Value};
 use skald_protocol::{duration_text, parse_duration};
 
-use super::Diagnostic;
+use super::{Diagnostic, Position, locate::Mark};
 use crate::{
     cel::{Allowance, Reason},
     template::Template,
@@ -88,10 +88,40 @@ impl Faults {
         self.push(code, || pointer, message, help);
     }
 
-    fn push(&mut self, code: &'static str, pointer: impl FnOnce() -> String, message: String, help: Option<String>) {
-        if self.list.len() < MOST {
-            self.list.push(Diagnostic { code, pointer: pointer(), message, help });
+    /// About a value, whatever its code.
+    fn add_of_value(&mut self, code: &'static str, place: &Place<'_>, message: String) {
+        if let Some(fault) = self.push(code, || place.pointer(), message, None) {
+            fault.mark = Mark::Value;
         }
+    }
+
+    /// A member that stands there again.
+    pub(super) fn add_twice(&mut self, pointer: String, message: String) {
+        if let Some(fault) = self.push("E001", || pointer, message, Some("Keep one of them.".to_owned())) {
+            fault.mark = Mark::Key;
+        }
+    }
+
+    /// Text that is no JSON from there on.
+    pub(super) fn add_broken(&mut self, pointer: String, message: String, position: Position) {
+        if let Some(fault) = self.push("E001", || pointer, message, None) {
+            fault.position = Some(position);
+        }
+    }
+
+    fn push(
+        &mut self,
+        code: &'static str,
+        pointer: impl FnOnce() -> String,
+        message: String,
+        help: Option<String>,
+    ) -> Option<&mut Diagnostic> {
+        if self.is_full() {
+            return None;
+        }
+        let mark = if matches!(code, "E002" | "W305") { Mark::Key } else { Mark::Value };
+        self.list.push(Diagnostic { code, pointer: pointer(), message, help, position: None, mark });
+        self.list.last_mut()
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -177,7 +207,7 @@ impl<'a> Node<'a> {
 
     /// Reports a value that is not what it must be.
     pub(super) fn wrong<T>(&self, expected: &str, faults: &mut Faults) -> Option<T> {
-        faults.add("E002", &self.place, format!("expected {expected}, found {}", kind(self.value)));
+        faults.add_of_value("E002", &self.place, format!("expected {expected}, found {}", kind(self.value)));
         None
     }
 
@@ -301,7 +331,7 @@ impl<'a> Object<'a> {
     pub(super) fn require(&mut self, name: &'static str, faults: &mut Faults) -> Option<Node<'a>> {
         let node = self.take(name);
         if node.is_none() {
-            faults.add("E002", &self.place, format!("`{name}` is missing"));
+            faults.add_of_value("E002", &self.place, format!("`{name}` is missing"));
         }
         node
     }

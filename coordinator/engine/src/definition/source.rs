@@ -7,7 +7,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::read::{Faults, Place, quote};
+use super::{
+    locate::Position,
+    read::{Faults, Place, quote},
+};
 use crate::limit;
 
 /// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
@@ -30,7 +33,11 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
         Ok(value) => Some(value),
         Err(error) => {
             let pointer = reading.pointer;
-            faults.add_at("E001", pointer, error.to_string(), None);
+            let message = error.to_string();
+            // The place is told beside it, and in characters.
+            let suffix = format!(" at line {} column {}", error.line(), error.column());
+            let message = message.strip_suffix(&suffix).unwrap_or(&message).to_owned();
+            faults.add_broken(pointer, message, Position::of_error(text, &error));
             None
         }
     }
@@ -136,12 +143,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             let value = reading.below(&key, |reading| {
                 if twice {
                     let message = format!("{} stands here twice", quote(&key));
-                    reading.faults.add_at(
-                        "E001",
-                        reading.pointer.clone(),
-                        message,
-                        Some("Keep one of them.".to_owned()),
-                    );
+                    reading.faults.add_twice(reading.pointer.clone(), message);
                 }
                 members.next_value_seed(Seed(reading))
             })?;

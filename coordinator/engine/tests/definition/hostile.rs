@@ -257,6 +257,21 @@ fn a_definition_full_of_expressions_is_refused_or_taken_soon() {
 }
 
 #[test]
+fn the_places_of_a_hundred_faults_are_found_soon() {
+    let strange: Vec<_> = (0..15_000).map(|_| "\n\"${x.é}\"").collect();
+    let step = action(&format!(r#""path":"/","body":[{}]"#, strange.join(",")));
+    let source = definition("", &step);
+    assert!(source.len() > 120_000, "{}", source.len());
+    #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
+    let began = std::time::Instant::now();
+    let faults = compile(&source).unwrap_err();
+    let took = began.elapsed();
+    assert!(took.as_millis() < 500, "{took:?}");
+    let lines: Vec<_> = faults.iter().map(|fault| fault.position.unwrap()).map(|at| (at.line, at.column)).collect();
+    assert_eq!(lines, (0..100).map(|fault| (fault + 2, 1)).collect::<Vec<_>>());
+}
+
+#[test]
 fn long_names_are_cut_in_what_is_told() {
     let long = "n".repeat(200_000);
     let faults = compile(&definition("", &saga(&long))).unwrap_err();

@@ -29,6 +29,7 @@ fn told(faults: &[Diagnostic]) -> String {
 #[track_caller]
 fn check(definition: &str, expect: Expect) {
     let faults = compile(definition).map(|compiled| compiled.plan).expect_err("it was taken");
+    assert!(faults.iter().all(|fault| fault.position.is_some()), "{faults:?}");
     expect.assert_eq(&told(&faults));
 }
 

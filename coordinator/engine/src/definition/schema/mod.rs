@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     Diagnostic,
+    locate::Mark,
     read::{Faults, Node, quote},
 };
 
@@ -78,7 +79,14 @@ impl InputSchema {
 
     /// All faults of an input, with pointers into it.
     pub fn check(&self, input: &Value) -> Result<(), Vec<Diagnostic>> {
-        let fault = |pointer, message| Diagnostic { code: "input_invalid", pointer, message, help: None };
+        let fault = |pointer, message| Diagnostic {
+            code: "input_invalid",
+            pointer,
+            message,
+            help: None,
+            position: None,
+            mark: Mark::Value,
+        };
         if self.weight.saturating_mul(size(input)) > BUDGET {
             let message = "the input is too large to be checked against a schema as heavy as this one".to_owned();
             return Err(vec![fault(String::new(), message)]);
