@@ -8,7 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use skald_protocol::Json;
 
-use crate::cel::{self, Allowance, Expression, Meter, Reason, Refused};
+use crate::cel::{
+    self, Allowance, Expression, Meter, Reason, Refused,
+    infer::{self, Facts, Inferred, Roots},
+    types::Type,
+};
 pub use crate::path::{Path, Scope, Segment};
 
 /// Of one template; a list of all would be longer than what it is about.
@@ -41,6 +45,22 @@ enum Piece {
 enum Slot {
     Path(Path),
     Cel(Box<Expression>),
+}
+
+/// Where in its string an expression stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Alone,
+    /// Beside other text.
+    InText,
+}
+
+/// An expression, what it comes to, and the pointer (RFC 6901) of the string it stands in.
+pub(crate) struct Found<'f> {
+    pub(crate) pointer: &'f str,
+    pub(crate) source: &'f str,
+    pub(crate) standing: Standing,
+    pub(crate) inferred: Inferred,
 }
 
 /// A string that is no valid template, and where it stands below the template's root (RFC 6901).
@@ -94,6 +114,14 @@ impl Template {
                 Slot::Path(path) => show(pointer, path, &[]),
                 Slot::Cel(expression) => expression.reads().for_each(|(path, names)| show(pointer, path, names)),
             });
+        }
+    }
+
+    /// What it renders to, as far as is known, showing each expression on the way.
+    pub(crate) fn infer(&self, roots: &dyn Roots, known: &Facts, show: &mut dyn FnMut(Found<'_>)) -> Type {
+        match &self.node {
+            None => Type::of_value(&self.source.value()),
+            Some(node) => node.infer(&mut String::new(), roots, known, show),
         }
     }
 
@@ -207,6 +235,33 @@ impl Node {
         }
     }
 
+    fn infer(&self, pointer: &mut String, roots: &dyn Roots, known: &Facts, show: &mut dyn FnMut(Found<'_>)) -> Type {
+        let mut below = |segment: &str, node: &Self, show: &mut dyn FnMut(Found<'_>)| {
+            let length = enter(pointer, segment);
+            let kind = node.infer(pointer, roots, known, show);
+            pointer.truncate(length);
+            kind
+        };
+        match self {
+            Self::Static(value) => Type::of_value(value),
+            Self::One(slot) => slot.infer(pointer, Standing::Alone, roots, known, show),
+            Self::Text(pieces) => {
+                for piece in pieces {
+                    if let Piece::One(slot) = piece {
+                        slot.infer(pointer, Standing::InText, roots, known, show);
+                    }
+                }
+                Type::TEXT
+            }
+            Self::Array(items) => {
+                Type::list_of(items.iter().enumerate().map(|(index, item)| below(&index.to_string(), item, show)))
+            }
+            Self::Object(members) => {
+                Type::object(members.iter().map(|(key, member)| (key.as_str(), below(key, member, show))))
+            }
+        }
+    }
+
     fn value(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Value, Unrenderable> {
         match self {
             Self::Static(value) => Ok(value.clone()),
@@ -241,6 +296,23 @@ impl Slot {
         };
         let value = value.and_then(|value| meter.made(&value).map(|()| value));
         value.map_err(|reason| Unrenderable { path: self.source().to_owned(), reason })
+    }
+
+    fn infer(
+        &self,
+        pointer: &str,
+        standing: Standing,
+        roots: &dyn Roots,
+        known: &Facts,
+        show: &mut dyn FnMut(Found<'_>),
+    ) -> Type {
+        let inferred = match self {
+            Self::Path(path) => infer::path(path, roots, known),
+            Self::Cel(expression) => expression.infer(roots, known),
+        };
+        let kind = inferred.kind.clone();
+        show(Found { pointer, source: self.source(), standing, inferred });
+        kind
     }
 
     fn scalar(&self, value: Value) -> Result<String, Unrenderable> {

@@ -63,7 +63,7 @@ impl Function {
         })
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Size => "size",
             Self::Contains => "contains",

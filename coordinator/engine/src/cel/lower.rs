@@ -54,6 +54,8 @@ pub(super) enum Binary {
 
 #[derive(Clone)]
 pub(super) struct Loop {
+    /// Of the item.
+    pub(super) name: String,
     pub(super) range: Op,
     pub(super) body: LoopBody,
 }
@@ -273,7 +275,7 @@ impl Lowering {
         let body = self.body(&comprehension.loop_step.expr);
         self.names.pop();
         self.loops -= 1;
-        Ok(Op::Loop(Box::new(Loop { range, body: body? })))
+        Ok(Op::Loop(Box::new(Loop { name: comprehension.iter_var.clone(), range, body: body? })))
     }
 
     /// The macro that the crate expanded to this step.
@@ -341,7 +343,7 @@ fn segment_of_index(call: &CallExpr) -> Option<Segment> {
     }
 }
 
-fn push(path: &mut Path, segment: Segment) {
+pub(super) fn push(path: &mut Path, segment: Segment) {
     match &segment {
         Segment::Key(key) if is_name(key) => path.source.push_str(&format!(".{key}")),
         Segment::Key(key) => path.source.push_str(&format!("[{}]", serde_json::Value::from(key.as_str()))),

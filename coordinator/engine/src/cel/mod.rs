@@ -9,9 +9,11 @@
 //! `double`. Keys of maps are strings. There is no clock, no randomness, no regular expression, no message type.
 
 mod function;
+pub(crate) mod infer;
 mod lower;
 mod run;
 mod source;
+pub(crate) mod types;
 mod value;
 
 use std::fmt;

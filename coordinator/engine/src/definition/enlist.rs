@@ -12,7 +12,7 @@ use super::{
     operation::{Draft, Inherited, Known},
     read::{Faults, Node, Object, Place, quote},
     scope::{ENLISTED, Scope},
-    source,
+    source, types,
 };
 use crate::plan::{Body, Branch, Operation, Role};
 
@@ -91,6 +91,7 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
         let node = object.take(name)?;
         let draft = Draft::read(&node, kind, inherited.as_ref(), &known, faults);
         scope.operation(&draft, called, faults);
+        types::check_enlisted(&draft, faults);
         check::on_exhausted(&draft, Role::Tcc, faults);
         Some(filling.operation(draft))
     };

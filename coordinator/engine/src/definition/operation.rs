@@ -11,6 +11,7 @@ use url::Url;
 use super::{
     read::{Faults, Node, Object, Place, list, quote},
     retry::Policy,
+    secret,
     service::Services,
 };
 use crate::{
@@ -276,6 +277,9 @@ fn query<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)> {
     let Some(object) = node.object(faults) else { return Vec::new() };
     let mut entries = Vec::new();
     for (name, node) in object.entries() {
+        if secret::refuse(&node, faults) {
+            continue;
+        }
         if node.value.is_null() || node.value.is_array() || node.value.is_object() {
             node.wrong::<()>("a string, a number or a boolean", faults);
         } else if let Some(template) = node.template(faults) {
@@ -290,6 +294,9 @@ fn headers<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)>
     let mut entries = Vec::new();
     twice(&object, faults);
     for (name, node) in object.entries() {
+        if secret::refuse(&node, faults) {
+            continue;
+        }
         let Some(text) = node.text(faults) else { continue };
         if header(name, text, &node.place, faults)
             && let Some(template) = node.template(faults)

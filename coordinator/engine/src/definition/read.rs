@@ -7,7 +7,7 @@ use std::{rc::Rc, time::Duration};
 use serde_json::{Map, Value};
 use skald_protocol::{duration_text, parse_duration};
 
-use super::{Diagnostic, Position, locate::Mark};
+use super::{Diagnostic, Position, locate::Mark, secret};
 use crate::{
     cel::{Allowance, Reason},
     template::Template,
@@ -290,6 +290,9 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn template(&self, faults: &mut Faults) -> Option<Template> {
+        if secret::refuse(self, faults) {
+            return None;
+        }
         match Template::compile_within(self.value, &mut faults.expressions) {
             Ok(template) => Some(template),
             Err(malformed) => {

@@ -8,6 +8,7 @@ mod graph;
 mod hostile;
 mod scope;
 mod shape;
+mod types;
 mod values;
 
 use std::fmt::Write as _;

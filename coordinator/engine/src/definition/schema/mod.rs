@@ -3,12 +3,15 @@
 //! Nothing outside it is ever fetched, patterns run in linear time, and what checking an input costs is bounded: a
 //! schema's weight is known when it is compiled.
 
+mod types;
 mod weight;
 
 use std::{fmt, sync::Arc};
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
+
+pub(super) use types::type_of;
 
 use super::{
     Diagnostic,

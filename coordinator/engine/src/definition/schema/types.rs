@@ -1,0 +1,170 @@
+//! What an `input` schema says of the values that it takes.
+//!
+//! A schema that names `properties` means those alone, unless `additionalProperties`, `patternProperties` or a schema
+//! beside it says more (E205); what is not `required` may be absent (E204). What is said by `anyOf`, `oneOf`, `if` and the
+//! like is known as far as all ways agree. `weight` has proven before that following references ends.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use serde_json::{Map, Value};
+
+use crate::cel::types::{Kinds, Member, Presence, Type};
+
+/// As deep as `weight` lets schemas and references go.
+const DEPTH: usize = 200;
+
+pub(in crate::definition) fn type_of(schema: &Value) -> Type {
+    Reading { root: schema, known: BTreeMap::new() }.schema(schema, 0)
+}
+
+struct Reading<'s> {
+    root: &'s Value,
+    /// By address.
+    known: BTreeMap<usize, Type>,
+}
+
+impl<'s> Reading<'s> {
+    fn schema(&mut self, schema: &'s Value, depth: usize) -> Type {
+        let Value::Object(members) = schema else { return Type::DYN };
+        if depth > DEPTH {
+            return Type::DYN;
+        }
+        let address = std::ptr::from_ref(schema).addr();
+        if let Some(known) = self.known.get(&address) {
+            return known.clone();
+        }
+        let mut parts = Vec::new();
+        self.parts(members, depth, &mut parts);
+        let kind = self.all(&parts, depth);
+        self.known.insert(address, kind.clone());
+        kind
+    }
+
+    /// The schema and all that hold beside it whatever comes: `$ref`, `allOf`.
+    fn parts(&self, schema: &'s Map<String, Value>, depth: usize, parts: &mut Vec<&'s Map<String, Value>>) {
+        parts.push(schema);
+        let reference = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.get(1..));
+        let target = reference.and_then(|pointer| self.root.pointer(pointer));
+        let all = schema.get("allOf").and_then(Value::as_array).into_iter().flatten();
+        for part in target.into_iter().chain(all).filter_map(Value::as_object) {
+            if depth < DEPTH {
+                self.parts(part, depth + 1, parts);
+            }
+        }
+    }
+
+    fn all(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+        let stated = parts.iter().map(|part| kinds(part)).reduce(Kinds::and).unwrap_or(Kinds::ALL);
+        let implied = match (says(parts, &["properties", "required"]), says(parts, &["items", "prefixItems"])) {
+            (true, false) => Kinds::MAP,
+            (false, true) => Kinds::LIST,
+            _ => Kinds::ALL,
+        };
+        // What contradicts itself takes nothing: of that there is nothing to say.
+        let kinds = match stated {
+            Kinds::NONE => return Type::DYN,
+            Kinds::ALL => implied,
+            stated => stated,
+        };
+        let mut kind = Type::of(kinds);
+        if kinds.may_be(Kinds::LIST) {
+            kind.list = self.list(parts, depth).list;
+        }
+        if kinds.may_be(Kinds::MAP) && says(parts, &["properties", "required", "additionalProperties"]) {
+            kind.map = self.map(parts, depth).map;
+        }
+        let elsewhere = ["anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "dependentRequired"];
+        if says(parts, &elsewhere) {
+            kind = kind.loosened();
+        }
+        for part in parts {
+            for name in ["anyOf", "oneOf"] {
+                let ways = part.get(name).and_then(Value::as_array).into_iter().flatten();
+                let ways: Vec<_> = ways.map(|way| self.schema(way, depth + 1).loosened()).collect();
+                if let Some(joined) = ways.into_iter().reduce(|one, two| one.join(&two)) {
+                    kind = kind.meet(&joined);
+                }
+            }
+        }
+        kind
+    }
+
+    fn list(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+        let most = parts.iter().filter_map(|part| part.get("maxItems")?.as_u64()).min();
+        let mut item = Type::DYN;
+        if !says(parts, &["prefixItems"]) {
+            for items in parts.iter().filter_map(|part| part.get("items")) {
+                item = item.meet(&self.schema(items, depth + 1));
+            }
+        }
+        Type::list(item, most)
+    }
+
+    fn map(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+        let mut members: BTreeMap<Rc<str>, Member> = BTreeMap::new();
+        let stated = says(parts, &["properties", "additionalProperties"]);
+        let mut rest = if stated { None } else { Some(Type::DYN) };
+        for part in parts {
+            for (name, schema) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                let kind = self.schema(schema, depth + 1);
+                let known = members.entry(name.as_str().into());
+                let known = known.or_insert(Member { kind: Type::DYN, presence: Presence::Optional });
+                known.kind = known.kind.meet(&kind);
+            }
+            for (name, schema) in *part {
+                let more = match (name.as_str(), schema) {
+                    ("additionalProperties" | "unevaluatedProperties", Value::Bool(false)) => continue,
+                    ("additionalProperties", schema) => self.schema(schema, depth + 1),
+                    ("unevaluatedProperties" | "patternProperties", _) => Type::DYN,
+                    _ => continue,
+                };
+                rest = Some(rest.map_or_else(|| more.clone(), |rest| rest.join(&more)));
+            }
+        }
+        if parts.iter().any(|part| part.get("additionalProperties") == Some(&Value::Bool(false))) {
+            rest = rest.filter(|_| says(parts, &["patternProperties"]));
+        }
+        for part in parts {
+            for name in part.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+                let assumed = Member { kind: Type::DYN, presence: Presence::Assumed };
+                members.entry(name.into()).or_insert(assumed).presence = Presence::Assumed;
+            }
+        }
+        Type::map(members, rest)
+    }
+}
+
+/// Whether one of them has one of these keywords.
+fn says(parts: &[&Map<String, Value>], keywords: &[&str]) -> bool {
+    parts.iter().any(|part| keywords.iter().any(|keyword| part.contains_key(*keyword)))
+}
+
+/// By `type`, `const` or `enum`.
+fn kinds(schema: &Map<String, Value>) -> Kinds {
+    let named = |name: &Value| match name.as_str() {
+        Some("null") => Kinds::NULL,
+        Some("boolean") => Kinds::BOOL,
+        Some("integer") => Kinds::INT,
+        Some("number") => Kinds::NUMBER,
+        Some("string") => Kinds::TEXT,
+        Some("array") => Kinds::LIST,
+        Some("object") => Kinds::MAP,
+        Some(_) | None => Kinds::ALL,
+    };
+    let any = |values: &[Value], of: &dyn Fn(&Value) -> Kinds| values.iter().map(of).fold(Kinds::NONE, Kinds::or);
+    let stated = match schema.get("type") {
+        Some(Value::Array(names)) => any(names, &named),
+        Some(name) => named(name),
+        None => Kinds::ALL,
+    };
+    let of_value = |value: &Value| match value {
+        Value::Number(_) => Kinds::NUMBER,
+        other => Type::of_value(other).kinds,
+    };
+    let given = match (schema.get("const"), schema.get("enum")) {
+        (Some(value), _) => of_value(value),
+        (None, Some(Value::Array(values))) => any(values, &of_value),
+        (None, _) => Kinds::ALL,
+    };
+    stated.and(given)
+}
