@@ -8,6 +8,7 @@ pub mod event;
 pub mod limit;
 pub mod path;
 pub mod plan;
+pub mod simulate;
 pub mod template;
 pub mod trace;
 pub mod transaction;

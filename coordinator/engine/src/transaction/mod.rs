@@ -37,7 +37,7 @@ use crate::{
     call::{Call, Reply},
     event::{Began, Enlistment, Error, Event, Record},
     limit,
-    plan::Plan,
+    plan::{Branch, Plan},
     template::Unrenderable,
 };
 
@@ -440,6 +440,12 @@ impl Transaction {
     #[must_use]
     pub fn branch_id(&self, branch: usize) -> &BranchId {
         &self.spec(branch).id
+    }
+
+    /// The branch as it was planned or enlisted.
+    #[must_use]
+    pub fn branch(&self, branch: usize) -> &Branch {
+        self.spec(branch)
     }
 
     #[must_use]

@@ -1,0 +1,197 @@
+//! Which faults are worth a run.
+//!
+//! Every strike that fits at every call of the good run; a crash, a cancel and a deadline around each of its records. Then
+//! the same for what only an abort calls: undos, and questions about unknown outcomes, struck one at a time in runs that
+//! are forced into them.
+
+use std::collections::BTreeSet;
+
+use skald_protocol::{Decision, OperationKind, Timestamp};
+
+use super::{
+    Fault, Run, Stage, Strike, When,
+    world::{Point, START},
+};
+use crate::plan::{Branch, Role};
+
+/// Aborts of longer definitions are chosen so that each undo is called in one of them.
+const ABORTS: usize = 24;
+
+/// What is worth a run.
+#[derive(Debug, Clone)]
+pub struct Scenarios {
+    pub good: Run,
+    pub list: Vec<Vec<Fault>>,
+    /// Steps that no run calls: this input takes another way.
+    pub unreached: Vec<String>,
+}
+
+/// `pairs`: after each single fault every other one as well.
+#[must_use]
+pub fn explore(stage: &Stage, pairs: bool) -> Scenarios {
+    let good = stage.play(&[]);
+    let single = around(stage, &good);
+    let mut list: Vec<Vec<Fault>> = single.iter().map(|fault| vec![fault.clone()]).collect();
+    let mut known: BTreeSet<Point> = good.points.iter().cloned().collect();
+    for (base, run) in aborts(stage, &good).into_iter().chain(questions(stage, &good)) {
+        known.extend(run.points.iter().cloned());
+        let beside = around(stage, &run).into_iter().filter(|fault| match fault {
+            // What arrives late arrives after its undo here.
+            Fault::Strike { strike: Strike::DuplicateLate | Strike::Late, .. } => !same_point(&base, fault),
+            Fault::Strike { operation, ask, .. } => operation.is_undo() || *ask,
+            Fault::Crash { .. } => true,
+            Fault::Cancel { .. } | Fault::Deadline { .. } | Fault::Signal { .. } => false,
+        });
+        list.extend(beside.map(|fault| vec![base.clone(), fault]));
+    }
+    list.extend(lacking(stage, &good));
+    if pairs {
+        for first in &single {
+            let run = stage.play(std::slice::from_ref(first));
+            let beside = around(stage, &run).into_iter().filter(|second| second != first && !same_point(first, second));
+            list.extend(beside.map(|second| vec![first.clone(), second]));
+        }
+    }
+    let reached: BTreeSet<&str> = known.iter().map(|point| point.branch.as_str()).collect();
+    let unreached = stage.plan.branches.iter().filter(|branch| branch.forward.is_some());
+    let unreached = unreached.filter(|branch| !reached.contains(branch.id.as_str()));
+    let unreached = unreached.map(|branch| branch.step.clone()).collect();
+    Scenarios { good, list, unreached }
+}
+
+fn same_point(first: &Fault, second: &Fault) -> bool {
+    match (first, second) {
+        (
+            Fault::Strike { branch, operation, ask, attempt, .. },
+            Fault::Strike { branch: other, operation: of, ask: asks, attempt: at, .. },
+        ) => branch == other && operation == of && ask == asks && attempt == at,
+        _ => false,
+    }
+}
+
+/// All that can strike a run: its calls and its records.
+fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
+    for point in &run.points {
+        // Of a long row of attempts the first are enough.
+        if point.attempt > 2 || !seen.insert(point.clone()) {
+            continue;
+        }
+        let Some(spec) = spec(stage, point) else { continue };
+        for strike in Strike::ALL.iter().filter(|strike| fits(stage, spec, point, **strike)) {
+            faults.push(strike_at(point, *strike));
+        }
+    }
+    let mut deadlines = BTreeSet::new();
+    for (record, at) in run.records.iter().enumerate() {
+        for when in [When::Lost, When::Recorded, When::Sent] {
+            if record > 0 || when != When::Lost {
+                faults.push(Fault::Crash { record, when });
+            }
+        }
+        faults.push(Fault::Cancel { record, when: When::Recorded });
+        faults.push(Fault::Cancel { record, when: When::Sent });
+        deadlines.insert(after(*at));
+    }
+    faults.extend(deadlines.into_iter().map(|after_ms| Fault::Deadline { after_ms }));
+    faults
+}
+
+fn after(at: Timestamp) -> u64 {
+    u64::try_from(at.0 - START.0).unwrap_or(0) + 1
+}
+
+fn strike_at(point: &Point, strike: Strike) -> Fault {
+    let Point { branch, operation, ask, attempt, .. } = point.clone();
+    Fault::Strike { branch, operation, ask, attempt, strike }
+}
+
+fn spec<'s>(stage: &'s Stage, point: &Point) -> Option<&'s Branch> {
+    let branches = &stage.plan.branches;
+    let exact = stage.plan.find(&point.branch).and_then(|index| branches.get(index));
+    exact.or_else(|| branches.iter().find(|branch| point.branch.ends_with(&format!(".{}", branch.step))))
+}
+
+fn fits(stage: &Stage, spec: &Branch, point: &Point, strike: Strike) -> bool {
+    let forward = point.operation.is_forward();
+    if point.ask {
+        return matches!(
+            strike,
+            Strike::Timeout | Strike::Unsent | Strike::Unavailable | Strike::Outage | Strike::Exhausted
+        );
+    }
+    match strike {
+        Strike::Bare | Strike::NotJson => forward && !point.asynchronous && stage.answers.is_read(&spec.step),
+        Strike::TimeoutThenRefused | Strike::DoneThenExhausted => forward,
+        Strike::LateAfterUndo => forward && spec.undo.is_some(),
+        Strike::RefusedForEver => !forward || spec.tail,
+        strike if strike.is_of_callback() => point.asynchronous,
+        _ => true,
+    }
+}
+
+/// Runs that are forced to abort, and what forced them.
+fn aborts(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
+    let forward: Vec<&Point> = good.points.iter().filter(|point| point.operation.is_forward() && !point.ask).collect();
+    let undos = |run: &Run| -> BTreeSet<(String, OperationKind)> {
+        let undos = run.points.iter().filter(|point| point.operation.is_undo());
+        undos.map(|point| (point.branch.clone(), point.operation)).collect()
+    };
+    let mut covered = BTreeSet::new();
+    let mut bases = Vec::new();
+    let few = forward.len() <= ABORTS;
+    // The later ones undo more. What no refusal undoes is undone where its outcome stays unknown.
+    for strike in [Strike::Refused, Strike::DoneThenExhausted] {
+        for point in forward.iter().rev() {
+            let Some(spec) = spec(stage, point).filter(|spec| !spec.tail) else { continue };
+            if spec.role == Role::Pivot && strike == Strike::DoneThenExhausted {
+                continue;
+            }
+            let fault = strike_at(point, strike);
+            let run = stage.play(std::slice::from_ref(&fault));
+            if run.decision != Some(Decision::Abort) {
+                continue;
+            }
+            let more = undos(&run).difference(&covered).count() > 0;
+            if more || (few && strike == Strike::Refused) {
+                covered.extend(undos(&run));
+                bases.push((fault, run));
+            }
+        }
+    }
+    bases
+}
+
+/// What an abort makes of an answer that lacks what an undo reads of it.
+fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<Fault>> {
+    let forward: Vec<&Point> = good.points.iter().filter(|point| point.operation.is_forward() && !point.ask).collect();
+    let mut both = Vec::new();
+    for (index, point) in forward.iter().enumerate() {
+        let Some(spec) = spec(stage, point).filter(|spec| !spec.tail && spec.role != Role::Pivot) else { continue };
+        for strike in [Strike::Bare, Strike::NotJson].into_iter().filter(|strike| fits(stage, spec, point, *strike)) {
+            let later =
+                forward[index + 1..].iter().filter(|point| self::spec(stage, point).is_some_and(|spec| !spec.tail));
+            both.extend(later.map(|later| vec![strike_at(point, strike), strike_at(later, Strike::Refused)]));
+        }
+    }
+    both
+}
+
+/// Runs in which a `status_check` is asked.
+fn questions(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
+    let mut bases = Vec::new();
+    let mut seen = BTreeSet::new();
+    for point in &good.points {
+        let asked = spec(stage, point).and_then(|spec| spec.operation(point.operation)?.status_check.as_ref());
+        if point.ask || asked.is_none() || !seen.insert((point.branch.clone(), point.operation)) {
+            continue;
+        }
+        for strike in [Strike::Timeout, Strike::TimeoutAfter] {
+            let fault = strike_at(point, strike);
+            let run = stage.play(std::slice::from_ref(&fault));
+            bases.push((fault, run));
+        }
+    }
+    bases
+}

@@ -1,0 +1,97 @@
+//! A workflow before there is a server: the real engine on a virtual clock, scripted participants, faults.
+//!
+//! `Stage` says what is played: a plan, its input, what participants answer, whether they have the barrier (PARTICIPANT.md).
+//! `play` runs one transaction to its end under faults; `explore` lists every single fault worth a run; `judge` says of an
+//! end whether it is fully done, fully undone or neither, from the participants' ledgers alone. No clock and no random
+//! numbers: the same stage and faults are the same run.
+
+mod answer;
+mod diagram;
+mod explore;
+mod fault;
+mod input;
+mod participant;
+mod pattern;
+mod place;
+mod tale;
+mod verdict;
+mod world;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use skald_protocol::{Decision, Gid, Json, OperationKind, Status, Timestamp, TransactionView};
+
+use self::world::{Point, World};
+pub use self::{
+    answer::{Answer, Answers, Callback, CallbackOutcome, Unscriptable},
+    diagram::diagram,
+    explore::{Scenarios, explore},
+    fault::{Fault, Strike, When},
+    input::sample,
+    participant::{How, Ledger},
+    place::pointer,
+    tale::{Attempt, Entry, What, condensed},
+    verdict::{End, Flaw, Verdict, judge},
+};
+use crate::plan::Plan;
+
+/// What is played.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    pub plan: Arc<Plan>,
+    pub input: Option<Json>,
+    pub answers: Answers,
+    /// Participants have the barrier; else they execute whatever arrives.
+    pub barrier: bool,
+    gid: Gid,
+}
+
+/// How a run came out.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Nothing moves any more; else it was given up.
+    pub finished: bool,
+    pub status: Status,
+    pub decision: Option<Decision>,
+    pub view: TransactionView,
+    /// By branch.
+    pub ledgers: BTreeMap<String, Ledger>,
+    /// What should never be, whatever the end: branch (or nothing) and what.
+    pub wrongs: Vec<(String, String)>,
+    /// Calls whose expressions failed.
+    pub unrenderable: Vec<(String, OperationKind, String)>,
+    /// An operator let it go on after its deadline.
+    pub resumed: bool,
+    /// In virtual time.
+    pub took: Duration,
+    /// When each record was appended.
+    pub records: Vec<Timestamp>,
+    points: Vec<Point>,
+    pub calls: usize,
+    /// Only where it was asked for.
+    pub tale: Vec<Entry>,
+}
+
+impl Stage {
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, input: Option<Json>, answers: Answers) -> Self {
+        Self { plan, input, answers, barrier: true, gid: world::gid() }
+    }
+
+    #[must_use]
+    pub fn without_barrier(self) -> Self {
+        Self { barrier: false, ..self }
+    }
+
+    /// Plays one transaction to its end.
+    #[must_use]
+    pub fn play(&self, faults: &[Fault]) -> Run {
+        World::play(self, faults, false)
+    }
+
+    /// The same, and tells what happened.
+    #[must_use]
+    pub fn tell(&self, faults: &[Fault]) -> Run {
+        World::play(self, faults, true)
+    }
+}
