@@ -3,10 +3,13 @@
 //! Exit codes: 0 done, 1 error (or a definition with faults), 2 usage, 3 not found, 4 the transaction did not succeed.
 
 mod diagnose;
+mod explore;
 mod output;
+mod play;
 mod remote;
 mod settings;
 mod show;
+mod simulate;
 pub(crate) mod timeline;
 mod tx;
 mod workflow;
@@ -41,7 +44,7 @@ enum Command {
     Demo(demo::Options),
     /// Begin, look at and decide transactions of a running coordinator.
     Tx(tx::Tx),
-    /// Check definitions, publish them, look at what is published.
+    /// Check definitions, play them with faults, publish them, look at what is published.
     Workflow(workflow::Workflow),
     /// Bring the database's schema to this build's.
     Migrate(Settings),

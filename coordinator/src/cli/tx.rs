@@ -321,7 +321,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// JSON as it stands, or from the file that `@` names.
-fn json(flag: &str, text: &str) -> Result<Json, Error> {
+pub(super) fn json(flag: &str, text: &str) -> Result<Json, Error> {
     match text.strip_prefix('@') {
         Some(path) => parse(path, read(&PathBuf::from(path))?),
         None => parse(flag, text.to_owned()),

@@ -11,9 +11,11 @@ use skald_sdk::{Client, Publication};
 use super::{
     Error, Exit,
     diagnose::{Finding, Weight, findings, told},
+    explore::Explore,
     output::{Format, Output, table},
     remote::{Named, Remote, named},
     show,
+    simulate::Simulate,
     tx::read,
 };
 
@@ -33,6 +35,16 @@ enum Verb {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Run one transaction of a definition on a virtual clock with scripted participants, and tell it. No server is needed.
+    ///
+    /// Exit code: 0 where it settled as succeeded or compensated, 4 where it did not, 2 where nothing could be played.
+    Simulate(Simulate),
+    /// Strike a definition with every single fault at every call, crash the coordinator at every write, and judge each end
+    /// by the participants' ledgers. No server is needed.
+    ///
+    /// Exit code: 0 where every end is fully done or fully undone (or waits for an operator, where only one can help), 1
+    /// with bad ends, 2 where nothing could be played.
+    Explore(Explore),
     /// Publish definitions, each under the name and version that it states. Publishing one again changes nothing.
     Publish {
         /// Definitions as JSON files; `-` reads stdin.
@@ -59,6 +71,8 @@ impl Workflow {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, Error> {
         match self.verb {
             Verb::Check { files } => check(&files, output),
+            Verb::Simulate(simulate) => simulate.run(output),
+            Verb::Explore(explore) => explore.run(output),
             Verb::Publish { files } => publish(&self.remote.client()?, &files, output).await,
             Verb::List { name, limit, cursor } => {
                 let client = self.remote.client()?;

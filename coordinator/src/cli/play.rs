@@ -1,0 +1,117 @@
+//! What `simulate` and `explore` are given: a definition, an input, participants' answers.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use serde_json::Value;
+use skald_engine::{
+    definition::{self, position},
+    simulate::{Answers, Flaw, Stage, pointer, sample},
+};
+use skald_protocol::{Fault, Json};
+
+use super::{
+    Error,
+    diagnose::{Finding, Weight, findings, told},
+    output::{Format, Output},
+    tx::{json, read},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Given {
+    /// A definition as a JSON file; `-` reads stdin.
+    file: PathBuf,
+    /// The input, as JSON or @FILE [default: a small one, made from the definition's `input` schema].
+    #[arg(long, value_name = "JSON")]
+    input: Option<String>,
+    /// What participants answer: JSON of step → operation → answer (or a list of them, the last repeats), an answer being
+    /// `{status, headers, body, delay, callback: {outcome, output, error, after}}` [default: 200 with a made body].
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// Participants execute whatever arrives, instead of having the barrier.
+    #[arg(long)]
+    without_barrier: bool,
+    /// The same as `--output json`.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A definition that can be played.
+pub(super) struct Scene {
+    pub(super) file: String,
+    text: String,
+    definition: Value,
+    pub(super) name: String,
+    pub(super) stage: Stage,
+    /// The input was made here.
+    pub(super) made: bool,
+}
+
+impl Given {
+    pub(super) fn output(&self, output: &Output) -> Output {
+        Output::new(if self.json { Format::Json } else { output.format })
+    }
+
+    pub(super) fn scene(self) -> Result<Scene, Error> {
+        let file = self.file.display().to_string();
+        let text = read(&self.file)?;
+        let compiled = definition::compile(&text).map_err(|faults| {
+            let count = faults.len();
+            for finding in findings(&file, &text, Weight::Fault, faults) {
+                anstream::eprintln!("{}", finding.render());
+            }
+            let counted = if count == 1 { "a fault".to_owned() } else { format!("{count} faults") };
+            Error::Usage(format!("{file} has {counted}: nothing can be played"))
+        })?;
+        let definition: Value = serde_json::from_str(&text).unwrap_or_default();
+        let made = self.input.is_none();
+        let input = match &self.input {
+            Some(input) => Some(json("--input", input)?),
+            None => definition.get("input").map(sample).map(Json::from),
+        };
+        if let (Some(schema), Some(input)) = (&compiled.input, &input) {
+            schema.check(&input.value()).map_err(|faults| {
+                let told = faults.iter().map(|fault| format!("\n  {}: {}", fault.pointer, fault.message));
+                let told: String = told.collect();
+                Error::Usage(if made {
+                    format!("no input could be made from the definition's `input` schema: give one with --input{told}")
+                } else {
+                    format!("the input is not what the definition's schema asks for:{told}")
+                })
+            })?;
+        }
+        let answers = match &self.answers {
+            None => Answers::made(&compiled.plan),
+            Some(path) => {
+                let script = serde_json::from_str(&read(path)?)
+                    .map_err(|error| Error::Usage(format!("{} is not JSON: {error}", path.display())))?;
+                Answers::scripted(&compiled.plan, script)
+                    .map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?
+            }
+        };
+        let name = compiled.plan.workflow.as_ref().map(|workflow| format!("{} {}", workflow.name, workflow.version));
+        let stage = Stage::new(Arc::new(compiled.plan), input, answers);
+        let stage = if self.without_barrier { stage.without_barrier() } else { stage };
+        Ok(Scene { file, text, definition, name: name.unwrap_or_default(), stage, made })
+    }
+}
+
+impl Scene {
+    /// The flaw at its place in the file.
+    pub(super) fn finding(&self, flaw: &Flaw) -> Finding {
+        let pointer = flaw.step.as_ref().and_then(|step| pointer(&self.definition, step, flaw.operation));
+        let pointer = pointer.unwrap_or_default();
+        let place = position(&self.text, &pointer);
+        let fault = Fault {
+            pointer,
+            message: flaw.what.clone(),
+            code: None,
+            line: Some(place.line),
+            column: Some(place.column),
+            help: flaw.help.map(str::to_owned),
+        };
+        // Counted in the whole text; a coordinator's faults count from the definition's first letter on.
+        let mut findings = told(&self.file, self.text.trim_start(), Weight::Fault, [fault]);
+        findings.pop().unwrap_or_else(|| unreachable!("one fault, one finding"))
+    }
+}
