@@ -52,6 +52,13 @@ async fn a_check_tells_every_fault_of_every_file_without_a_coordinator() {
 }
 
 #[tokio::test]
+async fn the_schema_of_the_language_is_printed_as_it_is_committed() {
+    let printed = workflow(&["schema"]).await;
+    let committed = include_str!("../../docs/workflow.schema.json");
+    assert_eq!((printed.code, printed.stdout.trim_end()), (0, committed.trim_end()), "{}", printed.stderr);
+}
+
+#[tokio::test]
 async fn a_warning_is_told_and_is_no_fault() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut idle = definition("http://shop", &json!([step("a")]));

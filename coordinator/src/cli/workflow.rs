@@ -45,6 +45,8 @@ enum Verb {
     /// Exit code: 0 where every end is fully done or fully undone (or waits for an operator, where only one can help), 1
     /// with bad ends, 2 where nothing could be played.
     Explore(Explore),
+    /// Print the JSON Schema (2020-12) of the language, for editors.
+    Schema,
     /// Publish definitions, each under the name and version that it states. Publishing one again changes nothing.
     Publish {
         /// Definitions as JSON files; `-` reads stdin.
@@ -73,6 +75,10 @@ impl Workflow {
             Verb::Check { files } => check(&files, output),
             Verb::Simulate(simulate) => simulate.run(output),
             Verb::Explore(explore) => explore.run(output),
+            Verb::Schema => {
+                output.line(&format!("{:#}", definition::language_schema()))?;
+                Ok(Exit::Done)
+            }
             Verb::Publish { files } => publish(&self.remote.client()?, &files, output).await,
             Verb::List { name, limit, cursor } => {
                 let client = self.remote.client()?;

@@ -6,6 +6,7 @@
 mod check;
 mod document;
 mod enlist;
+mod language;
 mod locate;
 mod lower;
 mod operation;
@@ -24,6 +25,7 @@ mod warn;
 use std::collections::BTreeMap;
 
 pub use enlist::enlist;
+pub use language::language_schema;
 pub use locate::{Position, position};
 pub use schema::InputSchema;
 

@@ -20,7 +20,7 @@ use crate::{
     template::{self, Template, Written},
 };
 
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Set by the coordinator or by HTTP itself; every name that starts with `skald-` as well.
 const RESERVED_HEADERS: [&str; 11] = [
     "idempotency-key",

@@ -56,7 +56,7 @@ pub(super) enum Said {
     ReadOnly,
 }
 
-const ROLES: [(&str, Said); 4] = [
+pub(super) const ROLES: [(&str, Said); 4] = [
     ("compensatable", Said::Compensatable),
     ("pivot", Said::Pivot),
     ("retriable", Said::Retriable),

@@ -16,6 +16,7 @@ const TWO_STEPS: &str = include_str!("two_steps.json");
 const ORDER: &str = include_str!("order.json");
 
 fn taken(source: &str) -> Compiled {
+    language::fits(source);
     compile(source).unwrap_or_else(|faults| panic!("{}", told(&faults)))
 }
 

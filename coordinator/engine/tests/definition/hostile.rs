@@ -166,7 +166,10 @@ proptest! {
             definition[field] = value;
         }
         match compile(&definition.to_string()) {
-            Ok(compiled) => is_sound(&compiled.plan),
+            Ok(compiled) => {
+                is_sound(&compiled.plan);
+                language::fits(&definition.to_string());
+            }
             Err(faults) => prop_assert!(!faults.is_empty()),
         }
     }

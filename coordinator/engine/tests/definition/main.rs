@@ -6,6 +6,7 @@ mod accepted;
 mod enlisted;
 mod graph;
 mod hostile;
+mod language;
 mod scope;
 mod shape;
 mod types;

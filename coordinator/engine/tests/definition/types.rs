@@ -412,7 +412,9 @@ fn e208_secrets_stand_in_services_alone() {
         r#""path":"/","query":{"k":{"secret":"key"},"l":"1"},"headers":{"Authorization":{"secret":"token"}},"body":{"a":[{"secret":"x"}],"b":{"secret":"x","more":1},"c":{"secret":"${input.s}"},"d":{"secret":5}}"#,
     )
     .replacen('{', r#"{"output":{"secret":"token"},"#, 1);
-    check(&definition(r#","output":{"k":{"secret":"key"}}"#, &step), expect![[r#"
+    check(
+        &definition(r#","output":{"k":{"secret":"key"}}"#, &step),
+        expect![[r#"
         E208 /steps/0/output a secret where it would be stored
           Secrets stand in a service's `auth` and `headers` alone: add one there, and call through it.
         E208 /steps/0/action/query/k a secret where it would be stored
@@ -423,5 +425,6 @@ fn e208_secrets_stand_in_services_alone() {
           Secrets stand in a service's `auth` and `headers` alone: add one there, and call through it.
         E208 /output/k a secret where it would be stored
           Secrets stand in a service's `auth` and `headers` alone: add one there, and call through it.
-    "#]]);
+    "#]],
+    );
 }
