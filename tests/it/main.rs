@@ -27,3 +27,4 @@ mod store;
 mod tcc;
 mod tracing;
 mod workflow_command;
+mod workflow_play;

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
-use skald_engine::simulate::{End, Fault, Flaw, Scenarios, Verdict, diagram, explore, judge};
+use skald_engine::simulate::{End, Fault, Flaw, Scenarios, Strike, Verdict, diagram, explore, judge};
 
 use super::{
     Error, Exit,
@@ -112,14 +112,22 @@ fn judged(scene: &Scene, list: Vec<Vec<Fault>>) -> Vec<Explored> {
     list.into_iter().zip(verdicts).map(|(faults, (_, verdict))| Explored { faults, verdict }).collect()
 }
 
-/// The same flaws of the same branches are one counter-example; the one with the fewest faults stands for it.
+/// The same flaws of the same branches are one counter-example; one with few faults and a visible effect stands for it.
 fn examples(explored: &[Explored]) -> Vec<CounterExample<'_>> {
     let mut found: Vec<CounterExample<'_>> = Vec::new();
     let mut known: BTreeMap<Vec<(Option<&str>, &str)>, usize> = BTreeMap::new();
     for run in explored.iter().filter(|run| run.verdict.end == End::Bad) {
         let key: Vec<_> = run.verdict.flaws.iter().map(|flaw| (flaw.branch.as_deref(), shape(&flaw.what))).collect();
         match known.get(&key) {
-            Some(index) => found[*index].others.push(run),
+            Some(index) => {
+                let example = &mut found[*index];
+                let other = if plainness(run) < plainness(example.first) {
+                    std::mem::replace(&mut example.first, run)
+                } else {
+                    run
+                };
+                example.others.push(other);
+            }
             None => {
                 known.insert(key, found.len());
                 found.push(CounterExample { first: run, others: Vec::new() });
@@ -127,6 +135,11 @@ fn examples(explored: &[Explored]) -> Vec<CounterExample<'_>> {
         }
     }
     found
+}
+
+fn plainness(run: &Explored) -> (usize, bool) {
+    let nothing = run.verdict.remarks.iter().any(|remark| remark.ends_with("at the end: nothing"));
+    (run.faults.len(), nothing)
 }
 
 /// Without what differs from run to run.
@@ -144,11 +157,11 @@ fn tell_input(scene: &Scene, unreached: &[String]) {
     }
 }
 
+/// The fault that is looked at: the last, but for an answer that only an abort shows to be lacking.
 fn title(run: &Explored) -> String {
-    match run.faults.last() {
-        None => "none".to_owned(),
-        Some(fault) => fault.title().to_owned(),
-    }
+    let lacking = |fault: &&Fault| matches!(fault, Fault::Strike { strike: Strike::Bare | Strike::NotJson, .. });
+    let fault = run.faults.first().filter(lacking).or(run.faults.last());
+    fault.map_or_else(|| "none".to_owned(), |fault| fault.title().to_owned())
 }
 
 fn subject(run: &Explored) -> String {

@@ -69,7 +69,12 @@ pub fn judge(stage: &Stage, faults: &[Fault], run: &Run) -> Verdict {
     if run.resumed {
         remarks.push("an operator let it go on after its deadline, as `on_timeout: suspend` asks for".to_owned());
     }
+    let lasts = faults.iter().any(|fault| matches!(fault, Fault::Strike { strike, .. } if strike.is_permanent()));
     let end = match run.status {
+        _ if !run.finished && lasts => {
+            remarks.push("its participant fails for ever, and its retries never end".to_owned());
+            End::Operator
+        }
         _ if !run.finished => {
             judge.unfinished("it goes on and on: it did not settle in more than two years");
             End::Bad

@@ -33,6 +33,10 @@ const TAKE_OVER_MS: i64 = 1_000;
 const WORK_MS: i64 = 1_000;
 /// More than any timeout and any settling retry of a sensible definition.
 const LONGEST_MS: i64 = 800 * 24 * 3_600 * 1_000;
+/// From this attempt on a participant that fails for ever asks for patience (`Retry-After`), or a day of it would be a
+/// hundred thousand attempts.
+const PATIENCE: u32 = 24;
+const PATIENCE_MS: u64 = 3_600 * 1_000;
 /// Happenings of one run.
 const MOST: usize = 400_000;
 
@@ -399,8 +403,9 @@ impl<'s> World<'s> {
         match strike {
             Some(Strike::Timeout) => {}
             Some(Strike::Unsent | Strike::Unreachable) => {
-                let error = Error::new("connect", "connection refused");
-                self.after(1, Happening::Answer { message, reply: Reply::of(Outcome::Unsent(error)) });
+                let reply = Reply::of(Outcome::Unsent(Error::new("connect", "connection refused")));
+                let reply = self.paced(message, strike, reply);
+                self.after(1, Happening::Answer { message, reply });
             }
             Some(Strike::TimeoutAfter) => self.after(WAY_MS, arrive(false)),
             Some(Strike::Duplicate) => {
@@ -419,6 +424,12 @@ impl<'s> World<'s> {
             Some(Strike::Late | Strike::LateAfterUndo) => self.held.push(message),
             _ => self.after(WAY_MS, arrive(true)),
         }
+    }
+
+    fn paced(&self, message: usize, strike: Option<Strike>, reply: Reply) -> Reply {
+        let lasts = strike.is_some_and(Strike::is_permanent) && self.messages[message].call.attempt > PATIENCE;
+        let retry_after = lasts.then(|| std::time::Duration::from_millis(PATIENCE_MS)).or(reply.retry_after);
+        Reply { retry_after, ..reply }
     }
 
     fn may_outlive(&self, message: usize) -> bool {
@@ -503,10 +514,14 @@ impl<'s> World<'s> {
             self.work(message, strike);
         }
         if answered {
-            let reply = if strike == Some(Strike::FailedAfter) {
-                Reply::of(Outcome::Unknown(Error::new("http_500", "500 Internal Server Error")))
-            } else {
-                reply
+            let reply = match strike {
+                Some(Strike::FailedAfter) => {
+                    Reply::of(Outcome::Unknown(Error::new("http_500", "500 Internal Server Error")))
+                }
+                _ if how == How::Stored && matches!(reply.outcome, Outcome::Refused(_)) => {
+                    self.paced(message, Some(Strike::RefusedForEver), reply)
+                }
+                _ => self.paced(message, strike, reply),
             };
             self.after(delay + WAY_MS, Happening::Answer { message, reply });
         }

@@ -1,6 +1,7 @@
 //! Definitions played on a virtual clock: right ones end well whatever fault strikes, wrong ones are caught in the act.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod build;
 mod plays;
 mod right;
 mod tampered;
@@ -8,51 +9,13 @@ mod wrong;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use skald_engine::{
     definition,
     simulate::{Answers, End, Fault, Run, Scenarios, Stage, Verdict, explore, judge, sample},
 };
 
-/// A definition with these steps on one service.
-pub(crate) fn saga(steps: &Value) -> Value {
-    json!({"dsl": "1.0", "name": "order", "version": "1.0.0", "services": {"shop": {"url": "http://shop"}}, "steps": steps})
-}
-
-/// An action that is undone by its key.
-pub(crate) fn step(name: &str) -> Value {
-    json!({"name": name, "service": "shop", "action": {"path": format!("/{name}")},
-        "compensate": {"path": format!("/{name}/undo"), "body": {"key": "${self.idempotency_key}"}}})
-}
-
-pub(crate) fn pivot(name: &str) -> Value {
-    json!({"name": name, "service": "shop", "role": "pivot",
-        "action": {"path": format!("/{name}"), "status_check": {"path": format!("/{name}")}}})
-}
-
-pub(crate) fn retriable(name: &str) -> Value {
-    json!({"name": name, "service": "shop", "role": "retriable", "action": {"path": format!("/{name}")}})
-}
-
-pub(crate) fn tcc(name: &str) -> Value {
-    json!({"name": name, "service": "shop", "try": {"path": format!("/{name}")},
-        "confirm": {"path": format!("/{name}/confirm"), "body": {"key": "${self.idempotency_key}"}},
-        "cancel": {"path": format!("/{name}/cancel"), "body": {"key": "${self.idempotency_key}"}}})
-}
-
-/// With what `more` says over it.
-pub(crate) fn with(mut value: Value, more: &Value) -> Value {
-    for (key, more) in more.as_object().unwrap() {
-        match (value.get(key), more) {
-            (Some(Value::Object(_)), Value::Object(_)) => {
-                let inner = with(value[key].clone(), more);
-                value[key] = inner;
-            }
-            _ => value[key] = more.clone(),
-        }
-    }
-    value
-}
+pub(crate) use self::build::{pivot, retriable, saga, step, tcc, with};
 
 pub(crate) fn stage(definition: &Value) -> Stage {
     let compiled = definition::compile(&definition.to_string());

@@ -1,7 +1,7 @@
 //! What ends well whatever single fault strikes.
 
 use serde_json::json;
-use skald_engine::simulate::End;
+use skald_engine::simulate::{End, explore, judge};
 
 use super::{explored, pivot, retriable, saga, stage, step, tcc, with};
 
@@ -69,4 +69,15 @@ fn a_retriable_step_may_be_given_up_where_the_definition_says_so() {
     let given_up = json!({"retry": {"max_attempts": 3}, "action": {"on_exhausted": "ignore"}});
     let definition = saga(&json!([pivot("pay"), with(retriable("mail"), &given_up)]));
     explored(&stage(&definition)).all_is_well();
+}
+
+#[test]
+fn two_faults_in_a_row_end_well_too() {
+    let stage = stage(&saga(&json!([tcc("hold"), pivot("pay")])));
+    let list = explore(&stage, true).list;
+    assert!(list.len() > 2_000, "{}", list.len());
+    for faults in &list {
+        let verdict = judge(&stage, faults, &stage.play(faults));
+        assert_ne!(verdict.end, End::Bad, "{faults:?}: {:?}", verdict.flaws);
+    }
 }
