@@ -254,7 +254,9 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
                 0 => message,
                 _ => format!("{message}: it has {}{more}", list(names().take(NAMED))),
             };
-            ("E205", message, near.or_else(|| help.map(str::to_owned)))
+            let named = || message.starts_with("`input").then_some("Name it in the schema's `properties`.");
+            let help = near.or_else(|| help.or_else(|| named().filter(|_| count > 0)).map(str::to_owned));
+            ("E205", message, help)
         }
     }
 }

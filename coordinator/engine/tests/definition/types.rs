@@ -61,6 +61,7 @@ fn e205_paths_that_the_schema_does_not_have() {
             E204 /steps/0/action/body/5 `input.who.address` may be absent: the schema does not require it
               Ask has(input.who.address) first, or read it as coalesce(input.who.address, …), or name it in the schema's `required`.
             E205 /steps/0/action/body/5 `input.who.address` has no `town`: it has `city`, `zip`
+              Name it in the schema's `properties`.
             E205 /steps/0/action/body/6 `input` has no `line`: it has `any`, `both`, `express`, `kind`, `limits`, `lines`, `name`, `note`, …
               Did you mean `lines`?
             E205 /steps/0/action/body/7 `l` has no `quantity`: it has `note`, `qty`, `sku`
@@ -206,32 +207,32 @@ fn e206_what_an_operator_or_a_function_never_takes() {
             "sum(input.lines.map(l, l.qty)) + 'x'",
         ],
         expect![[r#"
-            E206 /steps/0/action/body/0 `+` does not take a string and an int
+            E206 /steps/0/action/body/0 `+` does not take a string (`input.name`) and an int
               Convert the other one with string().
-            E206 /steps/0/action/body/1 `+` does not take an int and a double
+            E206 /steps/0/action/body/1 `+` does not take an int (`input.total`) and a double
               Convert one with int(), uint() or double().
-            E206 /steps/0/action/body/2 `-` does not take an int and a string
+            E206 /steps/0/action/body/2 `-` does not take an int (`input.total`) and a string (`input.name`)
             E206 /steps/0/action/body/3 `size` does not take an int
-            E206 /steps/0/action/body/4 `size` does not take an int
+            E206 /steps/0/action/body/4 `size` does not take an int (`input.total`)
             E206 /steps/0/action/body/5 `!` does not take an int
-            E206 /steps/0/action/body/6 `-` does not take a string
-            E206 /steps/0/action/body/7 `<` does not take a string and an int
-            E206 /steps/0/action/body/8 a string never equals an int
-            E206 /steps/0/action/body/9 a string never equals a bool
-            E206 /steps/0/action/body/10 the condition before `?` is an int and not a bool
-            E206 /steps/0/action/body/11 `&&` does not take a string
-            E206 /steps/0/action/body/12 an int has no items to go through
-            E206 /steps/0/action/body/13 the test of `filter` is a string and not a bool
-            E206 /steps/0/action/body/14 `+` does not take a list and an int
-            E206 /steps/0/action/body/15 `in` does not take an int and a string
+            E206 /steps/0/action/body/6 `-` does not take a string (`input.name`)
+            E206 /steps/0/action/body/7 `<` does not take a string (`input.name`) and an int
+            E206 /steps/0/action/body/8 a string (`input.name`) never equals an int
+            E206 /steps/0/action/body/9 a string (`input.kind`) never equals a bool
+            E206 /steps/0/action/body/10 the condition before `?` is an int (`input.total`) and not a bool
+            E206 /steps/0/action/body/11 `&&` does not take a string (`input.name`)
+            E206 /steps/0/action/body/12 an int (`input.total`) has no items to go through
+            E206 /steps/0/action/body/13 the test of `filter` is a string (`l.sku`) and not a bool
+            E206 /steps/0/action/body/14 `+` does not take a list (`input.lines`) and an int
+            E206 /steps/0/action/body/15 `in` does not take an int and a string (`input.name`)
             E206 /steps/0/action/body/16 a map's key is an int and not a string
             E206 /steps/0/action/body/17 an item that `sum` adds is a map and not a number
-            E206 /steps/0/action/body/18 `string` does not take a list
+            E206 /steps/0/action/body/18 `string` does not take a list (`input.lines`)
               Write json() for the JSON text of a value.
             E206 /steps/0/action/body/19 `startsWith` does not take an int
-            E206 /steps/0/action/body/20 the test of `all` is an int and not a bool
-            E206 /steps/0/action/body/21 `[]` does not take a string and an int
-            E206 /steps/0/action/body/22 `[]` does not take a map and an int
+            E206 /steps/0/action/body/20 the test of `all` is an int (`l.qty`) and not a bool
+            E206 /steps/0/action/body/21 `[]` does not take a string (`input.name`) and an int (`input.total`)
+            E206 /steps/0/action/body/22 `[]` does not take a map (`input.who`) and an int (`input.total`)
             E206 /steps/0/action/body/23 `%` does not take a double and a double
             E206 /steps/0/action/body/24 `*` does not take a string and an int
             E206 /steps/0/action/body/25 `+` does not take an int and a string
@@ -333,10 +334,10 @@ fn e205_and_e206_of_what_a_step_s_output_maps() {
             E209 /steps/1/action/query/q `steps.a.output` is a map: a URL takes strings, numbers and booleans alone
               Read a member of it, or send it in the `body`.
             E205 /steps/1/action/body/1 `steps.a.output.n` is an int, and a member of it is read
-            E206 /steps/1/action/body/2 `+` does not take a string and an int
+            E206 /steps/1/action/body/2 `+` does not take a string (`steps.a.output.t`) and an int
               Convert the other one with string().
-            E206 /steps/1/action/body/4 `+` does not take a list and an int
-            E206 /steps/2/compensate/body/0 `+` does not take an int and a string
+            E206 /steps/1/action/body/4 `+` does not take a list (`steps.a.output.l`) and an int
+            E206 /steps/2/compensate/body/0 `+` does not take an int (`self.output.id`) and a string
               Convert the other one with string().
             E205 /steps/2/compensate/body/2 `self.output` has no `ID`: it has `id`
               Did you mean `id`?

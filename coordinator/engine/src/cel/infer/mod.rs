@@ -3,12 +3,16 @@
 //! Only what can never work is told, and what is known to be absent sometimes; `has(…)`, `coalesce` and `in` answer for
 //! the latter: `has(x) && …`, `!has(x) || …`, `has(x) ? … : …`. It goes through the tree once.
 
+mod fits;
+mod guard;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::{
     Expression, ITEMS,
-    function::Function,
-    lower::{Binary, Loop, LoopBody, Op, Read, push},
+    lower::{Loop, LoopBody, Op, Read, push},
     types::{Kinds, Member, Presence, Type},
     value::Val,
 };
@@ -16,6 +20,10 @@ use crate::{
     limit,
     path::{Path, Segment},
 };
+
+use fits::result;
+pub(crate) use guard::Facts;
+use guard::Way;
 
 /// What the roots are where an expression stands.
 pub(crate) trait Roots {
@@ -58,20 +66,6 @@ pub(crate) struct Inferred {
     pub(crate) bounds: Vec<(String, u64)>,
 }
 
-/// What an expression that came out true says is there.
-#[derive(Debug, Default)]
-pub(crate) struct Facts(Vec<Way>);
-
-/// A way from a root or from the item of a comprehension.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Way {
-    /// Of the comprehensions around, outermost first.
-    local: Option<usize>,
-    path: Path,
-}
-
-const CONVERT: &str = "Convert one with int(), uint() or double().";
-
 /// A plain path.
 pub(crate) fn path(path: &Path, roots: &dyn Roots, known: &Facts) -> Inferred {
     let mut infer = Infer::new(&[], roots, known);
@@ -85,20 +79,6 @@ impl Expression {
         let (kind, cost) = infer.op(&self.op);
         let cost = cost.saturating_add(infer.reading).saturating_add(kind.weight().min(VALUES));
         Inferred { kind, flaws: infer.flaws, cost, bounds: infer.bounds }
-    }
-
-    /// What is there where this is true.
-    #[allow(dead_code, reason = "steps have no conditions yet")]
-    pub(crate) fn facts(&self, known: &mut Facts) {
-        struct Nowhere;
-        impl Roots for Nowhere {
-            fn root(&self, path: &Path) -> Root {
-                Root { kind: Type::DYN, taken: path.segments.len(), presence: Presence::Assumed }
-            }
-        }
-        let before = Facts::default();
-        let found = Infer::new(&self.reads, &Nowhere, &before).facts_of(&self.op, true);
-        known.0.extend(found);
     }
 }
 
@@ -170,13 +150,13 @@ impl<'a> Infer<'a> {
             Op::Map(entries) => self.map(entries),
             Op::Not(operand) => {
                 let (kind, cost) = self.op(operand);
-                self.needs(&kind, Kinds::BOOL, "`!`");
+                self.needs(&kind, Kinds::BOOL, "`!`", operand);
                 (Type::BOOL, cost)
             }
             Op::Negate(operand) => {
                 let (kind, cost) = self.op(operand);
                 let taken = Kinds::INT.or(Kinds::DOUBLE);
-                self.needs(&kind, taken, "`-`");
+                self.needs(&kind, taken, "`-`", operand);
                 (result(kind.kinds.and(taken)), cost)
             }
             Op::And(both) => self.logic(both, "`&&`", true),
@@ -184,7 +164,7 @@ impl<'a> Infer<'a> {
             Op::If(three) => self.condition(three),
             Op::Binary(binary, both) => {
                 let ((a, one), (b, two)) = (self.op(&both[0]), self.op(&both[1]));
-                let (kind, own) = self.binary(*binary, &a, &b);
+                let (kind, own) = self.binary(*binary, &a, &b, both);
                 (kind, one.saturating_add(two).saturating_add(own))
             }
             Op::Call(function, args) => self.call(*function, args),
@@ -271,7 +251,7 @@ impl<'a> Infer<'a> {
 
     /// What may be absent is read there.
     fn absent(&mut self, way: Option<Way>) {
-        let is_known = |way: &Way| self.facts.iter().chain(&self.known.0).any(|fact| fact.holds(way));
+        let is_known = |way: &Way| self.known.hold(way) || self.facts.iter().any(|fact| fact.holds(way));
         if self.lenient > 0 || way.as_ref().is_some_and(is_known) {
             return;
         }
@@ -295,15 +275,25 @@ impl<'a> Infer<'a> {
         self.flaw(What::Unfit { help }, message);
     }
 
-    fn needs(&mut self, kind: &Type, taken: Kinds, what: &str) {
+    fn needs(&mut self, kind: &Type, taken: Kinds, what: &str, op: &Op) {
         if !kind.kinds.may_be(taken) {
-            self.unfit(format!("{what} does not take {}", kind.kinds.describe()), None);
+            self.unfit(format!("{what} does not take {}", self.said(kind, op)), None);
         }
     }
 
-    fn must_be(&mut self, kind: &Type, wanted: Kinds, what: &str) {
+    fn must_be(&mut self, kind: &Type, wanted: Kinds, what: &str, op: Option<&Op>) {
         if !kind.kinds.may_be(wanted) {
-            self.unfit(format!("{what} is {} and not {}", kind.kinds.describe(), wanted.describe()), None);
+            let said = op.map_or_else(|| kind.kinds.describe(), |op| self.said(kind, op));
+            self.unfit(format!("{what} is {said} and not {}", wanted.describe()), None);
+        }
+    }
+
+    /// What a value is, with its name where it has one.
+    fn said(&self, kind: &Type, op: &Op) -> String {
+        let described = kind.kinds.describe();
+        match self.way(op) {
+            Some(way) if way.path.source.len() <= 60 => format!("{described} (`{}`)", way.path.source),
+            Some(_) | None => described,
         }
     }
 
@@ -331,7 +321,7 @@ impl<'a> Infer<'a> {
                 let fits = value.kinds.may_be(Kinds::LIST) && index.kinds.may_be(Kinds::NUMBER)
                     || value.kinds.may_be(Kinds::MAP) && index.kinds.may_be(Kinds::TEXT);
                 if !fits {
-                    self.pair("[]", &value, &index, None);
+                    self.pair("[]", &value, &index, both, None);
                 }
                 // Of a map any member.
                 if value.kinds.may_be(Kinds::MAP) { Type::DYN } else { value.item() }
@@ -346,7 +336,7 @@ impl<'a> Infer<'a> {
             let (written, one) = self.op(key);
             let (kind, two) = self.op(value);
             sum = sum.saturating_add(one).saturating_add(two);
-            self.must_be(&written, Kinds::TEXT, "a map's key");
+            self.must_be(&written, Kinds::TEXT, "a map's key", Some(key));
             match key {
                 Op::Const(Val::Text(key)) => {
                     members.insert((&**key).into(), Member { kind, presence: Presence::Assumed });
@@ -363,214 +353,26 @@ impl<'a> Infer<'a> {
         let (left, one) = self.with(of_right, &both[0]);
         let of_left = self.facts_of(&both[0], says);
         let (right, two) = self.with(of_left, &both[1]);
-        for side in [left, right] {
-            self.needs(&side, Kinds::BOOL, name);
+        for (side, op) in [left, right].iter().zip(both) {
+            self.needs(side, Kinds::BOOL, name, op);
         }
         (Type::BOOL, one.saturating_add(two))
     }
 
     fn condition(&mut self, three: &[Op; 3]) -> Known {
         let (test, cost) = self.op(&three[0]);
-        self.must_be(&test, Kinds::BOOL, "the condition before `?`");
+        self.must_be(&test, Kinds::BOOL, "the condition before `?`", Some(&three[0]));
         let (yes, no) = (self.facts_of(&three[0], true), self.facts_of(&three[0], false));
         let (then, one) = self.with(yes, &three[1]);
         let (otherwise, two) = self.with(no, &three[2]);
         (then.join(&otherwise), cost.saturating_add(one.max(two)))
     }
 
-    fn with(&mut self, facts: Vec<Way>, op: &Op) -> Known {
-        let before = self.facts.len();
-        self.facts.extend(facts);
-        let known = self.op(op);
-        self.facts.truncate(before);
-        known
-    }
-
-    /// What is there if `op` comes to `says`.
-    fn facts_of(&self, op: &Op, says: bool) -> Vec<Way> {
-        match (op, says) {
-            (Op::Has(index), true) => {
-                let path = self.reads.get(*index).map(|read| read.path.clone());
-                path.map(|path| Way { local: None, path }).into_iter().collect()
-            }
-            (Op::HasField(operand, field), true) => self.member(operand, field).into_iter().collect(),
-            (Op::Binary(Binary::In, both), true) => match &both[0] {
-                Op::Const(Val::Text(key)) => self.member(&both[1], key).into_iter().collect(),
-                _ => Vec::new(),
-            },
-            (Op::Not(operand), _) => self.facts_of(operand, !says),
-            (Op::And(both), true) | (Op::Or(both), false) => {
-                let mut facts = self.facts_of(&both[0], says);
-                facts.extend(self.facts_of(&both[1], says));
-                facts
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// As `facts_of`, but only what `op` says whatever else is absent.
-    fn certain(&mut self, op: &Op, says: bool) -> Vec<Way> {
-        let mut facts = self.facts_of(op, says);
-        facts.retain(|fact| {
-            let mut apart = Infer { locals: self.locals.clone(), ..Infer::new(self.reads, self.roots, self.known) };
-            apart.facts.clone_from(&self.facts);
-            let end = fact.path.segments.len().saturating_sub(1);
-            match fact.local.map(|at| self.locals.get(at)) {
-                None => {
-                    let mut path = fact.path.clone();
-                    path.segments.truncate(end);
-                    let taken = apart.roots.root(&fact.path).taken;
-                    end < taken || apart.root(&path).kinds != Kinds::NONE && apart.flaws.is_empty()
-                }
-                Some(local) => end == 0 && local.is_some(),
-            }
-        });
-        facts
-    }
-
-    fn member(&self, operand: &Op, field: &str) -> Option<Way> {
-        let mut way = self.way(operand)?;
-        push(&mut way.path, Segment::Key(field.to_owned()));
-        Some(way)
-    }
-
-    fn way(&self, op: &Op) -> Option<Way> {
-        match op {
-            Op::Read(index) => Some(Way { local: None, path: self.reads.get(*index)?.path.clone() }),
-            Op::Local(out) => {
-                let at = self.locals.len().checked_sub(out + 1)?;
-                let name = self.locals.get(at)?.name.clone();
-                let path = Path { source: name.clone(), root: name, segments: Vec::new() };
-                Some(Way { local: Some(at), path })
-            }
-            Op::Select(operand, field) => self.member(operand, field),
-            Op::Index(both) => {
-                let mut way = self.way(&both[0])?;
-                push(&mut way.path, constant_segment(&both[1])?);
-                Some(way)
-            }
-            _ => None,
-        }
-    }
-
-    fn binary(&mut self, binary: Binary, a: &Type, b: &Type) -> Known {
-        let (one, two) = (a.kinds, b.kinds);
-        match binary {
-            Binary::Equals | Binary::NotEquals => {
-                let classes =
-                    [Kinds::NULL, Kinds::BOOL, Kinds::NUMBER, Kinds::TEXT, Kinds::BYTES, Kinds::LIST, Kinds::MAP];
-                let is_null = one == Kinds::NULL || two == Kinds::NULL;
-                if !is_null && !classes.iter().any(|class| one.may_be(*class) && two.may_be(*class)) {
-                    let message = format!("{} never equals {}", one.describe(), two.describe());
-                    self.unfit(message, None);
-                }
-                (Type::BOOL, a.weight().min(b.weight()))
-            }
-            Binary::Less | Binary::LessEquals | Binary::Greater | Binary::GreaterEquals => {
-                let classes = [Kinds::BOOL, Kinds::NUMBER, Kinds::TEXT, Kinds::BYTES];
-                if !classes.iter().any(|class| one.may_be(*class) && two.may_be(*class)) {
-                    self.pair(binary.name(), a, b, None);
-                }
-                (Type::BOOL, 0)
-            }
-            Binary::In => {
-                let fits = two.may_be(Kinds::LIST) || two.may_be(Kinds::MAP) && one.may_be(Kinds::SCALAR);
-                if !fits {
-                    self.pair("in", a, b, None);
-                }
-                (Type::BOOL, b.most().unwrap_or(0).saturating_mul(a.weight()))
-            }
-            Binary::Add => {
-                let kinds = [Kinds::INT, Kinds::UINT, Kinds::DOUBLE, Kinds::TEXT, Kinds::BYTES, Kinds::LIST];
-                let most = a.most().zip(b.most()).map(|(a, b)| a.saturating_add(b));
-                let kind = self.arithmetic(binary, a, b, &kinds);
-                if kind.kinds == Kinds::LIST {
-                    (Type::list(a.item().join(&b.item()), most), most.unwrap_or(0))
-                } else {
-                    (kind, 0)
-                }
-            }
-            Binary::Subtract | Binary::Multiply | Binary::Divide => {
-                (self.arithmetic(binary, a, b, &[Kinds::INT, Kinds::UINT, Kinds::DOUBLE]), 0)
-            }
-            Binary::Modulo => (self.arithmetic(binary, a, b, &[Kinds::INT, Kinds::UINT]), 0),
-        }
-    }
-
-    /// Both sides are of one of these kinds.
-    fn arithmetic(&mut self, binary: Binary, a: &Type, b: &Type, kinds: &[Kinds]) -> Type {
-        let both = kinds.iter().filter(|kind| a.kinds.may_be(**kind) && b.kinds.may_be(**kind));
-        let kinds = both.fold(Kinds::NONE, |all, kind| all.or(*kind));
-        if kinds == Kinds::NONE {
-            let numbers = a.kinds.may_be(Kinds::NUMBER) && b.kinds.may_be(Kinds::NUMBER);
-            let text = a.kinds.may_be(Kinds::TEXT) || b.kinds.may_be(Kinds::TEXT);
-            let help = match binary {
-                Binary::Modulo if numbers => None,
-                _ if numbers => Some(CONVERT),
-                Binary::Add if text => Some("Convert the other one with string()."),
-                _ => None,
-            };
-            self.pair(binary.name(), a, b, help);
-        }
-        result(kinds)
-    }
-
-    fn pair(&mut self, name: &str, a: &Type, b: &Type, help: Option<&'static str>) {
-        self.unfit(format!("`{name}` does not take {} and {}", a.kinds.describe(), b.kinds.describe()), help);
-    }
-
-    fn call(&mut self, function: Function, args: &[Op]) -> Known {
-        let lenient = usize::from(function == Function::Coalesce);
-        self.lenient += lenient;
-        let mut sum = 0_u64;
-        let mut kinds = Vec::with_capacity(args.len());
-        for arg in args {
-            let (kind, cost) = self.op(arg);
-            sum = sum.saturating_add(cost);
-            kinds.push(kind);
-        }
-        self.lenient -= lenient;
-        for (kind, taken) in kinds.iter().zip(function.takes()) {
-            if !kind.kinds.may_be(*taken) {
-                let name = function.name();
-                let message = format!("`{name}` does not take {}", kind.kinds.describe());
-                let help = (function == Function::Text).then_some("Write json() for the JSON text of a value.");
-                self.unfit(message, help);
-            }
-        }
-        let one = kinds.first().cloned().unwrap_or(Type::DYN);
-        let kind = match function {
-            Function::Size | Function::Int => Type::INT,
-            Function::Contains | Function::StartsWith | Function::EndsWith | Function::Bool => Type::BOOL,
-            Function::Text | Function::Base64 | Function::Sha256 | Function::UuidV5 | Function::Json => Type::TEXT,
-            Function::Uint => Type::of(Kinds::UINT),
-            Function::Double => Type::of(Kinds::DOUBLE),
-            Function::Bytes => Type::of(Kinds::BYTES),
-            Function::Dyn => Type::DYN,
-            Function::Sum => {
-                sum = sum.saturating_add(one.most().unwrap_or(0));
-                let item = one.item();
-                if one.kinds == Kinds::LIST {
-                    self.must_be(&item, Kinds::NUMBER, "an item that `sum` adds");
-                }
-                // Of none it is the int 0.
-                result(item.kinds.and(Kinds::NUMBER).or(Kinds::INT))
-            }
-            Function::Coalesce => {
-                let first = Type::of(Kinds::NULL);
-                kinds.iter().fold(first, |all, kind| all.join(kind))
-            }
-        };
-        if function == Function::Json {
-            sum = sum.saturating_add(one.weight());
-        }
-        (kind, sum)
-    }
-
     fn comprehension(&mut self, looped: &Loop) -> Known {
         let (range, cost) = self.op(&looped.range);
         if !range.kinds.may_be(Kinds::LIST.or(Kinds::MAP)) {
-            self.unfit(format!("{} has no items to go through", range.kinds.describe()), None);
+            let said = self.said(&range, &looped.range);
+            self.unfit(format!("{said} has no items to go through"), None);
         }
         let way = self.way(&looped.range);
         // What the items of one list hold came in one input, too.
@@ -605,62 +407,9 @@ impl<'a> Infer<'a> {
 
     fn test(&mut self, test: &Op, name: &str, gives: Type) -> Known {
         let (kind, cost) = self.op(test);
-        self.must_be(&kind, Kinds::BOOL, &format!("the test of {name}"));
+        self.must_be(&kind, Kinds::BOOL, &format!("the test of {name}"), Some(test));
         (gives, cost)
     }
-}
-
-impl Way {
-    /// Whether what is there at the end of this way is there on the other, too.
-    fn holds(&self, other: &Self) -> bool {
-        self.local == other.local
-            && self.path.root == other.path.root
-            && self.path.segments.starts_with(&other.path.segments)
-    }
-}
-
-impl Function {
-    /// What each argument may be.
-    fn takes(self) -> &'static [Kinds] {
-        const TEXT: Kinds = Kinds::TEXT;
-        const RAW: Kinds = Kinds::TEXT.or(Kinds::BYTES);
-        const NUMERIC: Kinds = Kinds::NUMBER.or(Kinds::TEXT);
-        const SIZED: Kinds = RAW.or(Kinds::LIST).or(Kinds::MAP);
-        match self {
-            Self::Size => &[SIZED],
-            Self::Contains | Self::StartsWith | Self::EndsWith | Self::UuidV5 => &[TEXT, TEXT],
-            Self::Text => &[Kinds::SCALAR],
-            Self::Int | Self::Uint | Self::Double => &[NUMERIC],
-            Self::Bool => &[const { Kinds::BOOL.or(TEXT) }],
-            Self::Bytes | Self::Base64 | Self::Sha256 => &[RAW],
-            Self::Sum => &[Kinds::LIST],
-            Self::Dyn | Self::Coalesce | Self::Json => &[],
-        }
-    }
-}
-
-impl Binary {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Modulo => "%",
-            Self::Equals => "==",
-            Self::NotEquals => "!=",
-            Self::Less => "<",
-            Self::LessEquals => "<=",
-            Self::Greater => ">",
-            Self::GreaterEquals => ">=",
-            Self::In => "in",
-        }
-    }
-}
-
-/// What was refused already may be anything.
-fn result(kinds: Kinds) -> Type {
-    if kinds == Kinds::NONE { Type::DYN } else { Type::of(kinds) }
 }
 
 fn of_constant(value: &Val) -> Type {
