@@ -103,8 +103,8 @@ impl Faults {
     }
 
     /// Text that is no JSON from there on.
-    pub(super) fn add_broken(&mut self, pointer: String, message: String, position: Position) {
-        if let Some(fault) = self.push("E001", || pointer, message, None) {
+    pub(super) fn add_broken(&mut self, pointer: String, message: String, help: Option<String>, position: Position) {
+        if let Some(fault) = self.push("E001", || pointer, message, help) {
             fault.position = Some(position);
         }
     }

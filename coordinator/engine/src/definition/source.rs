@@ -36,11 +36,40 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
             let message = error.to_string();
             // The place is told beside it, and in characters.
             let suffix = format!(" at line {} column {}", error.line(), error.column());
-            let message = message.strip_suffix(&suffix).unwrap_or(&message).to_owned();
-            faults.add_broken(pointer, message, Position::of_error(text, &error));
+            let (message, help) = said(message.strip_suffix(&suffix).unwrap_or(&message));
+            faults.add_broken(pointer, message, help, Position::of_error(text, &error));
             None
         }
     }
+}
+
+/// The parser's words as those of somebody who wants to help.
+fn said(message: &str) -> (String, Option<String>) {
+    let (message, help) = match message {
+        "EOF while parsing a list" => ("the text ends in the middle of an array", "Close it with `]`."),
+        "EOF while parsing an object" => ("the text ends in the middle of an object", "Close it with `}`."),
+        "EOF while parsing a string" => ("the text ends in the middle of a string", "Close it with `\"`."),
+        "EOF while parsing a value" => ("the text ends where a value should stand", ""),
+        "expected ident" | "expected value" => {
+            ("no value of JSON starts like this", "Write a text in double quotes; true, false and null stand without.")
+        }
+        "expected `:`" => ("a colon is missing after the member's name", "Write \"name\": value."),
+        "expected `,` or `}`" => {
+            ("the object does not go on like this", "Write `,` between two members, `}` at the end.")
+        }
+        "expected `,` or `]`" => ("the array does not go on like this", "Write `,` between two items, `]` at the end."),
+        "key must be a string" => ("the name of a member is missing", "Write it in double quotes."),
+        "trailing comma" => (
+            "a comma stands before this bracket, and nothing between",
+            "Take it out: JSON has none before a closing bracket.",
+        ),
+        "trailing characters" => ("something follows the end of the definition", "A file holds one definition."),
+        "control character (\\u0000-\\u001F) found while parsing a string" => {
+            ("a string holds a line break or another control character", "Write it as \\n, or close the string before.")
+        }
+        other => (other, ""),
+    };
+    (message.to_owned(), Some(help.to_owned()).filter(|help| !help.is_empty()))
 }
 
 /// Where the text has been read to. After an error `pointer` stays at the value that holds it.

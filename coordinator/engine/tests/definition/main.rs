@@ -4,6 +4,7 @@
 
 mod accepted;
 mod enlisted;
+mod faults;
 mod graph;
 mod hostile;
 mod language;

@@ -10,31 +10,35 @@ fn e001_text_that_is_no_json_says_line_and_column() {
     check(
         "",
         expect![[r#"
-            E001  EOF while parsing a value
+            E001  the text ends where a value should stand
         "#]],
     );
     check(
         "{\"dsl\": \"1.0\",\n  \"name\" \"d\"}",
         expect![[r#"
-            E001 /name expected `:`
+            E001 /name a colon is missing after the member's name
+              Write "name": value.
         "#]],
     );
     check(
         "{\"dsl\": \"1.0\", \"steps\": [{\"name\": \"a\"}, {\"name\": tru}]}",
         expect![[r#"
-            E001 /steps/1/name expected ident
+            E001 /steps/1/name no value of JSON starts like this
+              Write a text in double quotes; true, false and null stand without.
         "#]],
     );
     check(
         "{} {}",
         expect![[r#"
-            E001  trailing characters
+            E001  something follows the end of the definition
+              A file holds one definition.
         "#]],
     );
     check(
         "{\"dsl\": \"1.0\"",
         expect![[r#"
-            E001  EOF while parsing an object
+            E001  the text ends in the middle of an object
+              Close it with `}`.
         "#]],
     );
     check(

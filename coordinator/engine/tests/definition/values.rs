@@ -253,9 +253,10 @@ fn e004_a_schema_that_is_none() {
     check_top(
         r#","input":{"type":"strin","properties":[]}"#,
         expect![[r#"
-        E004 /input/properties not a JSON Schema (2020-12): [] is not of type "object"
-        E004 /input/type not a JSON Schema (2020-12): "strin" is not valid under any of the schemas listed in the 'anyOf' keyword
-    "#]],
+            E004 /input/properties not a JSON Schema (2020-12): [] is not of type "object"
+            E004 /input/type `strin` is no type of JSON Schema
+              The types are null, boolean, integer, number, string, array and object.
+        "#]],
     );
     check_top(
         r#","input":{"properties":{"a":{"pattern":"(?=x)"}}}"#,

@@ -66,7 +66,15 @@ impl InputSchema {
         let pointer = node.place.pointer();
         let mut tell = |at: &dyn fmt::Display, error: &dyn fmt::Display| {
             let message = format!("not a JSON Schema (2020-12): {}", cut(&error.to_string()));
-            faults.add_at("E004", format!("{pointer}{at}"), message, None);
+            let at = at.to_string();
+            let types = "The types are null, boolean, integer, number, string, array and object.";
+            match node.value.pointer(&at) {
+                Some(stated @ Value::String(_)) if at.ends_with("/type") => {
+                    let message = format!("{} is no type of JSON Schema", quote(stated.as_str().unwrap_or_default()));
+                    faults.add_at("E004", format!("{pointer}{at}"), message, Some(types.to_owned()));
+                }
+                _ => faults.add_at("E004", format!("{pointer}{at}"), message, None),
+            }
         };
         // Building stops at the first fault; the schema of schemas knows them all, but not what a pattern may hold.
         let mut found = false;
