@@ -22,7 +22,7 @@ fn lines(tale: &[Entry]) -> String {
             What::TakenOver => "taken over".to_owned(),
             _ => return None,
         };
-        Some(format!("{:>6} {what}\n", entry.at_ms))
+        Some(format!("{} {what}\n", entry.at_ms))
     });
     lines.collect()
 }
@@ -38,18 +38,18 @@ fn a_run_tells_calls_answers_and_events_in_their_order() {
         strike: Strike::Refused,
     }]);
     expect![[r#"
-             0 began
-             0 -> reserve action #1 POST /reserve
-            10 <- reserve action succeeded
-            10 operation_succeeded
-            10 -> charge action #1 POST /charge
-            20 <- charge action refused
-            20 operation_refused
-            20 decided
-            20 -> reserve compensate #1 POST /reserve/undo {"key":"simulated/reserve/action"}
-            30 <- reserve compensate succeeded
-            30 operation_succeeded
-            30 settled
+        0 began
+        0 -> reserve action #1 POST /reserve
+        10 <- reserve action succeeded
+        10 operation_succeeded
+        10 -> charge action #1 POST /charge
+        20 <- charge action refused
+        20 operation_refused
+        20 decided
+        20 -> reserve compensate #1 POST /reserve/undo {"key":"simulated/reserve/action"}
+        30 <- reserve compensate succeeded
+        30 operation_succeeded
+        30 settled
     "#]]
     .assert_eq(&lines(&run.tale));
 }
