@@ -11,8 +11,8 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use skald_protocol::{
-    Begin, BranchRequest, DryRun, EnlistedView, FailRequest, Gid, Page, PublicEvent, ReasonRequest, ResolveRequest,
-    RetryRequest, SkipRequest, Status, Timestamp, TransactionSummary, TransactionView,
+    Begin, BranchRequest, DryRun, EnlistedView, FailRequest, Gid, Json, Page, PublicEvent, ReasonRequest,
+    ResolveRequest, RetryRequest, SignalRequest, SkipRequest, Status, Timestamp, TransactionSummary, TransactionView,
 };
 
 use crate::{Error, Follow};
@@ -166,6 +166,15 @@ impl Client {
         wait: Option<Duration>,
     ) -> Result<TransactionView, Error> {
         self.post(&format!("/v1/transactions/{gid}/cancel"), &ReasonRequest { reason }, wait).await
+    }
+
+    /// Sends a signal to a transaction, which keeps the first of each name: also before something waits for it.
+    pub async fn signal(&self, gid: &Gid, name: &str, payload: Option<Json>) -> Result<TransactionView, Error> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"_.~-".contains(&b);
+        if name.is_empty() || !name.bytes().all(inner) {
+            return Err(Error::Misconfigured(format!("{name:?} is no signal's name: letters, digits and `_.~-`")));
+        }
+        self.post(&format!("/v1/transactions/{gid}/signals/{name}"), &SignalRequest { payload }, None).await
     }
 
     /// The transaction with all its branches, however many pages they take.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use skald_protocol::{BranchId, Json, OperationKind};
 
-use crate::event::Error;
+use crate::{event::Error, plan::Rule};
 
 /// A call that recorded state owes. `ask`: the operation's `status_check` instead of the operation itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,9 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
     pub body: Option<Json>,
     pub timeout: Duration,
+    pub outcome: Vec<Rule>,
+    /// Something reads the answer's headers.
+    pub keep_headers: bool,
     /// 202 means pending, and the participant is told where to call back.
     pub asynchronous: bool,
     /// `<gid>/<branch>/<operation>`.

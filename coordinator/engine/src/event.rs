@@ -168,6 +168,61 @@ pub enum Event {
     Halted {
         branches: Vec<usize>,
     },
+    /// A signal's first arrival; it stays.
+    Signalled {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<Json>,
+    },
+    /// Its `when` is true: its operation is owed.
+    Admitted {
+        branch: usize,
+    },
+    /// Skipped by its `when` or, with a reason, by an operator; with it all that stands behind it as a gate.
+    Passed {
+        branch: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A pure branch is done; with a reason, by an operator's word.
+    Computed {
+        branch: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Json>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    Chosen {
+        branch: usize,
+        arm: usize,
+    },
+    /// A wait began, and ends at the latest `delay_ms` from here.
+    Armed {
+        branch: usize,
+        delay_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<String>,
+    },
+    /// A wait's time is over, and it goes on.
+    Elapsed {
+        branch: usize,
+    },
+    /// A map's items, fixed from here on.
+    Mapped {
+        branch: usize,
+        items: Vec<Json>,
+    },
+    /// A pure branch (or a `when`) cannot be evaluated, waited in vain, or says `fail`.
+    Faulted {
+        branch: usize,
+        error: Error,
+    },
+    /// A poll was answered with nothing new.
+    Polled {
+        branch: usize,
+        operation: OperationKind,
+        delay_ms: u64,
+    },
     Suspended,
     /// A loader that did not hold the transaction before: any call then owed may have been made by another.
     Adopted,
@@ -217,6 +272,7 @@ impl Event {
             | Self::NotFound { branch, operation, .. }
             | Self::Pended { branch, operation, .. }
             | Self::Heartbeat { branch, operation }
+            | Self::Polled { branch, operation, .. }
             | Self::Succeeded { branch, operation, .. }
             | Self::Refused { branch, operation, .. }
             | Self::Exhausted { branch, operation, .. }
@@ -231,12 +287,37 @@ impl Event {
             | Self::JournalFull
             | Self::Decided { .. }
             | Self::Halted { .. }
+            | Self::Signalled { .. }
+            | Self::Admitted { .. }
+            | Self::Passed { .. }
+            | Self::Computed { .. }
+            | Self::Chosen { .. }
+            | Self::Armed { .. }
+            | Self::Elapsed { .. }
+            | Self::Mapped { .. }
+            | Self::Faulted { .. }
             | Self::Suspended
             | Self::Adopted
             | Self::Retried { .. }
             | Self::Resumed
             | Self::Settled { .. }
             | Self::Snapshot(_) => None,
+        }
+    }
+
+    /// The branch whose own turn it is about: its `when`, or what it does without an operation.
+    #[must_use]
+    pub const fn turn(&self) -> Option<usize> {
+        match self {
+            Self::Admitted { branch }
+            | Self::Passed { branch, .. }
+            | Self::Computed { branch, .. }
+            | Self::Chosen { branch, .. }
+            | Self::Armed { branch, .. }
+            | Self::Elapsed { branch }
+            | Self::Mapped { branch, .. }
+            | Self::Faulted { branch, .. } => Some(*branch),
+            _ => None,
         }
     }
 
@@ -260,6 +341,16 @@ impl Event {
             Self::JournalFull => "journal_full",
             Self::Decided { .. } => "decided",
             Self::Halted { .. } => "halted",
+            Self::Signalled { .. } => "signalled",
+            Self::Admitted { .. } => "admitted",
+            Self::Passed { .. } => "passed",
+            Self::Computed { .. } => "computed",
+            Self::Chosen { .. } => "chosen",
+            Self::Armed { .. } => "armed",
+            Self::Elapsed { .. } => "elapsed",
+            Self::Mapped { .. } => "mapped",
+            Self::Faulted { .. } => "faulted",
+            Self::Polled { .. } => "polled",
             Self::Suspended => "suspended",
             Self::Adopted => "adopted",
             Self::Retried { .. } => "retried",

@@ -6,6 +6,7 @@ pub mod cel;
 pub mod definition;
 pub mod event;
 pub mod limit;
+pub mod outcome;
 pub mod path;
 pub mod plan;
 pub mod simulate;

@@ -32,19 +32,68 @@ pub struct Plan {
     pub services: BTreeMap<String, Service>,
     #[serde(default)]
     pub branches: Vec<Branch>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub output: Option<Template>,
     /// Computed from `branches` when first asked for.
     #[serde(skip)]
     pub index: Index,
 }
 
-/// What is looked up in a plan again and again; no part of its value.
+/// What is looked up in a plan's branches (or a map's) again and again; no part of their value.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     successors: OnceLock<Vec<Vec<usize>>>,
     by_id: OnceLock<BTreeMap<BranchId, usize>>,
+    members: OnceLock<BTreeMap<usize, Vec<usize>>>,
     pivots: OnceLock<Vec<usize>>,
+    has_maps: OnceLock<bool>,
+}
+
+/// Branches and what is looked up in them.
+#[derive(Debug, Clone, Copy)]
+pub struct Graph<'a> {
+    pub branches: &'a [Branch],
+    index: &'a Index,
+}
+
+impl<'a> Graph<'a> {
+    /// The branches that come directly after `branch`.
+    #[must_use]
+    pub fn successors(self, branch: usize) -> &'a [usize] {
+        let all = self.index.successors.get_or_init(|| {
+            let mut successors = vec![Vec::new(); self.branches.len()];
+            for (index, branch) in self.branches.iter().enumerate() {
+                for predecessor in &branch.after {
+                    successors[*predecessor].push(index);
+                }
+            }
+            successors
+        });
+        all.get(branch).map_or(&[], Vec::as_slice)
+    }
+
+    #[must_use]
+    pub fn find(self, id: &str) -> Option<usize> {
+        let by_id = self.index.by_id.get_or_init(|| {
+            self.branches.iter().enumerate().map(|(index, branch)| (branch.id.clone(), index)).collect()
+        });
+        by_id.get(id).copied()
+    }
+
+    /// The branches that stand in an arm of the gate.
+    #[must_use]
+    pub fn members(self, gate: usize) -> &'a [usize] {
+        let members = self.index.members.get_or_init(|| {
+            let mut members = BTreeMap::<_, Vec<_>>::new();
+            for (index, branch) in self.branches.iter().enumerate() {
+                if let Some(arm) = &branch.arm {
+                    members.entry(arm.gate).or_default().push(index);
+                }
+            }
+            members
+        });
+        members.get(&gate).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl PartialEq for Index {
@@ -96,7 +145,8 @@ pub enum Auth {
     Header { name: String, value: Secret },
 }
 
-/// One participant's part; a block is a branch without operations that is done when all it comes `after` is.
+/// One participant's part. A branch without operations is pure: it does what `block` says, or is done when all it comes
+/// `after` is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Branch {
@@ -112,6 +162,18 @@ pub struct Branch {
     /// The nearest `parallel` around this branch, as its block's index (which comes later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<usize>,
+    /// Skipped, with all that stands in its arms, unless this is true when its turn comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Template>,
+    /// Skipped where the gate is, or chose another arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arm>,
+    /// The nearest included saga around it, as the branch whose output is that saga's input. Names in this branch's
+    /// expressions are the included definition's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saga: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward: Option<Operation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +181,7 @@ pub struct Branch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Operation>,
     /// What `steps.<name>.output` is; the response's body if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub output: Option<Template>,
 }
 
@@ -135,6 +197,78 @@ pub enum Role {
     Parallel {
         fail: Fail,
     },
+    /// Without any effect at a participant.
+    Pure,
+}
+
+/// What a gate lets through, counted from 0; without an `index` whichever arm it chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    pub gate: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+}
+
+/// What a pure branch does when its turn comes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// Its output.
+    Set(Template),
+    /// The gate of a `choice`: the first arm whose condition is true, or else the one after the last condition.
+    Choose(Vec<Template>),
+    Wait(Wait),
+    /// Aborts the transaction.
+    Fail {
+        error: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<Template>,
+    },
+    Map(Box<Map>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// A duration from the moment of its turn.
+    For(Template),
+    /// A timestamp (RFC 3339).
+    Until(Template),
+    /// The output is the signal's payload.
+    Signal {
+        name: Template,
+        #[serde(with = "ms", rename = "timeout_ms")]
+        timeout: Duration,
+        /// After the timeout the branch is done, with null for its output; else it fails.
+        #[serde(default, skip_serializing_if = "is_default", rename = "continue")]
+        goes_on: bool,
+    },
+}
+
+/// The branches of one item, once for each of `items`; the items are fixed when the map starts. Indices in `branches`
+/// are among them, ids are relative to `<map>.<index>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    pub items: Template,
+    /// The name of the item in expressions.
+    #[serde(rename = "as")]
+    pub variable: String,
+    pub max_items: usize,
+    pub max_concurrency: usize,
+    pub branches: Vec<Branch>,
+    /// The branch whose output is the item's.
+    pub result: usize,
+    #[serde(skip)]
+    pub index: Index,
+}
+
+impl Map {
+    #[must_use]
+    pub fn graph(&self) -> Graph<'_> {
+        Graph { branches: &self.branches, index: &self.index }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +304,12 @@ pub struct Operation {
     pub pending: Option<Pending>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_check: Option<Box<Operation>>,
+    /// The first that matches an answer says what it means.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcome: Vec<Rule>,
+    /// Something of the branch reads `self.response.headers`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_headers: bool,
     /// A resend's answer may be trusted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub idempotent: bool,
@@ -197,14 +337,58 @@ pub enum Body {
     Given(Template),
 }
 
+/// What an answer means where its condition, over `response`, is true. Without the data that it reads it is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub when: Template,
+    pub is: Means,
+    /// The code of a refusal or a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Means {
+    Succeeded,
+    Refused,
+    Pending,
+    Unknown,
+    Unsent,
+    /// Of a question alone: it did not run.
+    NotFound,
+}
+
 /// An asynchronous operation: 202 means pending.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pending {
     #[serde(with = "ms", rename = "timeout_ms")]
     pub timeout: Duration,
     #[serde(default, with = "ms_option", rename = "heartbeat_ms", skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<Box<Poll>>,
+}
+
+/// A pending operation is asked about, at growing intervals, whether it has finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Poll {
+    pub operation: Operation,
+    #[serde(with = "ms", rename = "interval_ms")]
+    pub interval: Duration,
+    #[serde(with = "ms", rename = "max_interval_ms")]
+    pub max_interval: Duration,
+}
+
+impl Poll {
+    /// Before the question after `asked` ones: the interval doubles up to its cap.
+    #[must_use]
+    pub fn pause(&self, asked: u32) -> Duration {
+        self.interval.saturating_mul(1 << asked.min(20)).min(self.max_interval.max(self.interval))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,19 +490,16 @@ impl Plan {
         }
     }
 
-    /// The branches that come directly after `branch`.
     #[must_use]
-    pub fn successors(&self, branch: usize) -> &[usize] {
-        let all = self.index.successors.get_or_init(|| {
-            let mut successors = vec![Vec::new(); self.branches.len()];
-            for (index, branch) in self.branches.iter().enumerate() {
-                for predecessor in &branch.after {
-                    successors[*predecessor].push(index);
-                }
-            }
-            successors
-        });
-        all.get(branch).map_or(&[], Vec::as_slice)
+    pub fn graph(&self) -> Graph<'_> {
+        Graph { branches: &self.branches, index: &self.index }
+    }
+
+    /// Whether branches may come into being while it runs.
+    #[must_use]
+    pub fn has_maps(&self) -> bool {
+        let is_map = |branch: &Branch| matches!(branch.block, Some(Block::Map(_)));
+        *self.index.has_maps.get_or_init(|| self.branches.iter().any(is_map))
     }
 
     /// The pivots' indices; no two of them lie on one path.
@@ -332,10 +513,7 @@ impl Plan {
 
     #[must_use]
     pub fn find(&self, id: &str) -> Option<usize> {
-        let by_id = self.index.by_id.get_or_init(|| {
-            self.branches.iter().enumerate().map(|(index, branch)| (branch.id.clone(), index)).collect()
-        });
-        by_id.get(id).copied()
+        self.graph().find(id)
     }
 
     /// What is stored. Map keys are sorted, so equal plans give equal bytes.
@@ -379,6 +557,11 @@ impl Branch {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// A template that is null is one all the same.
+fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Template>, D::Error> {
+    Template::deserialize(deserializer).map(Some)
 }
 
 /// Durations as whole milliseconds.

@@ -92,6 +92,15 @@ impl Template {
         if build.faults.is_empty() { Ok(Self { source: Json::of(value), node }) } else { Err(build.faults) }
     }
 
+    /// The expression, if it is one and nothing else.
+    #[must_use]
+    pub fn expression(&self) -> Option<&str> {
+        match &self.node {
+            Some(Node::One(slot)) => Some(slot.source()),
+            _ => None,
+        }
+    }
+
     /// Whether there is no expression in it.
     #[must_use]
     pub fn is_static(&self) -> bool {

@@ -220,7 +220,7 @@ impl<'a> Asked<'a> {
         if let Some(begun) = self.before(api, &digest).await? {
             return Ok(Found::Before(begun));
         }
-        Ok(Found::Inline(api.definitions.compile(source, canonical).await?, digest))
+        Ok(Found::Inline(api.definitions.compile(&api.coordinator, source, canonical).await?, digest))
     }
 
     fn check_input(&self, definition: &Definition, input: Option<&serde_json::Value>) -> Result<(), Error> {

@@ -5,17 +5,20 @@
 //! compiler is not asked about its steps again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use serde_json::{Value, json};
-use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema};
+use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema, Library};
+use skald_engine::limit;
 use skald_protocol::{Fault, WorkflowRef};
 
 use super::{error::Error, json};
 use crate::runtime::{Coordinator, PreparedPlan};
 
+/// Workflows that one definition may bring in: more would be more steps than it may have.
+const MOST_INCLUDED: usize = limit::STEPS;
 const KEPT: usize = 512;
 const KEPT_BYTES: usize = 16 << 20;
 
@@ -43,8 +46,16 @@ impl Definitions {
     }
 
     /// Reads, proves and keeps a definition; `canonical` is the RFC 8785 form of `source`.
-    pub(super) async fn compile(&self, source: &str, canonical: Arc<[u8]>) -> Result<Arc<Inline>, Error> {
-        let compiled = compile(source).await?;
+    pub(super) async fn compile(
+        &self,
+        coordinator: &Coordinator,
+        source: &str,
+        canonical: Arc<[u8]>,
+    ) -> Result<Arc<Inline>, Error> {
+        let library = library(coordinator, source).await?;
+        // The latest version that it may include is fixed at each begin.
+        let is_whole = library.is_empty();
+        let compiled = compile(source, library).await?;
         let compiled = compiled.map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
         let definition = Definition {
             plan: Arc::new(PreparedPlan::new(compiled.plan, Some(source.to_owned()))),
@@ -52,7 +63,9 @@ impl Definitions {
             input: compiled.input,
         };
         let inline = Arc::new(Inline { definition, canonical });
-        self.inline.put(source.into(), &inline, source.len());
+        if is_whole {
+            self.inline.put(source.into(), &inline, source.len());
+        }
         Ok(inline)
     }
 
@@ -68,11 +81,12 @@ impl Definitions {
         }
         let Some(workflow) = coordinator.workflow(wanted).await? else { return Ok(None) };
         let plan = Arc::new(coordinator.published_plan(&workflow).await?);
-        let Compiled { labels, input, .. } = compile(&preface(&workflow.definition)).await?.map_err(|mut faults| {
-            // It was not the definition's own text that was compiled.
-            faults.iter_mut().for_each(|fault| fault.position = None);
-            Error::InvalidDefinition(told("/definition", faults))
-        })?;
+        let Compiled { labels, input, .. } =
+            compile(&preface(&workflow.definition), Library::default()).await?.map_err(|mut faults| {
+                // It was not the definition's own text that was compiled.
+                faults.iter_mut().for_each(|fault| fault.position = None);
+                Error::InvalidDefinition(told("/definition", faults))
+            })?;
         let definition = Arc::new(Definition { plan, labels, input });
         self.published.put(key.into(), &definition, workflow.definition.len());
         Ok(Some(definition))
@@ -80,9 +94,44 @@ impl Definitions {
 }
 
 /// A large definition takes milliseconds; other requests do not wait for it.
-pub(super) async fn compile(source: &str) -> Result<Result<Compiled, Vec<Diagnostic>>, Error> {
+pub(super) async fn compile(source: &str, library: Library) -> Result<Result<Compiled, Vec<Diagnostic>>, Error> {
     let source = source.to_owned();
-    tokio::task::spawn_blocking(move || definition::compile(&source)).await.map_err(|_| Error::Panicked)
+    let compiled = tokio::task::spawn_blocking(move || definition::compile_with(&source, &library));
+    compiled.await.map_err(|_| Error::Panicked)
+}
+
+/// All that a definition includes, and what that includes, as far as it is published.
+pub(super) async fn library(coordinator: &Coordinator, source: &str) -> Result<Library, Error> {
+    let mut library = Library::default();
+    let mut absent = BTreeSet::new();
+    // Most include nothing, and are not read twice.
+    while source.contains("\"saga\"") {
+        let missing: Vec<_> = library.missing(source).difference(&absent).cloned().collect();
+        if missing.is_empty() {
+            break;
+        }
+        for wanted in missing {
+            let version = match &wanted.version {
+                Some(version) => Some(version.clone()),
+                None => coordinator.latest_version(&wanted.workflow).await?,
+            };
+            let name = wanted.workflow.clone();
+            let found = match version.map(|version| WorkflowRef { name, version }) {
+                Some(exact) => coordinator.workflow(&exact).await?,
+                None => None,
+            };
+            match found {
+                Some(found) => library.shelve(wanted, &found.row.workflow.version, &found.definition),
+                None => {
+                    absent.insert(wanted);
+                }
+            }
+        }
+        if library.len() > MOST_INCLUDED {
+            break;
+        }
+    }
+    Ok(library)
 }
 
 /// What a begin needs of a definition beside its plan: its labels and its `input`, over a step that stands for the others.

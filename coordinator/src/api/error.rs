@@ -68,6 +68,10 @@ pub(crate) enum Error {
     UnknownService(Vec<Fault>),
     #[error("an output may have {} KiB", limit::OUTPUT >> 10)]
     OutputTooLarge,
+    #[error("a signal's payload may have {} KiB", limit::OUTPUT >> 10)]
+    PayloadTooLarge,
+    #[error("a signal's name has letters, digits and `_.~-`, at most {}", limit::SIGNAL_NAME)]
+    InvalidSignal,
     #[error("transaction `{gid}` existed, ended as `{status}` and was removed by retention: choose another gid")]
     GidExpired { gid: Gid, status: Status },
     #[error("this callback address was not given by this system")]
@@ -121,6 +125,8 @@ impl Error {
             Self::InvalidBranch(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_branch"),
             Self::UnknownService(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_service"),
             Self::OutputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "output_too_large"),
+            Self::PayloadTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "payload_too_large"),
+            Self::InvalidSignal => told(StatusCode::BAD_REQUEST, "invalid_signal"),
             Self::GidExpired { .. } => told(StatusCode::CONFLICT, "gid_expired"),
             Self::UnknownCallback => told(StatusCode::NOT_FOUND, "unknown_callback"),
             Self::CallbackGone => told(StatusCode::GONE, "settled"),
@@ -205,7 +211,7 @@ impl Error {
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::UnknownBranch { .. } => StatusCode::NOT_FOUND,
-        Rejection::TooManyBranches { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Rejection::TooManyBranches { .. } | Rejection::TooManySignals { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::CONFLICT,
     }
 }

@@ -18,6 +18,7 @@ mod json;
 mod openapi;
 mod operators;
 mod serve;
+mod signals;
 mod system;
 mod trace;
 mod transactions;

@@ -8,7 +8,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{Api, begin, callbacks, decide, events, operators, system, transactions, workflows};
+use super::{Api, begin, callbacks, decide, events, operators, signals, system, transactions, workflows};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -38,6 +38,7 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
         .routes(routes!(decide::enlist))
         .routes(routes!(decide::commit))
         .routes(routes!(decide::cancel))
+        .routes(routes!(signals::signal))
         .routes(routes!(events::events))
         .routes(routes!(operators::retry))
         .routes(routes!(operators::skip))

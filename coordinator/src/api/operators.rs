@@ -181,9 +181,12 @@ fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
         Word::Resolve { branch, reason, .. } => ("resolve", Some(branch), Some(reason)),
         Word::Fail { reason } => ("fail", None, Some(reason)),
         Word::Resume => ("resume", None, None),
-        Word::Enlist(_) | Word::Commit | Word::Cancel { .. } | Word::Callback { .. } | Word::JournalFull => {
-            unreachable!("not an operator's word")
-        }
+        Word::Enlist(_)
+        | Word::Commit
+        | Word::Cancel { .. }
+        | Word::Signal { .. }
+        | Word::Callback { .. }
+        | Word::JournalFull => unreachable!("not an operator's word"),
     };
     check_reason(reason.map(String::as_str))?;
     if reason.is_some_and(|reason| reason.trim().is_empty()) {

@@ -65,7 +65,8 @@ pub(super) async fn publish(
     let digest: [u8; 32] = Sha256::digest(json::canonical(&value)?).into();
     let wanted = WorkflowRef { name, version };
     let mut strays = strays(source, &value, &wanted);
-    let compiled = match definitions::compile(source).await? {
+    let library = definitions::library(&api.coordinator, source).await?;
+    let compiled = match definitions::compile(source, library).await? {
         Ok(compiled) if strays.is_empty() => compiled,
         Ok(_) => return Err(Error::InvalidRequest(strays)),
         Err(faults) => {

@@ -64,6 +64,18 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
             let why = error.as_ref().map(|error| format!(" ({})", said(error))).unwrap_or_default();
             (BACK, '◆', "", format!("decided: abort{why}"))
         }
+        PublicEventKind::Signalled { name, .. } => (GOOD, '✉', "", format!("signal {name}")),
+        PublicEventKind::StepSkipped { branch } => (DIM, '↷', branch.as_str(), "skipped by its condition".into()),
+        PublicEventKind::StepDone { branch, .. } => (GOOD, '✔', branch.as_str(), "done".into()),
+        PublicEventKind::StepFailed { branch, error } => (BAD, '✘', branch.as_str(), said(error)),
+        PublicEventKind::ArmChosen { branch, arm } => (PLAIN, '⑂', branch.as_str(), format!("takes arm {}", arm + 1)),
+        PublicEventKind::WaitBegan { branch, signal: Some(signal), until } => {
+            (LATER, '…', branch.as_str(), format!("waits for the signal {signal} until {until}"))
+        }
+        PublicEventKind::WaitBegan { branch, signal: None, until } => {
+            (LATER, '…', branch.as_str(), format!("waits until {until}"))
+        }
+        PublicEventKind::MapBegan { branch, items } => (PLAIN, '≡', branch.as_str(), format!("{items} items")),
         PublicEventKind::Suspended => (BAD, '!', "", "suspended: a person must look".into()),
         PublicEventKind::Resumed => (PLAIN, '▶', "", "resumed".into()),
         PublicEventKind::Intervened { word, branch, reason } => {

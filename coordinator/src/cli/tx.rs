@@ -51,6 +51,16 @@ enum Verb {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Send a signal that a step waits for, or will.
+    Signal {
+        gid: Gid,
+        name: String,
+        /// What expressions read as `signals.<name>`, as JSON or @FILE.
+        #[arg(long, value_name = "JSON")]
+        payload: Option<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Try what failed again now: one branch, or all that wait.
     Retry {
         gid: Gid,
@@ -184,6 +194,11 @@ impl Tx {
             Verb::Cancel { gid, reason, wait } => {
                 let view = client.cancel(&gid, reason, None).await?;
                 wait.finish(&client, view, Status::Compensated, output).await
+            }
+            Verb::Signal { gid, name, payload, wait } => {
+                let payload = payload.map(|text| json("--payload", &text)).transpose()?;
+                let view = client.signal(&gid, &name, payload).await?;
+                wait.finish(&client, view, Status::Succeeded, output).await
             }
             Verb::Retry { gid, branch, dry } => {
                 dry.operate(&client, &gid, &Operator::Retry(RetryRequest { branch }), output).await

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use skald_engine::definition;
+use skald_engine::definition::{self, Library};
 use skald_protocol::{Json, PublishedView};
 use skald_sdk::{Client, Publication};
 
@@ -101,10 +101,11 @@ impl Workflow {
 fn check(files: &[PathBuf], output: &Output) -> Result<Exit, Error> {
     let mut all = Vec::new();
     let mut unread = 0;
+    let library = library(files);
     for path in files {
         let file = path.display().to_string();
         match read(path) {
-            Ok(text) => match definition::compile(&text) {
+            Ok(text) => match definition::compile_with(&text, &library) {
                 Ok(compiled) => all.extend(findings(&file, &text, Weight::Warning, compiled.warnings)),
                 Err(faults) => all.extend(findings(&file, &text, Weight::Fault, faults)),
             },
@@ -132,6 +133,13 @@ fn check(files: &[PathBuf], output: &Output) -> Result<Exit, Error> {
         counted(warnings, "warning")
     );
     Ok(if faults + unread > 0 { Exit::Faulty } else { Exit::Done })
+}
+
+/// What the files may include of each other.
+fn library(files: &[PathBuf]) -> Library {
+    let mut library = Library::default();
+    files.iter().filter_map(|path| read(path).ok()).for_each(|text| library.add(&text));
+    library
 }
 
 #[derive(Debug, Serialize)]

@@ -71,6 +71,46 @@ pub enum PublicEventKind {
         decision: Decision,
         error: Option<ErrorView>,
     },
+    /// A signal's first arrival.
+    Signalled {
+        name: String,
+        payload: Option<serde_json::Value>,
+    },
+    /// Its `when` was not true.
+    StepSkipped {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+    },
+    /// Of a step without an operation.
+    StepDone {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+        output: Option<serde_json::Value>,
+    },
+    /// A step without an operation, or a condition, that failed.
+    StepFailed {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+        error: ErrorView,
+    },
+    /// Of a `choice`: the arm, counted from 0.
+    ArmChosen {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+        arm: usize,
+    },
+    WaitBegan {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+        signal: Option<String>,
+        /// When it ends at the latest.
+        until: Timestamp,
+    },
+    MapBegan {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        branch: BranchId,
+        items: usize,
+    },
     Suspended,
     Resumed,
     /// An operator's word: `retry`, `skip`, `resolve`.

@@ -19,7 +19,7 @@ pub use json::Json;
 pub use problem::{Fault, Problem};
 pub use request::{
     Begin, BranchRequest, CallbackRequest, CallbackVerdict, EnlistedOperation, FailRequest, ReasonRequest,
-    ResolveRequest, ResolvedOutcome, RetryRequest, SkipRequest,
+    ResolveRequest, ResolvedOutcome, RetryRequest, SignalRequest, SkipRequest,
 };
 pub use time::{Timestamp, duration_text, parse_duration};
 pub use view::{

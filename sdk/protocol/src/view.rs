@@ -110,6 +110,21 @@ pub struct BranchView {
     pub step: String,
     pub status: BranchStatus,
     pub operations: Vec<OperationView>,
+    /// Of a step without an operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// Of a step without an operation, or of its condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
+    /// The signal that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// When its wait ends at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<Timestamp>,
+    /// Of a map: how many items it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<usize>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

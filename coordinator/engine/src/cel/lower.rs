@@ -178,18 +178,11 @@ impl Lowering {
         if select.test
             && let Some(way) = self.way(&select.operand.expr)
         {
-            // What the roots themselves hold is there or not as a whole: steps.a.output, self.response.
+            // Other than in CEL, false also where something before the last name is absent: what may be absent is asked for
+            // once, not at each dot.
             let mut path = path(&way);
-            let own = match path.root.as_str() {
-                "steps" => 2,
-                "self" if path.key(0).is_some_and(|field| field == "request" || field == "response") => 2,
-                "self" | "transaction" => 1,
-                _ => 0,
-            };
-            if path.segments.len() < own {
-                push(&mut path, Segment::Key(select.field.clone()));
-                return Ok(Op::Has(self.read(path)));
-            }
+            push(&mut path, Segment::Key(select.field.clone()));
+            return Ok(Op::Has(self.read(path)));
         }
         let operand = Box::new(self.op(&select.operand.expr)?);
         let field = select.field.clone();

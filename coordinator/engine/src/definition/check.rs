@@ -1,6 +1,6 @@
 //! What makes a definition safe: every failure ends fully done or fully undone (WORKFLOW.md, What the compiler refuses).
 
-use skald_protocol::OperationKind;
+use skald_protocol::{BranchId, OperationKind};
 
 use super::{
     operation::Draft,
@@ -8,7 +8,7 @@ use super::{
     read::{Faults, Place, list, quote},
     step::{Kind, Said, Step, Steps},
 };
-use crate::plan::{OnExhausted, Role};
+use crate::plan::{OnExhausted, Role, Wait};
 
 /// What a step is to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,12 @@ impl Part {
             },
             Kind::Tcc { .. } => Self::As(Role::Tcc),
             Kind::Parallel { fail, .. } => Self::As(Role::Parallel { fail: *fail }),
+            Kind::Choice { .. }
+            | Kind::Map { .. }
+            | Kind::Wait { .. }
+            | Kind::Include { .. }
+            | Kind::Set { .. }
+            | Kind::Fail { .. } => Self::As(Role::Pure),
             Kind::Unread => Self::Unread,
         }
     }
@@ -38,7 +44,7 @@ impl Part {
     const fn is_effectful(self) -> bool {
         match self {
             Self::As(Role::Compensatable | Role::Pivot | Role::Retriable | Role::Tcc) | Self::Bare => true,
-            Self::As(Role::ReadOnly | Role::Parallel { .. }) | Self::Unread => false,
+            Self::As(Role::ReadOnly | Role::Parallel { .. } | Role::Pure) | Self::Unread => false,
         }
     }
 }
@@ -60,12 +66,23 @@ pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Fault
         for (step, tail) in tail.iter_mut().enumerate() {
             *tail = starts.iter().any(|start| order.follows(step, *start) || pivots.is_empty() && step == *start);
         }
+        // A map starts once: one that holds the tail's first step is in the tail, with all that stands in it.
+        for step in 0..list.len() {
+            if tail[step] || steps.around(step).any(|(block, _)| steps.is_map(block) && tail[block]) {
+                tail[step] = true;
+            }
+        }
     }
     let parts = Parts { list, tail };
     for (index, step) in steps.list.iter().enumerate() {
-        undo(step, parts.list[index], parts.tail[index], faults);
-        exhaustion(step, parts.list[index], faults);
+        faults.of_another(steps.stand_in(index), |faults| {
+            undo(step, parts.list[index], parts.tail[index], faults);
+            fails_in_tail(step, parts.tail[index], faults);
+            exhaustion(step, parts.list[index], faults);
+            path(steps, index, faults);
+        });
     }
+    conditions(steps, &pivots, faults);
     if let Some(order) = order {
         around_pivots(steps, &parts, &pivots, order, faults);
     }
@@ -74,6 +91,15 @@ pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Fault
 
 fn all(list: &[Part], role: Role) -> Vec<usize> {
     (0..list.len()).filter(|step| list[*step] == Part::As(role)).collect()
+}
+
+impl Steps<'_> {
+    /// Where faults of an included definition's step are told.
+    pub(super) fn stand_in(&self, step: usize) -> Option<(String, String)> {
+        let step = &self.list[step];
+        let included = self.included.get(step.scope.checked_sub(1)?)?;
+        Some((step.place.pointer(), format!("in {}, step {}", included.title, quote(step.name))))
+    }
 }
 
 /// E110, E112, E113, E120.
@@ -118,7 +144,67 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 faults.add_with("E112", &step.place, message, "Move it before the pivot and the retriable steps.");
             }
         }
-        Kind::Saga { .. } | Kind::Parallel { .. } | Kind::Unread => {}
+        _ => {}
+    }
+}
+
+/// Whether it may fail by itself, without a participant.
+fn fails(step: &Step<'_>) -> bool {
+    match &step.kind {
+        Kind::Fail { .. } => true,
+        Kind::Wait { wait: Wait::Signal { goes_on, .. }, .. } => !goes_on,
+        _ => false,
+    }
+}
+
+/// E113 of what has no operation.
+fn fails_in_tail(step: &Step<'_>, tail: bool, faults: &mut Faults) {
+    match &step.kind {
+        Kind::Fail { .. } if tail => {
+            let help = "Move it before the pivot and the retriable steps.";
+            faults.add_with("E113", &step.place, "a `fail` in the tail: after the commit nothing is given up", help);
+        }
+        Kind::Wait { place, .. } if tail && fails(step) => {
+            let message = "a wait in the tail that may fail: after the commit nothing is given up";
+            faults.add_with("E113", place, message, "Write \"on_timeout\": \"continue\".");
+        }
+        _ => {}
+    }
+}
+
+/// E118, and E114 of pivots in maps.
+fn conditions(steps: &Steps<'_>, pivots: &[usize], faults: &mut Faults) {
+    for pivot in pivots.iter().copied() {
+        let step = &steps.list[pivot];
+        let stand_in = steps.stand_in(pivot);
+        let own = step.when.as_ref().map(|(_, place)| place);
+        let around: Vec<usize> = steps.around(pivot).map(|(block, _)| block).collect();
+        faults.of_another(stand_in, |faults| {
+            if let Some(place) = own {
+                let help = "Let a step before it decide, or put one pivot into every arm of a `choice`.";
+                faults.add_with("E118", place, "a pivot with a condition: without it nothing would commit", help);
+            }
+            if let Some(map) = around.iter().copied().find(|block| steps.is_map(*block)) {
+                let message = format!("a pivot in the map {}: only one step commits", quote(steps.list[map].name));
+                faults.add_with("E114", &step.place, message, "Put it behind the map.");
+            }
+        });
+        for block in around {
+            let Some((_, place)) = &steps.list[block].when else { continue };
+            let message = format!("a condition on a block that holds the pivot {}", quote(step.name));
+            let help = "Put one pivot into every arm of a `choice` instead.";
+            faults.of_another(steps.stand_in(block), |faults| faults.add_with("E118", place, message, help));
+        }
+    }
+    for (index, step) in steps.list.iter().enumerate() {
+        let Kind::Choice { arms } = &step.kind else { continue };
+        let holds = |arm: usize| pivots.iter().any(|pivot| steps.around(*pivot).any(|at| at == (index, arm)));
+        let with: Vec<usize> = (0..arms.len()).filter(|arm| holds(*arm)).collect();
+        if !with.is_empty() && with.len() < arms.len() {
+            let message = format!("{} of the {} arms hold a pivot, the others do not", with.len(), arms.len());
+            let help = "Put a pivot into every arm, or one behind the choice.";
+            faults.of_another(steps.stand_in(index), |faults| faults.add_with("E118", &step.place, message, help));
+        }
     }
 }
 
@@ -128,30 +214,37 @@ fn around_pivots(steps: &Steps<'_>, parts: &Parts, pivots: &[usize], order: &Ord
         if pivots.is_empty() || faults.is_full() {
             return;
         }
-        let Step { place, .. } = &steps.list[step];
-        if part == Part::As(Role::Pivot)
-            && let Some(first) = pivots.iter().find(|pivot| order.follows(step, **pivot))
-        {
-            let message = format!("a second pivot: {} comes before it", quote(steps.list[*first].name));
-            faults.add_with("E111", place, message, "One step commits; what follows it is `retriable`.");
-        }
-        if part == Part::As(Role::Retriable)
-            && let Some(pivot) = pivots.iter().find(|pivot| order.follows(**pivot, step))
-        {
-            let message = format!("the pivot {} follows this retriable step", quote(steps.list[*pivot].name));
-            let help = "A retriable step runs after the commit: move it behind the pivot, or give it an undo.";
-            faults.add_with("E117", place, message, help);
-        }
-        // Of two pivots side by side the later one is told.
-        let stranger =
-            |pivot: &&usize| !order.are_related(step, **pivot) && (part != Part::As(Role::Pivot) || **pivot < step);
-        if part.is_effectful()
-            && let Some(pivot) = pivots.iter().find(stranger)
-        {
-            let message = format!("the step may run before or after the pivot {}", quote(steps.list[*pivot].name));
-            let help = "Put it before the pivot or behind it, with `after` or outside the block.";
-            faults.add_with("E114", place, message, help);
-        }
+        faults.of_another(steps.stand_in(step), |faults| around_pivot(steps, step, part, pivots, order, faults));
+    }
+}
+
+fn around_pivot(steps: &Steps<'_>, step: usize, part: Part, pivots: &[usize], order: &Order, faults: &mut Faults) {
+    let Step { place, .. } = &steps.list[step];
+    if part == Part::As(Role::Pivot)
+        && let Some(first) = pivots.iter().find(|pivot| order.follows(step, **pivot))
+    {
+        let message = format!("a second pivot: {} comes before it", quote(steps.list[*first].name));
+        faults.add_with("E111", place, message, "One step commits; what follows it is `retriable`.");
+    }
+    if part == Part::As(Role::Retriable)
+        && let Some(pivot) = pivots.iter().find(|pivot| order.follows(**pivot, step))
+    {
+        let message = format!("the pivot {} follows this retriable step", quote(steps.list[*pivot].name));
+        let help = "A retriable step runs after the commit: move it behind the pivot, or give it an undo.";
+        faults.add_with("E117", place, message, help);
+    }
+    // Of two pivots side by side the later one is told.
+    let stranger = |pivot: &&usize| {
+        !order.are_related(step, **pivot)
+            && !steps.are_exclusive(step, **pivot)
+            && (part != Part::As(Role::Pivot) || **pivot < step)
+    };
+    if (part.is_effectful() || fails(&steps.list[step]))
+        && let Some(pivot) = pivots.iter().find(stranger)
+    {
+        let message = format!("the step may run before or after the pivot {}", quote(steps.list[*pivot].name));
+        let help = "Put it before the pivot or behind it, with `after` or outside the block.";
+        faults.add_with("E114", place, message, help);
     }
 }
 
@@ -193,5 +286,22 @@ fn finite<'a>(step: &Step<'a>, action: &Draft<'a>) -> Option<Place<'a>> {
         (Some(policy), _) => policy.is_finite().then(|| action.place.key("retry")),
         (None, Some((policy, place))) => policy.is_finite().then(|| place.clone()),
         (None, None) => None,
+    }
+}
+
+/// A branch's path through sagas and maps has its bound, which each name alone keeps.
+fn path(steps: &Steps<'_>, index: usize, faults: &mut Faults) {
+    let step = &steps.list[index];
+    let around = steps.around(index).map(|(block, _)| match &steps.list[block].kind {
+        Kind::Map { max_items, .. } => steps.list[block].name.len() + 2 + max_items.saturating_sub(1).to_string().len(),
+        Kind::Include { .. } => steps.list[block].name.len() + 1,
+        _ => 0,
+    });
+    // One more letter for a block's gate.
+    let length = around.sum::<usize>() + step.name.len() + 1;
+    if length > BranchId::MAX && step.name.len() <= BranchId::MAX && steps.around(index).next().is_some() {
+        let message =
+            format!("the path of {} is {length} letters long, and {} are taken", quote(step.name), BranchId::MAX);
+        faults.add_with("E004", &step.place, message, "Shorten the names of the blocks around it.");
     }
 }

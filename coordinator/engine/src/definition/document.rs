@@ -6,6 +6,8 @@ use semver::Version;
 use skald_protocol::{Json, WorkflowRef};
 
 use super::{
+    include::Library,
+    kind::Reading,
     operation::Known,
     read::{Faults, Node, Object, Place, quote},
     retry::Policy,
@@ -40,7 +42,14 @@ pub(super) struct Defaults {
 
 impl<'a> Document<'a> {
     /// `None`: it is no definition of this language, so nothing else said about it would help.
-    pub(super) fn read(node: &Node<'a>, faults: &mut Faults) -> Option<Self> {
+    ///
+    /// `including`: the workflows around it, name and version.
+    pub(super) fn read(
+        node: &Node<'a>,
+        library: &'a Library,
+        including: &[(&'a str, &'a str)],
+        faults: &mut Faults,
+    ) -> Option<Self> {
         let mut object = node.object(faults)?;
         if !dsl(&mut object, faults) {
             return None;
@@ -59,9 +68,13 @@ impl<'a> Document<'a> {
         let on_timeout = object.take("on_timeout").and_then(|node| {
             node.word(&[("compensate", OnTimeout::Compensate), ("suspend", OnTimeout::Suspend)], faults)
         });
+        let own =
+            [(node.value["name"].as_str().unwrap_or_default(), node.value["version"].as_str().unwrap_or_default())];
+        let including = if including.is_empty() { &own[..] } else { including };
+        let reading = Reading { known: &known, library, including };
         let steps = match object.require("steps", faults) {
-            Some(node) => Steps::read(&node, &known, faults),
-            None => Steps::default(),
+            Some(node) => Steps::read(&node, reading, faults),
+            None => Steps::none(),
         };
         let output = object.take("output").and_then(|node| Some((node.template(faults)?, node.place)));
         object.end(faults);

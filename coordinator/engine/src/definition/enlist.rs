@@ -8,7 +8,7 @@ use skald_protocol::{BranchRequest, OperationKind};
 use super::{
     Diagnostic, check,
     document::Defaults,
-    lower::Filling,
+    fill::Filling,
     operation::{Draft, Inherited, Known},
     read::{Faults, Node, Object, Place, quote},
     scope::{ENLISTED, Scope},
@@ -71,7 +71,7 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
     }
     let known = Known { services: None, retries: BTreeMap::new() };
     let inherited = object.take("service").map(|node| Inherited { name: known.service(&node, faults) });
-    let scope = Scope { roots: ENLISTED, own: &["idempotency_key"], steps: None, step: None, order: None };
+    let scope = Scope { roots: ENLISTED, own: &["idempotency_key"], steps: None, ..Scope::default() };
     let called = request.try_.is_some();
     let body = object.take("body").filter(|node| !node.value.is_null()).and_then(|node| {
         let template = node.template(faults)?;
@@ -90,10 +90,10 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
     let mut operation = |object: &mut Object<'_>, name, kind| -> Option<Operation> {
         let node = object.take(name)?;
         let draft = Draft::read(&node, kind, inherited.as_ref(), &known, faults);
-        scope.operation(&draft, called, faults);
+        scope.operation(&draft, called, &mut |scope, place, template| scope.template(template, place, faults));
         types::check_enlisted(&draft, faults);
         check::on_exhausted(&draft, Role::Tcc, faults);
-        Some(filling.operation(draft))
+        Some(filling.operation(&draft))
     };
     Some(Branch {
         id: request.branch.clone(),
@@ -102,6 +102,10 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
         after: Vec::new(),
         tail: false,
         within: None,
+        when: None,
+        arm: None,
+        saga: None,
+        block: None,
         forward: operation(&mut object, "try", OperationKind::Try),
         confirm: operation(&mut object, "confirm", OperationKind::Confirm),
         undo: operation(&mut object, "cancel", OperationKind::Cancel),

@@ -1,108 +1,24 @@
-//! From what is written to the plan: defaults filled in, names resolved, branches in order.
+//! From what is written to the plan: defaults filled in, names resolved, branches in order, blocks taken apart.
+//!
+//! A `parallel` becomes the branch that waits for its arms. What chooses whether others run (a `choice`, a condition on a
+//! block) or brings names of its own (an included saga) has one more branch in front, its gate, named `<step>~`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use skald_protocol::{BranchId, OperationKind};
+use skald_protocol::BranchId;
 
 use super::{
     check::{Part, Parts},
-    document::{Defaults, Document},
-    operation::{Draft, Known},
+    document::Document,
+    fill::{Filling, renamed},
     order::Order,
     read::Faults,
-    retry::Policy,
-    step::Kind,
+    step::{Kind, Step, Steps},
 };
-use crate::plan::{Body, Branch, Index, Operation, Plan, Retry, Role};
-
-/// Of one attempt.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Whose requests have no body unless one is written.
-const BODYLESS: [&str; 3] = ["GET", "HEAD", "DELETE"];
-
-/// Everything that a draft's defaults come from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Filling<'s, 'a> {
-    pub(super) known: &'s Known<'a>,
-    pub(super) defaults: &'s Defaults,
-    /// The step's own policy, for its forward operation.
-    pub(super) retry: Option<&'s Policy>,
-    /// Driven to its end whatever it is.
-    pub(super) tail: bool,
-    pub(super) pivot: bool,
-    /// Of operations that state none and whose method has one: forward ones, and the others.
-    pub(super) forward_body: &'s Body,
-    pub(super) settling_body: &'s Body,
-}
-
-impl<'s, 'a> Filling<'s, 'a> {
-    fn of(known: &'s Known<'a>, defaults: &'s Defaults, retry: Option<&'s Policy>, parts: &Parts, step: usize) -> Self {
-        Self {
-            known,
-            defaults,
-            retry,
-            tail: parts.tail[step],
-            pivot: parts.list[step] == Part::As(Role::Pivot),
-            forward_body: &Body::Input,
-            settling_body: &Body::Forward,
-        }
-    }
-
-    fn settles(&self, kind: OperationKind) -> bool {
-        self.tail || kind.is_undo() || kind == OperationKind::Confirm
-    }
-
-    fn settling(&self) -> Retry {
-        self.defaults.settle_retry.over(&Retry::settling())
-    }
-
-    /// What the operation retries by before and, of a pivot, after it may have run.
-    pub(super) fn retry(&self, draft: &Draft<'_>) -> Retry {
-        let base = if self.settles(draft.kind) { self.settling() } else { self.defaults.retry.over(&Retry::forward()) };
-        let own = draft.retry.as_ref().or(self.retry.filter(|_| draft.kind.is_forward()));
-        own.map_or_else(|| base.clone(), |own| own.over(&base))
-    }
-
-    pub(super) fn operation(&self, draft: Draft<'_>) -> Operation {
-        let retry = self.retry(&draft);
-        let settles = self.settles(draft.kind);
-        let of_service = |name: &str| self.known.services.as_ref()?.get(name)?.timeout;
-        let timeout = draft
-            .timeout
-            .or_else(|| draft.service.and_then(of_service))
-            .or(self.defaults.settle_timeout.filter(|_| settles))
-            .or(self.defaults.timeout)
-            .unwrap_or(TIMEOUT);
-        let status_check = draft.status_check.map(|draft| {
-            let mut status = Self { tail: settles, ..*self }.operation(*draft);
-            // It is asked at the pace of the operation it asks about.
-            status.retry = retry.clone();
-            Box::new(status)
-        });
-        let body = draft.body.unwrap_or_else(|| match draft.kind {
-            OperationKind::Status => Body::None,
-            _ if BODYLESS.contains(&draft.method) => Body::None,
-            kind if kind.is_forward() => self.forward_body.clone(),
-            _ => self.settling_body.clone(),
-        });
-        Operation {
-            kind: draft.kind,
-            method: draft.method.to_owned(),
-            service: draft.service.map(str::to_owned),
-            target: draft.target,
-            query: draft.query.into_iter().map(|(name, template)| (name.to_owned(), template)).collect(),
-            headers: draft.headers.into_iter().map(|(name, template)| (name.to_owned(), template)).collect(),
-            body,
-            timeout,
-            retry,
-            settle: (self.pivot && draft.kind.is_forward()).then(|| self.settling()),
-            pending: draft.pending,
-            status_check,
-            idempotent: draft.idempotent,
-            on_exhausted: draft.on_exhausted.unwrap_or_default(),
-        }
-    }
-}
+use crate::{
+    plan::{Arm, Block, Branch, Index, Map, Plan, Role, Service},
+    template::Template,
+};
 
 /// Forward operations that never give up, in a transaction that has no deadline either.
 pub(super) fn check_bounds(document: &Document<'_>, parts: &Parts, faults: &mut Faults) {
@@ -110,70 +26,317 @@ pub(super) fn check_bounds(document: &Document<'_>, parts: &Parts, faults: &mut 
         return;
     }
     for (index, step) in document.steps.list.iter().enumerate() {
-        let filling = Filling::of(
-            &document.known,
-            &document.defaults,
-            step.retry.as_ref().map(|(policy, _)| policy),
-            parts,
-            index,
-        );
+        let filling = Filling::of(document, parts, index);
         for draft in step.operations().filter(|draft| !filling.settles(draft.kind)) {
-            if filling.retry(draft).max_attempts.is_none() {
-                let place = match (&draft.retry, &step.retry) {
-                    (Some(_), _) => draft.place.key("retry"),
-                    (None, Some((_, place))) => place.clone(),
-                    (None, None) => draft.place.clone(),
-                };
-                let message = "attempts before the commit are unlimited only in a transaction with a `timeout`";
-                faults.add_with("E004", &place, message, "Add a `timeout` to the definition, or a `max_attempts`.");
+            if filling.retry(draft).max_attempts.is_some() {
+                continue;
             }
+            let place = match (&draft.retry, &step.retry) {
+                (Some(_), _) => draft.place.key("retry"),
+                (None, Some((_, place))) => place.clone(),
+                (None, None) => draft.place.clone(),
+            };
+            let message = "attempts before the commit are unlimited only in a transaction with a `timeout`";
+            let help = "Add a `timeout` to the definition, or a `max_attempts`.";
+            faults.of_another(document.steps.stand_in(index), |faults| {
+                faults.add_with("E004", &place, message, help);
+            });
         }
     }
 }
 
 /// The plan of a definition without faults.
-pub(super) fn plan(document: Document<'_>, parts: &Parts, order: &Order) -> Plan {
-    let Document { workflow, known, defaults, timeout, on_timeout, steps, output, .. } = document;
-    let mut ranks = vec![0; order.sequence.len()];
-    for (rank, step) in order.sequence.iter().enumerate() {
-        ranks[*step] = rank;
-    }
-    let mut drafts: Vec<_> = steps.list.into_iter().map(Some).collect();
-    let mut branches = Vec::with_capacity(drafts.len());
-    for index in &order.sequence {
-        let (Some(step), Part::As(role)) = (drafts[*index].take(), parts.list[*index]) else { continue };
-        let mut after: Vec<_> = order.after[*index].iter().map(|before| ranks[*before]).collect();
-        after.sort_unstable();
-        let retry = step.retry.map(|(policy, _)| policy);
-        let filling = Filling::of(&known, &defaults, retry.as_ref(), parts, *index);
-        let fill = |draft: Option<Box<Draft<'_>>>| draft.map(|draft| filling.operation(*draft));
-        let (forward, confirm, undo) = match step.kind {
-            Kind::Saga { action, compensate } => (Some(action), None, compensate),
-            Kind::Tcc { try_, confirm, cancel } => (try_, confirm, cancel),
-            Kind::Parallel { .. } | Kind::Unread => (None, None, None),
-        };
-        branches.push(Branch {
-            id: BranchId::new(step.name).expect("a step's name is a branch's"),
-            step: step.name.to_owned(),
-            role,
-            after,
-            tail: parts.tail[*index],
-            within: step.within.map(|block| ranks[block]),
-            forward: fill(forward),
-            confirm: fill(confirm),
-            undo: fill(undo),
-            output: step.output.map(|(template, _)| template),
-        });
-    }
-    let services = known.services.unwrap_or_default().into_iter();
+pub(super) fn plan(document: &Document<'_>, parts: &Parts, order: &Order) -> Plan {
+    let (services, names) = services(document);
+    let whole = Whole { document, steps: &document.steps, parts, order, names };
+    let branches = Space::lower(&whole, None).branches;
     Plan {
-        workflow,
+        workflow: document.workflow.clone(),
         open: false,
-        timeout,
-        on_timeout,
-        services: services.map(|(name, declared)| (name.to_owned(), declared.service)).collect(),
+        timeout: document.timeout,
+        on_timeout: document.on_timeout,
+        services,
         branches,
-        output: output.map(|(template, _)| template),
+        output: document.output.as_ref().map(|(template, _)| template.clone()),
         index: Index::default(),
     }
+}
+
+type Named = BTreeMap<(usize, String), String>;
+
+/// All services of all definitions; of two that share a name and differ, the included one gets its workflow behind it.
+fn services(document: &Document<'_>) -> (BTreeMap<String, Service>, Named) {
+    let mut services: BTreeMap<String, Service> = BTreeMap::new();
+    let mut names = Named::new();
+    let included = document.steps.included.iter();
+    let all = std::iter::once((&document.known, None)).chain(included.map(|one| (&one.known, Some(&one.title))));
+    for (scope, (known, title)) in all.enumerate() {
+        for (name, declared) in known.services.iter().flatten() {
+            let key = match (services.get(*name), title) {
+                (Some(other), Some(title)) if *other != declared.service => format!("{name}@{title}"),
+                _ => (*name).to_owned(),
+            };
+            names.insert((scope, (*name).to_owned()), key.clone());
+            services.insert(key, declared.service.clone());
+        }
+    }
+    (services, names)
+}
+
+struct Whole<'s, 'a> {
+    document: &'s Document<'a>,
+    steps: &'s Steps<'a>,
+    parts: &'s Parts,
+    order: &'s Order,
+    names: Named,
+}
+
+/// The branches of the plan or of one map.
+struct Space<'w, 's, 'a> {
+    whole: &'w Whole<'s, 'a>,
+    map: Option<usize>,
+    branches: Vec<Branch>,
+    nodes: BTreeMap<usize, usize>,
+    gates: BTreeMap<usize, usize>,
+}
+
+impl<'w, 's, 'a> Space<'w, 's, 'a> {
+    fn lower(whole: &'w Whole<'s, 'a>, map: Option<usize>) -> Self {
+        let mut space = Self { whole, map, branches: Vec::new(), nodes: BTreeMap::new(), gates: BTreeMap::new() };
+        for step in whole.order.sequence.iter().copied() {
+            if whole.steps.map_around(step) == map {
+                space.open(step);
+                space.emit(step);
+            }
+        }
+        // A block's branch comes after those in it.
+        for (step, node) in &space.nodes {
+            let parallel = |block: &usize| matches!(whole.steps.list[*block].kind, Kind::Parallel { .. });
+            space.branches[*node].within =
+                space.around(*step).map(|(block, _)| block).find(parallel).map(|block| space.nodes[&block]);
+        }
+        for (block, gate) in &space.gates {
+            space.branches[*gate].within = space.branches[space.nodes[block]].within;
+        }
+        space
+    }
+
+    fn step(&self, step: usize) -> &'s Step<'a> {
+        &self.whole.steps.list[step]
+    }
+
+    /// The blocks around it that stand in this space.
+    fn around(&self, step: usize) -> impl Iterator<Item = (usize, usize)> + use<'s, 'a> {
+        let (steps, map) = (self.whole.steps, self.map);
+        steps.around(step).take_while(move |(block, _)| Some(*block) != map)
+    }
+
+    fn is_gated(&self, block: usize) -> bool {
+        let step = self.step(block);
+        match step.kind {
+            Kind::Choice { .. } | Kind::Include { .. } => true,
+            Kind::Parallel { .. } => step.when.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Puts in front of the step what the blocks around it begin with.
+    fn open(&mut self, step: usize) {
+        let mut blocks: Vec<usize> = self.around(step).map(|(block, _)| block).collect();
+        blocks.reverse();
+        blocks.push(step);
+        for block in blocks {
+            if self.is_gated(block) && !self.gates.contains_key(&block) {
+                let gate = self.gate(block);
+                self.gates.insert(block, self.branches.len());
+                self.branches.push(gate);
+            }
+        }
+    }
+
+    fn gate(&self, block: usize) -> Branch {
+        let step = self.step(block);
+        let after = self.entry_of(block);
+        let follows = |before: &usize| self.branches[*before].tail || self.branches[*before].role == Role::Pivot;
+        let block_of = match &step.kind {
+            Kind::Choice { arms } => {
+                let conditions = arms.iter().filter_map(|arm| Some(arm.when.as_ref()?.0.clone()));
+                Some(Block::Choose(conditions.collect()))
+            }
+            Kind::Include { scope, .. } => {
+                let input = self.whole.steps.included[scope - 1].input.as_ref().map(|(template, _)| template.clone());
+                Some(Block::Set(input.unwrap_or_else(whole_input)))
+            }
+            _ => None,
+        };
+        Branch {
+            tail: after.iter().any(follows) || self.map.is_some_and(|map| self.whole.parts.tail[map]),
+            after,
+            when: step.when.as_ref().map(|(template, _)| template.clone()),
+            arm: self.arm(block),
+            saga: self.saga(step.scope),
+            block: block_of,
+            ..bare(&format!("{}~", self.path(block)), step.name, Role::Pure)
+        }
+    }
+
+    fn emit(&mut self, index: usize) {
+        let whole = self.whole;
+        let step = self.step(index);
+        let Part::As(role) = whole.parts.list[index] else { return };
+        let is_joint = matches!(step.kind, Kind::Parallel { .. } | Kind::Choice { .. } | Kind::Include { .. });
+        let mut after = match whole.order.exits[index].as_slice() {
+            exits if is_joint && !exits.is_empty() => exits.iter().map(|exit| self.nodes[exit]).collect(),
+            _ if is_joint => self.entry(index),
+            _ => self.entry_of(index),
+        };
+        after.sort_unstable();
+        after.dedup();
+        let filling = Filling::of(whole.document, whole.parts, index);
+        let fill = |draft: Option<&super::operation::Draft<'_>>| {
+            draft.map(|draft| {
+                let mut operation = filling.operation(draft);
+                renamed(&mut operation, &|name| whole.names.get(&(step.scope, name.to_owned())).cloned());
+                operation
+            })
+        };
+        let (forward, confirm, undo) = match &step.kind {
+            Kind::Saga { action, compensate } => (Some(&**action), None, compensate.as_deref()),
+            Kind::Tcc { try_, confirm, cancel } => (try_.as_deref(), confirm.as_deref(), cancel.as_deref()),
+            _ => (None, None, None),
+        };
+        let gate = self.gates.get(&index).copied();
+        let mut forward = fill(forward);
+        if let Some(forward) = &mut forward {
+            forward.keep_headers = reads_headers(step);
+        }
+        let branch = Branch {
+            after,
+            tail: whole.parts.tail[index],
+            when: step.when.as_ref().filter(|_| gate.is_none()).map(|(template, _)| template.clone()),
+            arm: gate.map(|gate| Arm { gate, index: None }).or_else(|| self.arm(index)),
+            saga: match step.kind {
+                Kind::Include { .. } => gate,
+                _ => self.saga(step.scope),
+            },
+            block: self.block(index),
+            forward,
+            confirm: fill(confirm),
+            undo: fill(undo),
+            output: step.output.as_ref().map(|(template, _)| template.clone()),
+            ..bare(&self.path(index), step.name, role)
+        };
+        self.nodes.insert(index, self.branches.len());
+        self.branches.push(branch);
+    }
+
+    fn block(&self, index: usize) -> Option<Block> {
+        match &self.step(index).kind {
+            Kind::Map { items, variable, max_items, max_concurrency, steps } => {
+                let inner = Space::lower(self.whole, Some(index));
+                Some(Block::Map(Box::new(Map {
+                    items: items.0.clone(),
+                    variable: (*variable).to_owned(),
+                    max_items: *max_items,
+                    max_concurrency: *max_concurrency,
+                    result: steps.last().map_or(0, |last| inner.nodes[last]),
+                    branches: inner.branches,
+                    index: Index::default(),
+                })))
+            }
+            Kind::Wait { wait, .. } => Some(Block::Wait(wait.clone())),
+            Kind::Set { template, .. } => Some(Block::Set(template.clone())),
+            Kind::Fail { error, message } => Some(Block::Fail {
+                error: (*error).to_owned(),
+                message: message.as_ref().map(|(template, _)| template.clone()),
+            }),
+            Kind::Include { scope, .. } => {
+                let output = self.whole.steps.included[scope - 1].output.as_ref();
+                output.map(|(template, _)| Block::Set(template.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the step comes after.
+    fn entry_of(&self, step: usize) -> Vec<usize> {
+        let own = &self.whole.order.own[step];
+        if !own.is_empty() {
+            return own.iter().map(|before| self.nodes[before]).collect();
+        }
+        self.around(step).next().map_or_else(Vec::new, |(block, _)| self.entry(block))
+    }
+
+    /// What the first steps in a block come after.
+    fn entry(&self, block: usize) -> Vec<usize> {
+        self.gates.get(&block).map_or_else(|| self.entry_of(block), |gate| vec![*gate])
+    }
+
+    fn arm(&self, step: usize) -> Option<Arm> {
+        self.around(step).find_map(|(block, arm)| {
+            let gate = *self.gates.get(&block)?;
+            let chooses = matches!(self.step(block).kind, Kind::Choice { .. });
+            Some(Arm { gate, index: chooses.then_some(arm) })
+        })
+    }
+
+    /// The gate of the included definition that the step is of, if that stands in this space.
+    fn saga(&self, scope: usize) -> Option<usize> {
+        let included = &self.whole.steps.included[scope.checked_sub(1)?];
+        self.gates.get(&included.step).copied()
+    }
+
+    fn path(&self, step: usize) -> String {
+        let spec = self.step(step);
+        let include = spec.scope.checked_sub(1).map(|scope| self.whole.steps.included[scope].step);
+        match include.filter(|include| self.whole.steps.map_around(*include) == self.map) {
+            Some(include) => format!("{}.{}", self.path(include), spec.name),
+            None => spec.name.to_owned(),
+        }
+    }
+}
+
+/// Whether anything of the step reads the headers of the forward operation's answer.
+fn reads_headers(step: &Step<'_>) -> bool {
+    let mut found = false;
+    let mut look = |template: &Template| {
+        template.each_path(|_, path| {
+            let whole = path.root == "self" && path.key(0) == Some("response");
+            found |= whole && path.key(1).is_none_or(|field| field == "headers");
+        });
+    };
+    for operation in step.operations() {
+        operation.each_template(|_, template| look(template));
+        let poll = operation.pending.as_ref().and_then(|pending| pending.poll.as_ref()).map(|poll| &poll.operation);
+        for question in operation.status_check.iter().chain(poll) {
+            question.each_template(|_, template| look(template));
+        }
+    }
+    if let Some((output, _)) = &step.output {
+        look(output);
+    }
+    found
+}
+
+fn bare(id: &str, step: &str, role: Role) -> Branch {
+    Branch {
+        id: BranchId::new(id).expect("a step's path is a branch's"),
+        step: step.to_owned(),
+        role,
+        after: Vec::new(),
+        tail: false,
+        within: None,
+        when: None,
+        arm: None,
+        saga: None,
+        block: None,
+        forward: None,
+        confirm: None,
+        undo: None,
+        output: None,
+    }
+}
+
+fn whole_input() -> Template {
+    Template::compile(&"${input}".into()).expect("a path")
 }

@@ -6,6 +6,9 @@
 mod check;
 mod document;
 mod enlist;
+mod fill;
+mod include;
+mod kind;
 mod language;
 mod locate;
 mod lower;
@@ -25,6 +28,8 @@ mod warn;
 use std::collections::BTreeMap;
 
 pub use enlist::enlist;
+pub use include::{Library, Wanted};
+pub use kind::is_signal;
 pub use language::language_schema;
 pub use locate::{Position, position};
 pub use schema::InputSchema;
@@ -57,9 +62,14 @@ pub struct Compiled {
     pub input: Option<InputSchema>,
 }
 
-/// Reads, proves and lowers a definition; all faults at once.
+/// Reads, proves and lowers a definition that includes no other; all faults at once.
 pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut compiled = compiled(source);
+    compile_with(source, &Library::default())
+}
+
+/// The same, for one that may include what is in the library.
+pub fn compile_with(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut compiled = compiled(source, library);
     match &mut compiled {
         Ok(compiled) => locate::place(source, &mut compiled.warnings),
         Err(faults) => locate::place(source, faults),
@@ -67,10 +77,10 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     compiled
 }
 
-fn compiled(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
+fn compiled(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>> {
     let mut faults = Faults::new();
     let Some(value) = source::parse(source, &Place::default(), &mut faults) else { return Err(faults.into_list()) };
-    let Some(mut document) = Document::read(&Node::new(&value, Place::default()), &mut faults) else {
+    let Some(mut document) = Document::read(&Node::new(&value, Place::default()), library, &[], &mut faults) else {
         return Err(faults.into_list());
     };
     let order = Order::of(&document.steps, &mut faults);
@@ -84,7 +94,7 @@ fn compiled(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
             let warnings = warn::warnings(&document, &parts);
             let labels = std::mem::take(&mut document.labels);
             let input = document.input.take();
-            Ok(Compiled { plan: lower::plan(document, &parts, &order), warnings, labels, input })
+            Ok(Compiled { plan: lower::plan(&document, &parts, &order), warnings, labels, input })
         }
         _ => Err(faults.into_list()),
     }

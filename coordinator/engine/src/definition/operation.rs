@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     limit,
-    plan::{Body, OnExhausted, Pending, Target},
+    plan::{Body, Means, OnExhausted, Rule, Target},
     template::{self, Template, Written},
 };
 
@@ -50,10 +50,26 @@ pub(super) struct Draft<'a> {
     pub(super) body: Option<Body>,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Policy>,
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<Pending<'a>>,
     pub(super) status_check: Option<Box<Draft<'a>>>,
+    pub(super) outcome: Vec<(Rule, Place<'a>)>,
     pub(super) idempotent: bool,
     pub(super) on_exhausted: Option<OnExhausted>,
+}
+
+/// `async`
+#[derive(Debug)]
+pub(super) struct Pending<'a> {
+    pub(super) timeout: Duration,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) poll: Option<Polling<'a>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Polling<'a> {
+    pub(super) operation: Box<Draft<'a>>,
+    pub(super) interval: Duration,
+    pub(super) max_interval: Option<Duration>,
 }
 
 /// What an operation may name.
@@ -95,8 +111,20 @@ impl<'a> Draft<'a> {
         known: &Known<'a>,
         faults: &mut Faults,
     ) -> Self {
-        let mut draft = Self::empty(kind, node.place.clone());
-        let Some(mut object) = node.object(faults) else { return draft };
+        match node.object(faults) {
+            Some(object) => Self::read_object(object, kind, service, known, faults),
+            None => Self::empty(kind, node.place.clone()),
+        }
+    }
+
+    fn read_object(
+        mut object: Object<'a>,
+        kind: OperationKind,
+        service: Option<&Inherited<'a>>,
+        known: &Known<'a>,
+        faults: &mut Faults,
+    ) -> Self {
+        let mut draft = Self::empty(kind, object.place.clone());
         let asks = kind == OperationKind::Status;
         let own = object.take("service");
         draft.service = match (&own, service) {
@@ -116,14 +144,17 @@ impl<'a> Draft<'a> {
             if node.value.is_null() { Some(Body::None) } else { node.template(faults).map(Body::Given) }
         });
         draft.timeout = object.take("timeout").and_then(|node| node.duration(limit::ATTEMPT_TIMEOUT, faults));
-        object.later("outcome", faults);
+        draft.outcome = object.take("outcome").map(|node| outcome(&node, asks, faults)).unwrap_or_default();
         if asks {
             for name in ["retry", "async", "status_check", "idempotent", "on_exhausted"] {
-                object.forbid(name, &format!("a `status_check` takes no `{name}`"), faults);
+                object.forbid(name, &format!("a question about an operation takes no `{name}`"), faults);
             }
         } else {
             draft.retry = object.take("retry").and_then(|node| known.policy(&node, faults));
-            draft.pending = object.take("async").and_then(|node| pending(&node, faults));
+            draft.pending = object.take("async").and_then(|node| {
+                let inherited = Inherited { name: draft.service };
+                pending(&node, has_service.then_some(&inherited), known, faults)
+            });
             draft.status_check = object.take("status_check").map(|node| {
                 let inherited = Inherited { name: draft.service };
                 let inherited = has_service.then_some(&inherited);
@@ -158,6 +189,7 @@ impl<'a> Draft<'a> {
             retry: None,
             pending: None,
             status_check: None,
+            outcome: Vec::new(),
             idempotent: false,
             on_exhausted: None,
         }
@@ -340,11 +372,65 @@ pub(super) fn header(name: &str, value: &str, place: &Place<'_>, faults: &mut Fa
     true
 }
 
-fn pending(node: &Node<'_>, faults: &mut Faults) -> Option<Pending> {
+fn pending<'a>(
+    node: &Node<'a>,
+    service: Option<&Inherited<'a>>,
+    known: &Known<'a>,
+    faults: &mut Faults,
+) -> Option<Pending<'a>> {
     let mut object = node.object(faults)?;
     let timeout = object.require("timeout", faults).and_then(|node| node.duration(limit::TIMEOUT, faults));
-    let heartbeat = object.take("heartbeat").and_then(|node| node.duration(limit::TIMEOUT, faults));
-    object.later("poll", faults);
+    let heartbeat = object.take("heartbeat").map(|node| (node.duration(limit::TIMEOUT, faults), node.place));
+    let poll = object.take("poll");
+    if let (Some((_, place)), Some(_)) = (&heartbeat, &poll) {
+        let help = "Drop one of the two: a poll's answer is a sign of life.";
+        faults.add_with("E002", place, "a `heartbeat` is for callbacks, and this operation is polled", help);
+    }
+    let poll = poll.and_then(|node| {
+        let mut object = node.object(faults)?;
+        let interval = object.require("interval", faults).and_then(|node| node.duration(limit::TIMEOUT, faults));
+        let max_interval = object.take("max_interval").and_then(|node| node.duration(limit::TIMEOUT, faults));
+        if let (Some(interval), Some(most)) = (interval, max_interval)
+            && interval > most
+        {
+            faults.add("E004", &object.place, "`interval` is longer than `max_interval`");
+        }
+        let operation = Draft::read_object(object, OperationKind::Status, service, known, faults);
+        Some(Polling { operation: Box::new(operation), interval: interval?, max_interval })
+    });
     object.end(faults);
-    timeout.map(|timeout| Pending { timeout, heartbeat })
+    timeout.map(|timeout| Pending { timeout, heartbeat: heartbeat.and_then(|(heartbeat, _)| heartbeat), poll })
+}
+
+/// `outcome`: what answers mean, in order.
+fn outcome<'a>(node: &Node<'a>, asks: bool, faults: &mut Faults) -> Vec<(Rule, Place<'a>)> {
+    let mut rules = Vec::new();
+    for node in node.array(faults).unwrap_or_default() {
+        let Some(mut object) = node.object(faults) else { continue };
+        let when = object.require("when", faults).and_then(|node| Some((node.condition(faults)?, node.place)));
+        let words = [
+            ("succeeded", Means::Succeeded),
+            ("refused", Means::Refused),
+            ("pending", Means::Pending),
+            ("unknown", Means::Unknown),
+            ("unsent", Means::Unsent),
+            ("not_found", Means::NotFound),
+        ];
+        let words = if asks { &words[..] } else { &words[..5] };
+        let is = object.require("is", faults).and_then(|node| node.word(words, faults));
+        let error = object.take("error").and_then(|node| Some((node.text(faults)?, node)));
+        if let (Some((_, node)), Some(Means::Succeeded | Means::Pending | Means::NotFound)) = (&error, is) {
+            faults.add("E002", &node.place, "only what is refused, unknown or unsent has an `error`");
+        }
+        if let Some((text, node)) = &error
+            && (text.is_empty() || text.len() > 64)
+        {
+            node.bad::<()>("an error's code has 1 to 64 characters", faults);
+        }
+        object.end(faults);
+        if let (Some((when, place)), Some(is)) = (when, is) {
+            rules.push((Rule { when, is, error: error.map(|(error, _)| error.to_owned()) }, place));
+        }
+    }
+    rules
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     read::{Faults, Node, quote},
-    step::{Kind, Steps},
+    step::Steps,
 };
 
 /// Between steps. A wide block behind a long `after` would make a large plan of a small definition.
@@ -17,8 +17,10 @@ const EDGES: usize = 50_000;
 
 #[derive(Debug)]
 pub(super) struct Order {
-    /// Direct predecessors by step.
-    pub(super) after: Vec<Vec<usize>>,
+    /// Direct predecessors by step that stand beside it; none: it is among the first of its arm.
+    pub(super) own: Vec<Vec<usize>>,
+    /// Of a block: the last steps of its arms.
+    pub(super) exits: Vec<Vec<usize>>,
     /// All steps, predecessors first, else as they stand in the document; a block comes after what is in it.
     pub(super) sequence: Vec<usize>,
     ancestors: Bits,
@@ -55,8 +57,10 @@ impl Order {
     /// `None`: there is a cycle, or no end of edges, which is reported.
     pub(super) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
         let count = steps.list.len();
-        let mut after = vec![Vec::new(); count];
-        siblings(steps, &steps.top, &[], &mut after, faults);
+        let mut edges =
+            Edges { after: vec![Vec::new(); count], own: vec![Vec::new(); count], exits: vec![Vec::new(); count] };
+        siblings(steps, &steps.top, &[], &mut edges, faults);
+        let Edges { after, own, exits } = edges;
 
         let edges: usize = after.iter().map(Vec::len).sum();
         if edges > EDGES {
@@ -97,7 +101,7 @@ impl Order {
             report_cycles(steps, &after, &waits, faults);
             return None;
         }
-        Some(Self { after, sequence, ancestors })
+        Some(Self { own, exits, sequence, ancestors })
     }
 
     pub(super) fn follows(&self, step: usize, earlier: usize) -> bool {
@@ -109,50 +113,59 @@ impl Order {
     }
 }
 
+struct Edges {
+    after: Vec<Vec<usize>>,
+    own: Vec<Vec<usize>>,
+    exits: Vec<Vec<usize>>,
+}
+
 /// Fills in the predecessors of the steps of one array and gives its last ones; `entry` is what the block around them
 /// comes after. Blocks nest no deeper than JSON does, so neither does this.
-fn siblings(
-    steps: &Steps<'_>,
-    array: &[usize],
-    entry: &[usize],
-    after: &mut [Vec<usize>],
-    faults: &mut Faults,
-) -> Vec<usize> {
-    let names: BTreeMap<&str, usize> = array
-        .iter()
-        .map(|step| (steps.list[*step].name, *step))
-        .filter(|(name, step)| steps.names.get(name) == Some(step))
-        .collect();
+fn siblings(steps: &Steps<'_>, array: &[usize], entry: &[usize], edges: &mut Edges, faults: &mut Faults) -> Vec<usize> {
+    let known = |step: usize| steps.names.get(steps.list[step].scope)?.get(steps.list[step].name);
+    let names: BTreeMap<&str, usize> =
+        array.iter().filter(|step| known(**step) == Some(*step)).map(|step| (steps.list[*step].name, *step)).collect();
     let mut followed = BTreeSet::new();
     for (position, step) in array.iter().copied().enumerate() {
         let own = match &steps.list[step].after {
-            Some(nodes) => named(nodes, steps, &names, faults),
+            Some(nodes) => named(nodes, steps, steps.list[step].scope, &names, faults),
             None => position.checked_sub(1).map(|before| array[before]).into_iter().collect(),
         };
         followed.extend(own.iter().copied());
-        after[step] = if own.is_empty() { entry.to_vec() } else { own };
+        edges.after[step] = if own.is_empty() { entry.to_vec() } else { own.clone() };
+        edges.own[step] = own;
     }
     for step in array {
-        let Kind::Parallel { arms, .. } = &steps.list[*step].kind else { continue };
-        let entry = std::mem::take(&mut after[*step]);
+        let arms = steps.list[*step].arms();
+        if arms.is_empty() {
+            continue;
+        }
+        let entry = std::mem::take(&mut edges.after[*step]);
         let mut last = Vec::new();
         for arm in arms {
-            last.extend(siblings(steps, arm, &entry, after, faults));
+            last.extend(siblings(steps, arm, &entry, edges, faults));
         }
         last.sort_unstable();
-        after[*step] = if last.is_empty() { entry } else { last };
+        edges.after[*step] = if last.is_empty() { entry } else { last.clone() };
+        edges.exits[*step] = last;
     }
     array.iter().copied().filter(|step| !followed.contains(step)).collect()
 }
 
 /// The siblings that an `after` names.
-fn named(nodes: &[Node<'_>], steps: &Steps<'_>, names: &BTreeMap<&str, usize>, faults: &mut Faults) -> Vec<usize> {
+fn named(
+    nodes: &[Node<'_>],
+    steps: &Steps<'_>,
+    scope: usize,
+    names: &BTreeMap<&str, usize>,
+    faults: &mut Faults,
+) -> Vec<usize> {
     let mut own = BTreeSet::new();
     for node in nodes {
         let Some(name) = node.text(faults) else { continue };
         if let Some(sibling) = names.get(name) {
             own.insert(*sibling);
-        } else if steps.names.contains_key(name) {
+        } else if steps.names[scope].contains_key(name) {
             let message = format!("{} stands in another array than this step", quote(name));
             faults.add_with("E103", &node.place, message, "Name the block that holds it, or move one of the two.");
         } else {

@@ -63,11 +63,13 @@ pub(super) struct Faults {
     list: Vec<Diagnostic>,
     comparisons: usize,
     expressions: Allowance,
+    /// Where faults of an included definition are told, and what is said before them.
+    stand_in: Option<(String, String)>,
 }
 
 impl Faults {
     pub(super) const fn new() -> Self {
-        Self { list: Vec::new(), comparisons: COMPARISONS, expressions: Allowance::of_a_definition() }
+        Self { list: Vec::new(), comparisons: COMPARISONS, expressions: Allowance::of_a_definition(), stand_in: None }
     }
 
     pub(super) fn add(&mut self, code: &'static str, place: &Place<'_>, message: impl Into<String>) {
@@ -119,9 +121,24 @@ impl Faults {
         if self.is_full() {
             return None;
         }
+        let (pointer, message) = match &self.stand_in {
+            Some((pointer, prefix)) => (pointer.clone(), format!("{prefix}: {message}")),
+            None => (pointer(), message),
+        };
         let mark = if matches!(code, "E002" | "W305") { Mark::Key } else { Mark::Value };
-        self.list.push(Diagnostic { code, pointer: pointer(), message, help, position: None, mark });
+        self.list.push(Diagnostic { code, pointer, message, help, position: None, mark });
         self.list.last_mut()
+    }
+
+    /// What `find` finds is in an included definition: it is told where that is included.
+    pub(super) fn of_another(&mut self, stand_in: Option<(String, String)>, find: impl FnOnce(&mut Self)) {
+        self.stand_in = stand_in;
+        find(self);
+        self.stand_in = None;
+    }
+
+    pub(super) fn first(&self) -> Option<&Diagnostic> {
+        self.list.first()
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -289,6 +306,23 @@ impl<'a> Node<'a> {
         None
     }
 
+    /// Bare CEL, as `when` is.
+    pub(super) fn condition(&self, faults: &mut Faults) -> Option<Template> {
+        let text = self.text(faults)?;
+        if text.trim_start().starts_with("${") {
+            let help = "Write the expression bare: \"when\": \"input.express\".";
+            faults.add_with("E201", &self.place, "a condition is an expression already, without ${ }", help);
+            return None;
+        }
+        let whole = Value::String(format!("${{{text}}}"));
+        let template = Node::new(&whole, self.place.clone()).template(faults)?;
+        if template.expression() == Some(text.trim()) {
+            return Some(template);
+        }
+        faults.add("E201", &self.place, format!("{} is not one expression", quote(text)));
+        None
+    }
+
     pub(super) fn template(&self, faults: &mut Faults) -> Option<Template> {
         if secret::refuse(self, faults) {
             return None;
@@ -353,11 +387,6 @@ impl<'a> Object<'a> {
         let Some(node) = self.take(name) else { return false };
         faults.add("E002", &node.place, why);
         true
-    }
-
-    /// Refuses what the language has and this version does not; true if it is there.
-    pub(super) fn later(&mut self, name: &'static str, faults: &mut Faults) -> bool {
-        self.forbid(name, &format!("`{name}` is not in this version yet"), faults)
     }
 
     /// Refuses every field that was not asked for; true if there was none.

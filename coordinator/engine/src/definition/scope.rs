@@ -6,25 +6,33 @@ use super::{
     read::{Faults, Place, list, quote},
     step::{Kind, Steps},
 };
-use crate::template::{Path, Template};
+use crate::{
+    plan::Wait,
+    template::{Path, Template},
+};
 
 const TRANSACTION: [&str; 4] = ["gid", "workflow", "version", "began_at"];
 const SELF: [&str; 4] = ["request", "response", "output", "idempotency_key"];
 
 /// Where an expression stands.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Scope<'s> {
     pub(super) roots: &'static [&'static str],
     /// What of `self` is there.
     pub(super) own: &'static [&'static str],
     pub(super) steps: Option<&'s Steps<'s>>,
+    /// Whose names are known: an index in `Steps::names`.
+    pub(super) names: usize,
     /// The step it stands in, and what comes before that; without one all steps are done.
     pub(super) step: Option<usize>,
+    /// What stands in the step is done too.
+    pub(super) from_end: bool,
     pub(super) order: Option<&'s Order>,
 }
 
-const IN_STEP: &[&str] = &["input", "steps", "transaction", "self"];
-const AT_END: &[&str] = &["input", "steps", "transaction"];
+const IN_STEP: &[&str] = &["input", "steps", "transaction", "signals", "self"];
+const BESIDE_STEP: &[&str] = &["input", "steps", "transaction", "signals"];
+const IN_RULE: &[&str] = &["response"];
 pub(super) const ENLISTED: &[&str] = &["transaction", "self"];
 
 pub(super) fn check(
@@ -33,37 +41,112 @@ pub(super) fn check(
     output: Option<&(Template, Place<'_>)>,
     faults: &mut Faults,
 ) {
+    each(steps, order, output, |step, scope, template, place| {
+        let stand_in = step.and_then(|step| steps.stand_in(step));
+        faults.of_another(stand_in, |faults| scope.template(template, place, faults));
+    });
+}
+
+/// Shows every template of a definition, with the step whose place it has and the scope it is read in.
+pub(super) fn each<'s>(
+    steps: &'s Steps<'s>,
+    order: Option<&'s Order>,
+    output: Option<&(Template, Place<'_>)>,
+    mut show: impl FnMut(Option<usize>, Scope<'s>, &Template, &Place<'_>),
+) {
     for (index, step) in steps.list.iter().enumerate() {
-        let scope = Scope { roots: IN_STEP, own: &[], steps: Some(steps), step: Some(index), order };
+        let names = step.scope;
+        let scope =
+            Scope { roots: IN_STEP, own: &[], steps: Some(steps), names, step: Some(index), from_end: false, order };
+        let beside = Scope { roots: BESIDE_STEP, ..scope };
+        if let Some((when, place)) = &step.when {
+            show(Some(index), beside, when, place);
+        }
         for operation in step.operations() {
-            scope.operation(operation, true, faults);
+            scope.operation(operation, true, &mut |scope, place, template| show(Some(index), scope, template, place));
+        }
+        match &step.kind {
+            Kind::Choice { arms } => {
+                for (when, place) in arms.iter().filter_map(|arm| arm.when.as_ref()) {
+                    show(Some(index), beside, when, place);
+                }
+            }
+            Kind::Map { items: (items, place), .. } => {
+                show(Some(index), beside, items, place);
+                if let Some((output, place)) = &step.output {
+                    show(Some(index), Scope { from_end: true, ..beside }, output, place);
+                }
+                continue;
+            }
+            Kind::Wait { wait: Wait::For(template) | Wait::Until(template), place } => {
+                show(Some(index), beside, template, place);
+            }
+            Kind::Wait { wait: Wait::Signal { name, .. }, place } => show(Some(index), beside, name, place),
+            Kind::Set { template, place } => show(Some(index), beside, template, place),
+            Kind::Fail { message: Some((message, place)), .. } => show(Some(index), beside, message, place),
+            Kind::Include { scope, .. } => {
+                let included = &steps.included[scope - 1];
+                if let Some((input, place)) = &included.input {
+                    show(Some(index), beside, input, place);
+                }
+                if let Some((output, _)) = &included.output {
+                    // Its own place is in another document.
+                    show(Some(index), Scope { from_end: true, names: *scope, ..beside }, output, &step.place);
+                }
+            }
+            _ => {}
         }
         if let Some((template, place)) = &step.output {
             let own = &["request", "response", "idempotency_key"];
-            Scope { own, ..scope }.template(template, place, faults);
+            show(Some(index), Scope { own, ..scope }, template, place);
         }
     }
     if let Some((template, place)) = output {
-        let scope = Scope { roots: AT_END, own: &[], steps: Some(steps), step: None, order };
-        scope.template(template, place, faults);
+        let scope = Scope { roots: BESIDE_STEP, steps: Some(steps), order, ..Scope::default() };
+        show(None, scope, template, place);
     }
 }
 
 impl Scope<'_> {
-    /// `called`: the coordinator makes the forward call, so it knows request and response.
-    pub(super) fn operation(self, operation: &Draft<'_>, called: bool, faults: &mut Faults) {
+    /// Every template of an operation. `called`: the coordinator makes the forward call, so it knows request and response.
+    pub(super) fn operation(
+        self,
+        operation: &Draft<'_>,
+        called: bool,
+        show: &mut impl FnMut(Self, &Place<'_>, &Template),
+    ) {
         const KEY: &[&str] = &["idempotency_key"];
         let (own, asked): (_, &[_]) = match (operation.kind.is_forward(), called) {
             (true, _) => (KEY, &["request", "idempotency_key"]),
             (false, true) => (&SELF[..], &SELF),
             (false, false) => (KEY, KEY),
         };
-        let scope = Self { own, ..self };
-        operation.each_template(|place, template| scope.template(template, place, faults));
-        if let Some(status_check) = &operation.status_check {
-            let scope = Self { own: asked, ..self };
-            status_check.each_template(|place, template| scope.template(template, place, faults));
+        let rules = |operation: &Draft<'_>, show: &mut dyn FnMut(Self, &Place<'_>, &Template)| {
+            for (rule, place) in &operation.outcome {
+                show(Scope { roots: IN_RULE, ..Scope::default() }, place, &rule.when);
+            }
+        };
+        operation.each_template(|place, template| show(Self { own, ..self }, place, template));
+        rules(operation, show);
+        let poll = operation.pending.as_ref().and_then(|pending| pending.poll.as_ref()).map(|poll| &poll.operation);
+        for question in operation.status_check.iter().chain(poll) {
+            question.each_template(|place, template| show(Self { own: asked, ..self }, place, template));
+            rules(question, show);
         }
+    }
+
+    /// The names of the items of the maps around it.
+    pub(super) fn variables(&self) -> Vec<&str> {
+        let (Some(steps), Some(step)) = (self.steps, self.step) else { return Vec::new() };
+        let own = self.from_end.then_some(step);
+        let around = own.into_iter().chain(steps.around(step).map(|(block, _)| block));
+        around
+            .filter(|block| steps.list[*block].scope == self.names)
+            .filter_map(|block| match &steps.list[block].kind {
+                Kind::Map { variable, .. } => Some(*variable),
+                _ => None,
+            })
+            .collect()
     }
 
     pub(super) fn template(self, template: &Template, place: &Place<'_>, faults: &mut Faults) {
@@ -79,13 +162,20 @@ impl Scope<'_> {
     /// `names`: of items, known beside the roots.
     fn path(self, path: &Path, names: &[String], faults: &mut Faults) -> Result<(), Fault> {
         let root = path.root.as_str();
+        let variables = self.variables();
+        if variables.contains(&root) {
+            return Ok(());
+        }
         if !self.roots.contains(&root) {
             return Err(match root {
-                "signals" | "config" => unknown(format!("{} is not in this version yet", quote(root)), None),
+                "config" => unknown(format!("{} is not in this version yet", quote(root)), None),
                 "response" => unknown("`response` is there in `outcome` rules alone".to_owned(), None),
                 "self" => unknown("`self` is there in a step alone".to_owned(), None),
                 _ => {
-                    let known = || names.iter().map(String::as_str).chain(self.roots.iter().copied());
+                    let known = || {
+                        let names = names.iter().map(String::as_str);
+                        names.chain(variables.iter().copied()).chain(self.roots.iter().copied())
+                    };
                     let help = faults.nearest(root, known());
                     unknown(format!("{} is none of {}", quote(root), list(known())), help)
                 }
@@ -100,6 +190,10 @@ impl Scope<'_> {
                 }
             }
             "self" => self.own(path, faults),
+            "response" => self.field("response", path, 0, &["status", "headers", "body"], faults).map(drop),
+            "signals" if path.key(0).is_none() => {
+                Err(unknown("`signals` needs the name of a signal: signals.<name>".to_owned(), None))
+            }
             "steps" => self.step(path, faults),
             _ => Ok(()),
         }
@@ -123,15 +217,33 @@ impl Scope<'_> {
         let Some(name) = path.key(0) else {
             return Err(unknown(format!("{} names no step", quote(&path.source)), None));
         };
-        let Some(step) = steps.names.get(name).copied() else {
-            let help = faults.nearest(name, steps.names.keys().copied());
+        let known = &steps.names[self.names];
+        let Some(step) = known.get(name).copied() else {
+            let help = faults.nearest(name, known.keys().copied());
             return Err(unknown(format!("there is no step {}", quote(name)), help));
         };
         let field = self.field(&format!("steps.{name}"), path, 1, &["output", "status"], faults)?;
-        if field == "output" && matches!(steps.list[step].kind, Kind::Parallel { .. }) {
-            return Err(unknown(format!("the block {} has no output", quote(name)), None));
+        if !steps.is_in_sight(step, self.step, self.from_end) {
+            let map = steps.map_around(step).map_or("", |map| steps.list[map].name);
+            let message = format!("{} is seen inside the map {} alone", quote(name), quote(map));
+            let help = format!("Outside there is the list of all items: `steps.{map}.output`.");
+            return Err(("E203", message, Some(help)));
+        }
+        let without = matches!(
+            steps.list[step].kind,
+            Kind::Parallel { .. }
+                | Kind::Choice { .. }
+                | Kind::Fail { .. }
+                | Kind::Wait { wait: Wait::For(_) | Wait::Until(_), .. }
+        );
+        if field == "output" && without {
+            return Err(unknown(format!("the step {} has no output", quote(name)), None));
         }
         let (Some(here), Some(order)) = (self.step, self.order) else { return Ok(()) };
+        if !self.from_end && steps.around(step).any(|(block, _)| block == here) {
+            let message = format!("{} stands in this step, and has not run yet", quote(name));
+            return Err(("E203", message, None));
+        }
         if here == step {
             let help = "In `compensate`, `confirm` and `cancel` read `self.output`.".to_owned();
             return Err(("E203", "the step's own data is not there yet".to_owned(), Some(help)));

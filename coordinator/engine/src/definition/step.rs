@@ -2,22 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use skald_protocol::{BranchId, OperationKind};
+use skald_protocol::BranchId;
 
 use super::{
-    operation::{Draft, Inherited, Known},
-    read::{Faults, Node, Object, Place, quote},
+    include::Included,
+    kind::{Arm, Reading},
+    operation::{Draft, Inherited},
+    read::{Faults, Node, Place, quote},
     retry::Policy,
 };
-use crate::{limit, plan::Fail, template::Template};
+use crate::{
+    limit,
+    plan::{Fail, Wait},
+    template::Template,
+};
 
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     /// Empty where it could not be read.
     pub(super) name: &'a str,
+    /// Of an included definition's steps: where that is included.
     pub(super) place: Place<'a>,
-    /// The nearest block around it.
-    pub(super) within: Option<usize>,
+    /// The definition it is of: 0, or one more than the index in `Steps::included`.
+    pub(super) scope: usize,
+    /// The nearest block around it, and the arm.
+    pub(super) within: Option<(usize, usize)>,
+    pub(super) when: Option<(Template, Place<'a>)>,
     pub(super) after: Option<Vec<Node<'a>>>,
     pub(super) role: Option<(Said, Place<'a>)>,
     pub(super) retry: Option<(Policy, Place<'a>)>,
@@ -43,6 +53,34 @@ pub(super) enum Kind<'a> {
         /// The steps that stand directly in each arm.
         arms: Vec<Vec<usize>>,
     },
+    /// The last arm is the one without a condition.
+    Choice {
+        arms: Vec<Arm<'a>>,
+    },
+    Map {
+        items: (Template, Place<'a>),
+        variable: &'a str,
+        max_items: usize,
+        max_concurrency: usize,
+        steps: Vec<usize>,
+    },
+    Wait {
+        wait: Wait,
+        place: Place<'a>,
+    },
+    /// A `saga` step: another definition's steps.
+    Include {
+        scope: usize,
+        steps: Vec<usize>,
+    },
+    Set {
+        template: Template,
+        place: Place<'a>,
+    },
+    Fail {
+        error: &'a str,
+        message: Option<(Template, Place<'a>)>,
+    },
     /// What it is could not be read, which is reported.
     Unread,
 }
@@ -63,16 +101,15 @@ pub(super) const ROLES: [(&str, Said); 4] = [
     ("read_only", Said::ReadOnly),
 ];
 
-/// The fields that say what a step is; those after `parallel` are not in this version.
-const KINDS: [&str; 10] = ["action", "try", "confirm", "cancel", "parallel", "choice", "map", "wait", "saga", "set"];
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Steps<'a> {
     pub(super) place: Place<'a>,
     pub(super) list: Vec<Step<'a>>,
     /// Those that stand in no block.
     pub(super) top: Vec<usize>,
-    pub(super) names: BTreeMap<&'a str, usize>,
+    /// By definition.
+    pub(super) names: Vec<BTreeMap<&'a str, usize>>,
+    pub(super) included: Vec<Included<'a>>,
 }
 
 impl<'a> Step<'a> {
@@ -80,16 +117,50 @@ impl<'a> Step<'a> {
         let all = match &self.kind {
             Kind::Saga { action, compensate } => [Some(action), compensate.as_ref(), None],
             Kind::Tcc { try_, confirm, cancel } => [try_.as_ref(), confirm.as_ref(), cancel.as_ref()],
-            Kind::Parallel { .. } | Kind::Unread => [None, None, None],
+            _ => [None, None, None],
         };
         all.into_iter().flatten().map(Box::as_ref)
+    }
+
+    /// The steps that stand directly in each of its arms.
+    pub(super) fn arms(&self) -> Vec<&[usize]> {
+        match &self.kind {
+            Kind::Parallel { arms, .. } => arms.iter().map(Vec::as_slice).collect(),
+            Kind::Choice { arms } => arms.iter().map(|arm| arm.steps.as_slice()).collect(),
+            Kind::Map { steps, .. } | Kind::Include { steps, .. } => vec![steps],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Moves what it says of other steps and of definitions.
+    pub(super) fn shift(&mut self, steps: usize, scopes: usize) {
+        self.scope += scopes;
+        let all = |list: &mut Vec<usize>| list.iter_mut().for_each(|step| *step += steps);
+        if let Some((block, _)) = &mut self.within {
+            *block += steps;
+        }
+        match &mut self.kind {
+            Kind::Parallel { arms, .. } => arms.iter_mut().for_each(all),
+            Kind::Choice { arms } => arms.iter_mut().for_each(|arm| all(&mut arm.steps)),
+            Kind::Map { steps, .. } => all(steps),
+            Kind::Include { scope, steps } => {
+                *scope += scopes;
+                all(steps);
+            }
+            _ => {}
+        }
     }
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn read(node: &Node<'a>, known: &Known<'a>, faults: &mut Faults) -> Self {
-        let mut steps = Self { place: node.place.clone(), ..Self::default() };
-        let top = steps.siblings(node, None, known, faults);
+    pub(super) fn none() -> Self {
+        let place = Place::default();
+        Self { place, list: Vec::new(), top: Vec::new(), names: vec![BTreeMap::new()], included: Vec::new() }
+    }
+
+    pub(super) fn read(node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) -> Self {
+        let mut steps = Self { place: node.place.clone(), ..Self::none() };
+        let top = steps.siblings(node, None, reading, faults);
         steps.top = top;
         if steps.top.is_empty() && node.value.as_array().is_some_and(Vec::is_empty) {
             faults.add("E105", &node.place, "there is no step");
@@ -98,23 +169,23 @@ impl<'a> Steps<'a> {
     }
 
     /// Blocks nest no deeper than JSON does, so neither does this.
-    fn siblings(
+    pub(super) fn siblings(
         &mut self,
         node: &Node<'a>,
-        within: Option<usize>,
-        known: &Known<'a>,
+        within: Option<(usize, usize)>,
+        reading: Reading<'_, 'a>,
         faults: &mut Faults,
     ) -> Vec<usize> {
         let mut siblings = Vec::new();
         for node in node.array(faults).unwrap_or_default() {
-            if self.list.len() == limit::STEPS {
+            if self.list.len() >= limit::STEPS {
                 let before = faults.len();
                 let message = format!("too_many_steps: at most {} are taken", limit::STEPS);
                 faults.add("E001", &node.place, message);
                 debug_assert!(faults.len() > before || faults.is_full());
                 break;
             }
-            if let Some(index) = self.step(&node, within, known, faults) {
+            if let Some(index) = self.step(&node, within, reading, faults) {
                 siblings.push(index);
             }
         }
@@ -124,11 +195,12 @@ impl<'a> Steps<'a> {
     fn step(
         &mut self,
         node: &Node<'a>,
-        within: Option<usize>,
-        known: &Known<'a>,
+        within: Option<(usize, usize)>,
+        reading: Reading<'_, 'a>,
         faults: &mut Faults,
     ) -> Option<usize> {
         let mut object = node.object(faults)?;
+        let known = reading.known;
         let index = self.list.len();
         let name = object.require("name", faults).and_then(|node| self.name(&node, index, faults)).unwrap_or_default();
         let inherited = object.take("service").map(|node| Inherited { name: known.service(&node, faults) });
@@ -136,12 +208,14 @@ impl<'a> Steps<'a> {
         let role = object.take("role").and_then(|node| Some((node.word(&ROLES, faults)?, node.place)));
         let retry = object.take("retry").and_then(|node| Some((known.policy(&node, faults)?, node.place)));
         let output = object.take("output").and_then(|node| Some((node.template(faults)?, node.place)));
+        let when = object.take("when").and_then(|node| Some((node.condition(faults)?, node.place)));
         object.take("description").and_then(|node| node.text(faults));
-        object.later("when", faults);
         self.list.push(Step {
             name,
             place: node.place.clone(),
+            scope: 0,
             within,
+            when,
             after,
             role,
             retry,
@@ -149,10 +223,11 @@ impl<'a> Steps<'a> {
             kind: Kind::Unread,
             misspelt: false,
         });
-        let kind = self.kind(&mut object, index, inherited.as_ref(), known, faults);
+        let kind = self.kind(&mut object, index, inherited.as_ref(), reading, faults);
         let clean = object.end(faults);
         if kind.is_none() && clean {
-            let help = "Write `action`, `try` with `confirm` and `cancel`, or `parallel`.";
+            let help = "Write `action`, `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, \
+                        `wait`, `saga`, `set`, `fail`.";
             faults.add_with("E002", &node.place, "what the step does is missing", help);
         }
         let step = &mut self.list[index];
@@ -171,118 +246,56 @@ impl<'a> Steps<'a> {
             faults.add("E004", &node.place, message);
             return None;
         }
-        if let Some(first) = self.names.get(name) {
+        if let Some(first) = self.names[0].get(name) {
             let first = self.list[*first].place.pointer();
             faults.add("E101", &node.place, format!("there is another step {} at {first}", quote(name)));
             return Some(name);
         }
-        self.names.insert(name, index);
+        self.names[0].insert(name, index);
         Some(name)
     }
 
-    /// `None`: nothing says what it does.
-    fn kind(
-        &mut self,
-        object: &mut Object<'a>,
-        index: usize,
-        service: Option<&Inherited<'a>>,
-        known: &Known<'a>,
-        faults: &mut Faults,
-    ) -> Option<Kind<'a>> {
-        let operation = |object: &mut Object<'a>, name, kind, faults: &mut Faults| {
-            object.take(name).map(|node| Box::new(Draft::read(&node, kind, service, known, faults)))
+    /// The steps around it, nearest first, each with the arm that it stands in.
+    pub(super) fn around(&self, step: usize) -> impl Iterator<Item = (usize, usize)> {
+        std::iter::successors(self.list[step].within, |(block, _)| self.list[*block].within)
+    }
+
+    pub(super) fn is_map(&self, step: usize) -> bool {
+        matches!(self.list[step].kind, Kind::Map { .. })
+    }
+
+    /// The nearest map around it.
+    pub(super) fn map_around(&self, step: usize) -> Option<usize> {
+        self.around(step).map(|(block, _)| block).find(|block| self.is_map(*block))
+    }
+
+    /// Whether all maps around `step` are also around `here` or are `here` itself: what stands in a map is seen only there.
+    pub(super) fn is_in_sight(&self, step: usize, here: Option<usize>, seen_from_end: bool) -> bool {
+        self.map_around(step).is_none_or(|map| {
+            here.is_some_and(|here| (here == map && seen_from_end) || self.around(here).any(|(block, _)| block == map))
+        })
+    }
+
+    /// Whether `step` may be skipped in a run that comes to `here` (to the end, without it).
+    pub(super) fn may_be_absent(&self, step: usize, here: Option<usize>) -> bool {
+        let shared = |block: usize, arm: Option<usize>| {
+            here.is_some_and(|here| {
+                here == block && arm.is_none()
+                    || self.around(here).any(|(one, in_arm)| one == block && arm.is_none_or(|arm| arm == in_arm))
+            })
         };
-        let [action, compensate, try_, confirm, cancel] = [
-            ("action", OperationKind::Action),
-            ("compensate", OperationKind::Compensate),
-            ("try", OperationKind::Try),
-            ("confirm", OperationKind::Confirm),
-            ("cancel", OperationKind::Cancel),
-        ]
-        .map(|(name, kind)| operation(object, name, kind, faults));
-        let parallel = object.take("parallel");
-        let fail = object.take("fail");
-        let mut unread = false;
-        for name in &KINDS[5..] {
-            unread |= object.later(name, faults);
-        }
-        // A step's `fail` is a step of its own but beside `parallel`, where it is a word.
-        if parallel.is_none()
-            && let Some(fail) = &fail
-        {
-            faults.add("E002", &fail.place, "`fail` is not in this version yet");
-            unread = true;
-        }
-        let tcc = try_.is_some() || confirm.is_some() || cancel.is_some();
-        let place = object.place.clone();
-        if usize::from(action.is_some()) + usize::from(tcc) + usize::from(parallel.is_some()) > 1 {
-            let message = "a step is one of `action`, `try` with `confirm` and `cancel`, and `parallel`";
-            faults.add("E002", &place, message);
-            return Some(Kind::Unread);
-        }
-        if let Some(node) = parallel {
-            self.refuse_on_block(index, compensate.as_deref(), service.is_some(), faults);
-            return Some(self.parallel(&node, fail.as_ref(), index, known, faults));
-        }
-        if tcc {
-            if let Some(compensate) = compensate {
-                let message = "a TCC step is undone by its `cancel`; `compensate` belongs to an `action`";
-                faults.add("E002", &compensate.place, message);
-            }
-            return Some(Kind::Tcc { try_, confirm, cancel });
-        }
-        match (action, compensate) {
-            (Some(action), compensate) => Some(Kind::Saga { action, compensate }),
-            (None, Some(compensate)) => {
-                faults.add("E002", &compensate.place, "a `compensate` without an `action` has nothing to undo");
-                Some(Kind::Unread)
-            }
-            (None, None) => unread.then_some(Kind::Unread),
-        }
+        let own = self.list[step].when.is_some() && !shared(step, None);
+        own || self.around(step).any(|(block, arm)| match &self.list[block].kind {
+            Kind::Choice { .. } => !shared(block, Some(arm)),
+            _ => self.list[block].when.is_some() && !shared(block, None),
+        })
     }
 
-    /// What a block has no use for would be passed over in silence.
-    fn refuse_on_block(&self, index: usize, compensate: Option<&Draft<'a>>, has_service: bool, faults: &mut Faults) {
-        let step = &self.list[index];
-        let role = step.role.as_ref().map(|(_, place)| place.clone());
-        let retry = step.retry.as_ref().map(|(_, place)| place.clone());
-        let output = step.output.as_ref().map(|(_, place)| place.clone());
-        let service = has_service.then(|| step.place.key("service"));
-        let compensate = compensate.map(|draft| draft.place.clone());
-        for place in [role, retry, output, service, compensate].into_iter().flatten() {
-            faults.add_with(
-                "E002",
-                &place,
-                "a `parallel` block does not take this",
-                "Write it on the steps in the block.",
-            );
-        }
-    }
-
-    fn parallel(
-        &mut self,
-        node: &Node<'a>,
-        fail: Option<&Node<'a>>,
-        index: usize,
-        known: &Known<'a>,
-        faults: &mut Faults,
-    ) -> Kind<'a> {
-        let fail = fail.and_then(|node| node.word(&[("fast", Fail::Fast), ("wait_all", Fail::WaitAll)], faults));
-        let mut arms = Vec::new();
-        let nodes = node.array(faults).unwrap_or_default();
-        if node.value.as_array().is_some_and(Vec::is_empty) {
-            faults.add("E105", &node.place, "a `parallel` block without arms");
-        }
-        for node in nodes {
-            let Some(mut object) = node.object(faults) else { continue };
-            if let Some(steps) = object.require("steps", faults) {
-                if steps.value.as_array().is_some_and(Vec::is_empty) {
-                    faults.add("E105", &steps.place, "an arm without steps");
-                }
-                arms.push(self.siblings(&steps, Some(index), known, faults));
-            }
-            object.end(faults);
-        }
-        Kind::Parallel { fail: fail.unwrap_or(Fail::Fast), arms }
+    /// Whether the two stand in different arms of one choice, so that never both of them run.
+    pub(super) fn are_exclusive(&self, one: usize, other: usize) -> bool {
+        self.around(one).any(|(block, arm)| {
+            matches!(self.list[block].kind, Kind::Choice { .. })
+                && self.around(other).any(|(around, other)| around == block && other != arm)
+        })
     }
 }

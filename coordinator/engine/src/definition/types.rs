@@ -117,13 +117,21 @@ impl<'s, 'a> Types<'s, 'a> {
     }
 
     /// Whether a step may be skipped although the one that reads it runs.
-    #[allow(clippy::unused_self, reason = "a step may be skipped as soon as it has conditions")]
-    const fn may_be_absent(&self, _step: usize, _reader: Option<usize>) -> bool {
-        false
+    fn may_be_absent(&self, step: usize, reader: Option<usize>) -> bool {
+        self.steps.is_some_and(|steps| steps.may_be_absent(step, reader))
     }
 
-    fn find(&self, name: &str, _reader: Option<usize>) -> Option<usize> {
-        self.steps?.names.get(name).copied()
+    fn find(&self, name: &str, reader: Option<usize>) -> Option<usize> {
+        let steps = self.steps?;
+        let scope = reader.map_or(0, |reader| steps.list[reader].scope);
+        steps.names[scope].get(name).copied()
+    }
+}
+
+impl Here<'_, '_, '_> {
+    /// In another definition, which knows its own input.
+    fn is_included(&self) -> bool {
+        self.types.steps.zip(self.step).is_some_and(|(steps, step)| steps.list[step].scope > 0)
     }
 }
 
@@ -133,6 +141,7 @@ impl Roots for Here<'_, '_, '_> {
         let unknown = || known(Type::DYN, path.segments.len());
         // What is no field of them is told elsewhere.
         match (path.root.as_str(), path.key(0), path.key(1)) {
+            ("input", _, _) if self.is_included() => unknown(),
             ("input", _, _) => known(self.types.input.clone(), 0),
             ("transaction", Some(_), _) if path.segments.len() == 1 => known(Type::TEXT, 1),
             ("steps", Some(name), Some(field @ ("output" | "status"))) => {

@@ -17,10 +17,13 @@ const TIGHT: Duration = Duration::from_secs(10);
 pub(super) fn warnings(document: &Document<'_>, parts: &Parts) -> Vec<Diagnostic> {
     let mut warnings = Faults::new();
     let mut used = BTreeSet::new();
-    for (step, part) in document.steps.list.iter().zip(&parts.list) {
+    // An included definition was warned about when it was published.
+    for (step, part) in document.steps.list.iter().zip(&parts.list).filter(|(step, _)| step.scope == 0) {
         for operation in step.operations() {
             used.extend(operation.service);
             used.extend(operation.status_check.as_ref().and_then(|check| check.service));
+            let poll = operation.pending.as_ref().and_then(|pending| pending.poll.as_ref());
+            used.extend(poll.and_then(|poll| poll.operation.service));
             pending(operation, &mut warnings);
             if operation.kind.is_undo() {
                 operation.each_template(|place, template| {
@@ -53,7 +56,7 @@ pub(super) fn warnings(document: &Document<'_>, parts: &Parts) -> Vec<Diagnostic
 fn pending(operation: &Draft<'_>, warnings: &mut Faults) {
     let Some(pending) = &operation.pending else { return };
     let place = operation.place.key("async");
-    if pending.heartbeat.is_none() {
+    if pending.heartbeat.is_none() && pending.poll.is_none() {
         let message = "without a heartbeat a participant that died is noticed when the timeout ends";
         warnings.add_with("W306", &place, message, "Add `heartbeat`.");
     }

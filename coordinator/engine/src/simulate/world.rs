@@ -327,7 +327,7 @@ impl<'s> World<'s> {
     }
 
     fn attempt(&self, call: Call) -> Attempt {
-        let branch = self.tx.branch_id(call.branch).clone();
+        let branch = self.tx.branch_id(call.branch);
         Attempt { branch, operation: call.operation, attempt: call.attempt, ask: call.ask }
     }
 
@@ -557,7 +557,7 @@ impl<'s> World<'s> {
     fn work(&mut self, message: usize, strike: Option<Strike>) {
         let call = self.messages[message].call;
         let spec = self.tx.branch(call.branch);
-        let id = self.tx.branch_id(call.branch).clone();
+        let id = self.tx.branch_id(call.branch);
         let turn = self.ledgers.get(id.as_str()).map_or(0, |ledger| ledger.turn(call.operation)).saturating_sub(1);
         let scripted = self.stage.answers.script(spec, &id, call.operation, turn);
         let callback = scripted.and_then(|answer: &Answer| answer.callback.clone());
@@ -583,7 +583,7 @@ impl<'s> World<'s> {
 
     fn finish(&mut self, message: usize, end: Result<Response, Error>) {
         let Message { call, strike, .. } = self.messages[message];
-        let branch = self.tx.branch_id(call.branch).clone();
+        let branch = self.tx.branch_id(call.branch);
         let ledger = self.ledgers.entry(branch.to_string()).or_default();
         if !ledger.finish(call.operation, end.clone()) || strike == Some(Strike::CallbackLost) {
             return;
@@ -603,21 +603,21 @@ impl<'s> World<'s> {
 
     /// Undoing runs in reverse dependency order.
     fn check_order(&mut self, branch: usize, of: &Attempt) {
-        let plan = self.tx.plan();
-        let mut work: Vec<usize> = plan.successors(branch).to_vec();
+        let mut work: Vec<usize> = self.tx.followers(branch);
         let mut seen = BTreeSet::new();
         while let Some(follower) = work.pop() {
             if !seen.insert(follower) {
                 continue;
             }
             let spec = self.tx.branch(follower);
-            let stands = self.ledgers.get(spec.id.as_str()).is_some_and(|ledger| ledger.stands > 0);
+            let id = self.tx.branch_id(follower);
+            let stands = self.ledgers.get(id.as_str()).is_some_and(|ledger| ledger.stands > 0);
             if stands && spec.undo.is_some() {
-                let what = format!("its {} came before that of `{}`, which follows it", of.operation, spec.id);
+                let what = format!("its {} came before that of `{id}`, which follows it", of.operation);
                 self.wrongs.push((of.branch.to_string(), what));
                 return;
             }
-            work.extend(self.tx.plan().successors(follower));
+            work.extend(self.tx.followers(follower));
         }
     }
 

@@ -35,8 +35,17 @@ impl Transaction {
                 self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending)
             })
             .collect();
+        let elapsed: Vec<usize> =
+            self.timers.range(..(now.0.saturating_add(1), 0)).map(|(_, branch)| *branch).collect();
+        for branch in elapsed {
+            self.emit(out, self.elapsed(branch), now);
+        }
         for (branch, slot) in over {
             let Some(op) = self.slot_state(branch, slot) else { continue };
+            let polls = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref()?.poll.as_ref()).is_some();
+            if polls && now.0 < op.pending_until {
+                continue;
+            }
             let error = if op.pending_until <= now.0 {
                 Error::new("pending_timeout", "the asynchronous operation did not finish in its time")
             } else {

@@ -7,11 +7,13 @@ use skald_protocol::{BranchStatus, Decision, OperationKind, OperationStatus, Res
 
 use super::{
     Transaction,
+    layout::Layout,
     state::{Deadline, Slot, State},
 };
 use crate::{
     event::{Enlistment, Event},
-    plan::{Branch, Operation, Plan, Role},
+    limit,
+    plan::{Block, Branch, Map, Operation, Plan, Role, Wait},
 };
 
 /// An event that does not fit the state it meets.
@@ -24,6 +26,10 @@ fn ensure(fits: bool, otherwise: impl FnOnce() -> String) -> Fits {
 impl Transaction {
     pub(super) fn fits(&self, event: &Event) -> Fits {
         ensure(self.state.settled.is_none(), || "something happened after the settlement".to_owned())?;
+        if let Some(branch) = event.turn() {
+            let fits = branch < self.state.branches.len() && self.turn_fits(event, branch);
+            return ensure(fits, || format!("{} of branch {branch}, which its state does not allow", event.name()));
+        }
         match event.subject() {
             Some((branch, operation)) => {
                 let slot = self.slot_of(branch, operation)?;
@@ -41,10 +47,12 @@ impl Transaction {
         let given_up = self.has_given_up(branch, slot);
         let owed = op.status == OperationStatus::Owed && !given_up;
         let pending = op.status == OperationStatus::Pending && !given_up;
+        let polls = spec.pending.as_ref().is_some_and(|pending| pending.poll.is_some());
         let refusable = slot == Slot::Forward && !self.is_settling(branch, slot);
         match event {
             Event::Failed { .. } => owed || pending,
-            Event::NotFound { .. } => owed && spec.status_check.is_some(),
+            Event::NotFound { .. } => owed && spec.status_check.is_some() || pending && polls,
+            Event::Polled { .. } => pending && polls,
             Event::Pended { .. } => owed && spec.pending.is_some(),
             Event::Heartbeat { .. } => pending,
             Event::Succeeded { .. } => self.is_answerable(branch, slot),
@@ -57,19 +65,45 @@ impl Transaction {
                 (pending || self.state.branches[branch].stuck_slot() == Some(slot))
                     && (*outcome == ResolvedOutcome::Succeeded || refusable)
             }
-            Event::Began(_)
-            | Event::Enlisted(_)
-            | Event::CancelRequested { .. }
-            | Event::DeadlinePassed
-            | Event::JournalFull
-            | Event::Decided { .. }
-            | Event::Halted { .. }
-            | Event::Suspended
-            | Event::Adopted
-            | Event::Retried { .. }
-            | Event::Resumed
-            | Event::Settled { .. }
-            | Event::Snapshot(_) => false,
+            _ => false,
+        }
+    }
+
+    /// Of a branch whose own turn it is, or that an operator acts on.
+    fn turn_fits(&self, event: &Event, branch: usize) -> bool {
+        let (spec, state) = (self.spec(branch), &self.state.branches[branch]);
+        let ready = self.ready.contains(&branch);
+        let fresh = ready && state.block.is_none();
+        let stuck = state.status == BranchStatus::Stuck && self.is_pure(branch);
+        let waits = state.block.as_ref().and_then(|block| block.waits.as_ref());
+        let times = waits.is_some_and(|waits| self.timers.contains(&(waits.due_at, branch)));
+        match event {
+            Event::Admitted { .. } => fresh && spec.when.is_some() && spec.forward.is_some(),
+            Event::Passed { reason: None, .. } => fresh && spec.when.is_some(),
+            Event::Passed { reason: Some(_), .. } => stuck,
+            Event::Computed { reason, .. } => match &spec.block {
+                Some(Block::Set(_)) | None => spec.forward.is_none() && (fresh || reason.is_some() && stuck),
+                Some(Block::Wait(_)) => ready || reason.is_some() && stuck,
+                Some(Block::Map(_)) => ready && state.map().is_some() && spec.output.is_some(),
+                Some(Block::Choose(_) | Block::Fail { .. }) => false,
+            },
+            Event::Chosen { arm, .. } => {
+                fresh && matches!(&spec.block, Some(Block::Choose(conditions)) if *arm <= conditions.len())
+            }
+            Event::Armed { signal, .. } => match &spec.block {
+                Some(Block::Wait(wait)) => fresh && matches!(wait, Wait::Signal { .. }) == signal.is_some(),
+                _ => false,
+            },
+            Event::Elapsed { .. } => times,
+            Event::Mapped { items, .. } => {
+                let takes = |map: &Map| {
+                    let branches = items.len().saturating_mul(map.branches.len());
+                    items.len() <= map.max_items && self.state.branches.len() + branches <= limit::BRANCHES
+                };
+                fresh && matches!(&spec.block, Some(Block::Map(map)) if takes(map))
+            }
+            Event::Faulted { .. } => ready || times,
+            _ => false,
         }
     }
 
@@ -102,22 +136,13 @@ impl Transaction {
             Event::Adopted => true,
             Event::Retried { branch: Some(branch) } => *branch < self.state.branches.len(),
             Event::Retried { branch: None } => true,
+            Event::Signalled { name, .. } => {
+                self.signal(name).is_none() && self.state.signals.len() < limit::SIGNALS && !self.plan.open
+            }
             Event::Resumed => paused || stuck,
             Event::Settled { status: Status::Failed, .. } => true,
             Event::Settled { status, .. } => self.end() == Some(*status),
-            Event::Began(_)
-            | Event::Snapshot(_)
-            | Event::Failed { .. }
-            | Event::NotFound { .. }
-            | Event::Pended { .. }
-            | Event::Heartbeat { .. }
-            | Event::Succeeded { .. }
-            | Event::Refused { .. }
-            | Event::Exhausted { .. }
-            | Event::Stuck { .. }
-            | Event::LateCallback { .. }
-            | Event::Skipped { .. }
-            | Event::Resolved { .. } => false,
+            _ => false,
         };
         ensure(fits, || format!("{}, which the transaction's state does not allow", event.name()))
     }
@@ -133,29 +158,43 @@ impl Transaction {
 impl Enlistment {
     /// A branch of an open transaction stands alone, before the decision.
     fn fits(&self) -> bool {
-        let Branch { after, within, tail, role, forward, confirm, undo, .. } = &self.branch;
+        let Branch { after, within, tail, role, when, arm, saga, block, forward, confirm, undo, .. } = &self.branch;
+        let alone = when.is_none() && arm.is_none() && saga.is_none() && block.is_none();
         let operations = [(forward, Slot::Forward), (confirm, Slot::Confirm), (undo, Slot::Undo)];
         let placed = |(operation, slot): (&Option<Operation>, Slot)| {
             operation.as_ref().is_none_or(|operation| Slot::of(operation.kind) == Some(slot))
         };
-        after.is_empty() && within.is_none() && !tail && *role == Role::Tcc && operations.into_iter().all(placed)
+        alone
+            && after.is_empty()
+            && within.is_none()
+            && !tail
+            && *role == Role::Tcc
+            && operations.into_iter().all(placed)
     }
 }
 
 impl State {
     /// Whether a snapshot can be of this plan: nothing in it points beside the plan's branches and operations.
-    pub(super) fn fits(&self, plan: &Plan) -> Fits {
-        let specs = plan.branches.iter().chain(self.enlisted.iter().map(|enlistment| &enlistment.branch));
-        let count = plan.branches.len() + self.enlisted.len();
-        let fits = self.branches.len() == count
-            && (plan.open || self.enlisted.is_empty())
+    pub(super) fn fits(&self, plan: &Plan) -> Result<Layout, String> {
+        let layout = Layout::of(self, plan)?;
+        let planned = plan.branches.len();
+        let spec = |branch| match layout.spot(plan, branch) {
+            Some(spot) => Some(spot.spec()),
+            None => self.enlisted.get(branch - planned).map(|enlistment| &enlistment.branch),
+        };
+        let fits = (plan.open || self.enlisted.is_empty())
+            && (!plan.open || plan.branches.is_empty())
             && self.enlisted.iter().all(Enlistment::fits)
-            && self.halted.iter().chain(&self.resting).all(|block| *block < plan.branches.len())
-            && self.branches.iter().zip(specs).all(|(state, spec)| {
-                (state.forward.is_none() || spec.forward.is_some())
-                    && (state.confirm.is_none() || spec.confirm.is_some())
-                    && (state.undo.is_none() || spec.undo.is_some())
+            && self.halted.iter().chain(&self.resting).all(|block| *block < self.branches.len())
+            && self.branches.iter().enumerate().all(|(branch, state)| {
+                spec(branch).is_some_and(|spec| {
+                    (state.forward.is_none() || spec.forward.is_some())
+                        && (state.confirm.is_none() || spec.confirm.is_some())
+                        && (state.undo.is_none() || spec.undo.is_some())
+                        && (state.block.is_none() || spec.block.is_some() || spec.when.is_some())
+                })
             });
-        ensure(fits, || "the snapshot is of another plan".to_owned())
+        ensure(fits, || "the snapshot is of another plan".to_owned())?;
+        Ok(layout)
     }
 }

@@ -8,7 +8,7 @@ use skald_protocol::{BranchStatus, Decision, ErrorView, OperationStatus, Resolve
 
 use super::{
     Transaction,
-    state::{BranchState, Cancel, Deadline, Settled, Slot},
+    state::{BranchState, Cancel, Deadline, Settled, Signal, Slot},
 };
 use crate::{
     call::Response,
@@ -21,13 +21,14 @@ impl Transaction {
     pub(super) fn fold(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
         self.fits(event)?;
         self.state.updated_at = at.0;
-        match event.subject() {
-            Some((branch, operation)) => {
+        match (event.subject(), event.turn()) {
+            (Some((branch, operation)), _) => {
                 if let Some(slot) = Slot::of(operation) {
                     self.fold_operation(event, branch, slot, at);
                 }
             }
-            None => self.fold_whole(event, at),
+            (None, Some(branch)) => self.fold_turn(event, branch, at),
+            (None, None) => self.fold_whole(event, at),
         }
         self.rest_blocks();
         Ok(())
@@ -40,12 +41,18 @@ impl Transaction {
             Event::NotFound { attempt, cleared, delay_ms, .. } => self.touch(branch, slot, |op| {
                 op.attempts = *attempt;
                 op.uncounted = op.uncounted.saturating_add(1);
+                op.resend(at);
                 if *cleared {
                     (op.unknown, op.adopted, op.asking) = (false, false, false);
                 }
                 op.wait(at, *delay_ms);
             }),
             Event::Pended { attempt, .. } => self.fold_pended(branch, slot, *attempt, at),
+            Event::Polled { delay_ms, .. } => self.touch(branch, slot, |op| {
+                op.polls = op.polls.saturating_add(1);
+                let rest = millis(at.until(Timestamp(op.pending_until)));
+                op.wait(at, rest.min(*delay_ms));
+            }),
             Event::Heartbeat { .. } => {
                 let heartbeat = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref()?.heartbeat);
                 self.touch(branch, slot, |op| {
@@ -89,19 +96,7 @@ impl Transaction {
             Event::Resolved { outcome: ResolvedOutcome::Refused, reason, .. } => {
                 self.refuse(branch, &Error::new("refused", reason.clone()), true, at);
             }
-            Event::Began(_)
-            | Event::Enlisted(_)
-            | Event::CancelRequested { .. }
-            | Event::DeadlinePassed
-            | Event::JournalFull
-            | Event::Decided { .. }
-            | Event::Halted { .. }
-            | Event::Suspended
-            | Event::Adopted
-            | Event::Retried { .. }
-            | Event::Resumed
-            | Event::Settled { .. }
-            | Event::Snapshot(_) => {}
+            _ => debug_assert!(event.subject().is_none(), "an operation's event"),
         }
     }
 
@@ -129,6 +124,7 @@ impl Transaction {
                 self.state.decision = Some(*decision);
                 self.state.error.clone_from(error);
                 self.state.suspended = false;
+                self.state.seen = self.state.signals.len();
                 if self.state.deadline == Deadline::Paused {
                     self.state.deadline = Deadline::Lifted;
                 }
@@ -141,6 +137,14 @@ impl Transaction {
                 for branch in branches {
                     self.rest_forward(*branch, at);
                 }
+            }
+            Event::Signalled { name, payload } => {
+                self.state.signals.push(Signal { name: name.clone(), payload: payload.clone() });
+                let waits = self.timers.iter().map(|(_, branch)| *branch).collect::<Vec<_>>();
+                for branch in waits {
+                    self.index_block(branch);
+                }
+                self.state.suspended = false;
             }
             Event::Suspended => self.state.suspended = true,
             Event::Adopted => self.adopt(at),
@@ -158,20 +162,10 @@ impl Transaction {
                 }
                 self.state.suspended = false;
                 self.wakes.clear();
+                self.timers.clear();
+                self.ready.clear();
             }
-            Event::Began(_)
-            | Event::Snapshot(_)
-            | Event::Failed { .. }
-            | Event::NotFound { .. }
-            | Event::Pended { .. }
-            | Event::Heartbeat { .. }
-            | Event::Succeeded { .. }
-            | Event::Refused { .. }
-            | Event::Exhausted { .. }
-            | Event::Stuck { .. }
-            | Event::LateCallback { .. }
-            | Event::Skipped { .. }
-            | Event::Resolved { .. } => {}
+            _ => debug_assert!(event.subject().is_none() && event.turn().is_none(), "the transaction's event"),
         }
     }
 
@@ -188,10 +182,7 @@ impl Transaction {
         let Event::Failed { attempt, ask, class, error, delay_ms, live_ms, barrier, .. } = event else { return };
         let can_ask = self.operation(branch, slot).is_some_and(|spec| spec.status_check.is_some());
         self.touch(branch, slot, |op| {
-            if op.status == OperationStatus::Pending {
-                op.since = op.since.saturating_add(at.0.saturating_sub(op.pending_since));
-            }
-            op.status = OperationStatus::Owed;
+            op.resend(at);
             op.attempts = *attempt;
             op.class = Some(*class);
             op.error = Some(error.clone());
@@ -214,14 +205,16 @@ impl Transaction {
 
     fn fold_pended(&mut self, branch: usize, slot: Slot, attempt: u32, at: Timestamp) {
         let Some(pending) = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref()) else { return };
-        let (timeout, heartbeat) = (millis(pending.timeout), pending.heartbeat.map(millis));
+        let first = pending.poll.as_ref().map(|poll| poll.interval).or(pending.heartbeat);
+        let (timeout, first) = (millis(pending.timeout), first.map(millis));
         self.touch(branch, slot, |op| {
             op.status = OperationStatus::Pending;
             op.attempts = attempt;
             op.asking = false;
             op.pending_since = at.0;
             op.pending_until = at.0.saturating_add(i64::try_from(timeout).unwrap_or(i64::MAX));
-            op.wait(at, heartbeat.map_or(timeout, |heartbeat| heartbeat.min(timeout)));
+            op.polls = 0;
+            op.wait(at, first.map_or(timeout, |first| first.min(timeout)));
         });
         if self.is_aborting(slot) {
             self.rest_forward(branch, at);
@@ -305,6 +298,9 @@ impl Transaction {
     fn fold_retried(&mut self, branch: Option<usize>, at: Timestamp) {
         for branch in branch.map_or(0..self.state.branches.len(), |branch| branch..branch + 1) {
             let stuck = self.state.branches[branch].stuck_slot();
+            if stuck.is_none() && self.state.branches[branch].status == BranchStatus::Stuck {
+                self.turn_again(branch);
+            }
             if let Some(slot) = stuck {
                 let status = match slot {
                     Slot::Forward => BranchStatus::Running,
@@ -312,7 +308,14 @@ impl Transaction {
                     Slot::Undo => BranchStatus::Undoing,
                 };
                 self.set_status(branch, status);
-                self.touch(branch, slot, |op| op.owe_again(at));
+                let seen = self.state.signals.len();
+                self.touch(branch, slot, |op| {
+                    // Nothing was sent that the next attempt could differ from.
+                    if op.error.as_ref().is_some_and(|error| error.code == "expression_failed") {
+                        op.seen = seen;
+                    }
+                    op.owe_again(at);
+                });
             }
             // Even a person does not let an undo race what it undoes.
             let grace = self.grace(branch, at);

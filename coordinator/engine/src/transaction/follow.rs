@@ -26,7 +26,7 @@ impl Transaction {
 
     /// Adds what follows until nothing more does, and counts the record.
     pub(super) fn follow(&mut self, out: &mut Decided, now: Timestamp) {
-        while let Some(event) = self.next() {
+        while let Some(event) = self.next(now) {
             self.emit(out, event, now);
         }
         if out.record {
@@ -34,14 +34,14 @@ impl Transaction {
         }
     }
 
-    fn next(&self) -> Option<Event> {
+    fn next(&self, now: Timestamp) -> Option<Event> {
         if self.state.settled.is_some() {
             return None;
         }
         match self.state.decision {
-            None => self.next_decision(),
+            None => self.next_decision().or_else(|| self.next_block(now)),
             Some(Decision::Abort) => self.next_halt().or_else(|| self.next_settlement()),
-            Some(Decision::Commit) => self.next_settlement(),
+            Some(Decision::Commit) => self.next_block(now).or_else(|| self.next_settlement()),
         }
         .or_else(|| self.next_suspension())
     }
@@ -136,7 +136,8 @@ impl Transaction {
     fn next_suspension(&self) -> Option<Event> {
         let paused = self.state.deadline == Deadline::Paused;
         let stuck = self.head.of(BranchStatus::Stuck) + self.tail.of(BranchStatus::Stuck) > 0;
-        let rests = self.holding && self.flights.is_empty() && (paused || self.wakes.is_empty());
+        let rests =
+            self.holding && self.flights.is_empty() && (paused || self.wakes.is_empty() && self.timers.is_empty());
         (!self.state.suspended && rests && (paused || stuck)).then_some(Event::Suspended)
     }
 }

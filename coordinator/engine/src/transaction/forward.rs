@@ -17,32 +17,51 @@ impl Transaction {
     /// The branch is done (or skipped): what waited for it alone starts, and blocks pass it on.
     pub(super) fn finish(&mut self, branch: usize, status: BranchStatus, at: Timestamp) {
         self.set_status(branch, status);
-        let mut work = vec![branch];
+        self.pass_on(vec![branch], at);
+    }
+
+    /// What `work` has finished lets what waited for it start.
+    pub(super) fn pass_on(&mut self, mut work: Vec<usize>, at: Timestamp) {
         while let Some(branch) = work.pop() {
-            for index in 0..self.plan.successors(branch).len() {
-                let successor = self.plan.successors(branch)[index];
-                let state = &mut self.state.branches[successor];
-                state.waits = state.waits.saturating_sub(1);
-                if state.waits == 0 && state.status == BranchStatus::Waiting && self.may_start(successor) {
-                    self.start_one(successor, at, &mut work);
-                }
+            for index in 0..self.successors(branch).1.len() {
+                let (base, successors) = self.successors(branch);
+                let successor = base + successors[index];
+                self.arrive(successor, at, &mut work);
             }
+            if let Some((map, item)) = self.item_of(branch) {
+                self.leave(map, item, at, &mut work);
+            }
+        }
+    }
+
+    /// One of those that the branch waits for is there.
+    pub(super) fn arrive(&mut self, branch: usize, at: Timestamp, work: &mut Vec<usize>) {
+        let state = &mut self.state.branches[branch];
+        state.waits = state.waits.saturating_sub(1);
+        if state.waits == 0 && state.status == BranchStatus::Waiting && self.may_start(branch) {
+            self.start_one(branch, at, work);
         }
     }
 
     pub(super) fn start(&mut self, branch: usize, at: Timestamp) {
         let mut work = Vec::new();
         self.start_one(branch, at, &mut work);
-        if let Some(block) = work.pop() {
-            self.finish(block, BranchStatus::Done, at);
-        }
+        self.pass_on(work, at);
     }
 
-    /// Without a forward operation (a block, a branch whose client calls its own try) it is done at once.
+    pub(super) fn owe_forward(&mut self, branch: usize, at: Timestamp) {
+        self.set_status(branch, BranchStatus::Running);
+        self.owe(branch, Slot::Forward, OperationState::owed(at));
+    }
+
+    /// Without anything to do (a `parallel` block, a branch whose client calls its own try) it is done at once.
     fn start_one(&mut self, branch: usize, at: Timestamp, done: &mut Vec<usize>) {
-        if self.spec(branch).forward.is_some() {
+        let spec = self.spec(branch);
+        if spec.when.is_some() || spec.block.is_some() {
             self.set_status(branch, BranchStatus::Running);
-            self.owe(branch, Slot::Forward, OperationState::owed(at));
+            self.ready.insert(branch);
+        } else if spec.forward.is_some() {
+            self.owe_forward(branch, at);
         } else {
             self.set_status(branch, BranchStatus::Done);
             done.push(branch);
@@ -58,7 +77,7 @@ impl Transaction {
         }
     }
 
-    fn may_start(&self, branch: usize) -> bool {
+    pub(super) fn may_start(&self, branch: usize) -> bool {
         match self.state.decision {
             Some(decision) => decision == Decision::Commit,
             None => {
@@ -79,8 +98,9 @@ impl Transaction {
             let confirms = self.spec(branch).confirm.is_some();
             let state = &self.state.branches[branch];
             let unmapped = state.forward.as_ref().is_some_and(|op| op.unmapped);
+            let pure = self.is_pure(branch);
             let failed = match state.status {
-                BranchStatus::Refused => !self.plan.open && state.forward.is_some(),
+                BranchStatus::Refused => !self.plan.open && (state.forward.is_some() || pure),
                 BranchStatus::Waiting
                 | BranchStatus::Running
                 | BranchStatus::Done
@@ -91,7 +111,9 @@ impl Transaction {
                 | BranchStatus::Undone
                 | BranchStatus::Stuck => false,
             };
-            if failed {
+            if failed && pure {
+                self.turn_again(branch);
+            } else if failed {
                 self.set_status(branch, BranchStatus::Running);
                 self.touch(branch, Slot::Forward, |op| op.owe_again(at));
             } else if state.status == BranchStatus::Done && unmapped {
@@ -101,7 +123,17 @@ impl Transaction {
                 self.owe(branch, Slot::Confirm, OperationState::owed(at));
             }
         }
+        let running = |branch: &usize| {
+            self.state.branches[*branch].map().is_some() && self.state.branches[*branch].status == BranchStatus::Running
+        };
+        let maps: Vec<usize> =
+            if self.plan.has_maps() { (0..self.state.branches.len()).filter(running).collect() } else { Vec::new() };
         self.start_all(at);
+        for map in maps {
+            let mut work = Vec::new();
+            self.fill(map, at, &mut work);
+            self.pass_on(work, at);
+        }
     }
 
     /// A branch failed before the decision: the failure leaves `fast` blocks at once and `wait_all` ones when the rest
@@ -112,7 +144,7 @@ impl Transaction {
         }
         let error = error.at(&self.spec(branch).step);
         self.state.failing.get_or_insert(error);
-        self.fail_outwards(self.spec(branch).within);
+        self.fail_outwards(self.block_around(branch));
     }
 
     fn fail_outwards(&mut self, mut block: Option<usize>) {
@@ -122,7 +154,7 @@ impl Transaction {
                 return;
             }
             self.state.halted.insert(around);
-            block = self.spec(around).within;
+            block = self.block_around(around);
         }
         self.state.failed = true;
     }
@@ -131,7 +163,7 @@ impl Transaction {
         while let Some(block) = self.state.resting.iter().copied().find(|block| !self.active.contains_key(block)) {
             self.state.resting.remove(&block);
             self.state.halted.insert(block);
-            self.fail_outwards(self.spec(block).within);
+            self.fail_outwards(self.block_around(block));
         }
     }
 

@@ -1,6 +1,9 @@
 //! What can be counted from recorded state, kept beside it so that nothing is scanned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use skald_protocol::{BranchStatus, Decision, OperationStatus, Timestamp};
 
@@ -8,7 +11,7 @@ use super::{
     Transaction,
     state::{OperationState, Slot, State},
 };
-use crate::plan::{Branch, Operation};
+use crate::plan::{Block, Operation};
 
 /// How many branches stand in each status.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,8 @@ impl Transaction {
     pub(super) fn reindex(&mut self) {
         self.wakes.clear();
         self.idle.clear();
+        self.timers.clear();
+        self.ready.clear();
         self.active = BTreeMap::new();
         (self.head, self.tail) = (Counts::default(), Counts::default());
         for branch in 0..self.state.branches.len() {
@@ -36,12 +41,8 @@ impl Transaction {
             for slot in Slot::ALL {
                 self.index(branch, slot);
             }
+            self.index_block(branch);
         }
-    }
-
-    pub(super) fn spec(&self, branch: usize) -> &Branch {
-        let planned = self.plan.branches.len();
-        self.plan.branches.get(branch).unwrap_or_else(|| &self.state.enlisted[branch - planned].branch)
     }
 
     pub(super) fn operation(&self, branch: usize, slot: Slot) -> Option<&Operation> {
@@ -58,10 +59,6 @@ impl Transaction {
 
     pub(super) fn slot_state(&self, branch: usize, slot: Slot) -> Option<&OperationState> {
         self.state.branches.get(branch).and_then(|state| state.slot(slot))
-    }
-
-    pub(super) fn blocks_around(&self, branch: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(self.spec(branch).within, |block| self.spec(*block).within)
     }
 
     /// A forward operation whose transaction is aborted: its outcome only says whether there is something to undo.
@@ -83,7 +80,9 @@ impl Transaction {
         self.index(branch, slot);
     }
 
-    pub(super) fn owe(&mut self, branch: usize, slot: Slot, op: OperationState) {
+    pub(super) fn owe(&mut self, branch: usize, slot: Slot, mut op: OperationState) {
+        // What settles sees the state as of the decision, and a retry what the first attempt saw.
+        op.seen = if slot == Slot::Forward { self.state.signals.len() } else { self.state.seen };
         *self.state.branches[branch].slot_mut(slot) = Some(Box::new(op));
         self.index(branch, slot);
     }
@@ -91,11 +90,14 @@ impl Transaction {
     /// A call in flight has no wake: its reply is the wake. Nor has an undo whose forward call is in flight.
     pub(super) fn index(&mut self, branch: usize, slot: Slot) {
         let Some(op) = self.slot_state(branch, slot) else { return };
-        let due = op.due_at;
+        // A poll in flight leaves the end of the pending time to wake for.
+        let polled = op.status == OperationStatus::Pending && self.flights.contains_key(&(branch, slot));
+        let due = if polled { op.pending_until } else { op.due_at };
         let waits = match op.status {
             OperationStatus::Pending => true,
             OperationStatus::Owed => {
-                let races = slot == Slot::Undo && self.flights.contains_key(&(branch, Slot::Forward));
+                let forward = self.flights.get(&(branch, Slot::Forward));
+                let races = slot == Slot::Undo && forward.is_some_and(|flight| !flight.poll);
                 !(races || self.flights.contains_key(&(branch, slot)))
             }
             OperationStatus::Succeeded
@@ -124,8 +126,9 @@ impl Transaction {
 
     pub(super) fn unindex(&mut self, branch: usize, slot: Slot) {
         if let Some(op) = self.slot_state(branch, slot) {
-            let due = op.due_at;
+            let (due, until) = (op.due_at, op.pending_until);
             self.wakes.remove(&(due, branch, slot));
+            self.wakes.remove(&(until, branch, slot));
         }
     }
 
@@ -147,7 +150,8 @@ impl Transaction {
         let counts = if self.spec(branch).tail { &mut self.tail } else { &mut self.head };
         let count = &mut counts.0[status as usize];
         *count = count.saturating_add_signed(by);
-        if status == BranchStatus::Running {
+        // A map runs as long as its items do, which are counted themselves.
+        if status == BranchStatus::Running && !matches!(self.spec(branch).block, Some(Block::Map(_))) {
             let blocks: Vec<usize> = self.blocks_around(branch).collect();
             for block in blocks {
                 let active = self.active.entry(block).or_insert(0_usize);
@@ -164,9 +168,16 @@ impl Transaction {
         let planned: Vec<(usize, Slot)> = self.wakes.iter().map(|(_, branch, slot)| (*branch, *slot)).collect();
         for (branch, slot) in planned {
             self.touch(branch, slot, |op| {
-                let latest = now.plus(std::time::Duration::from_millis(op.delay_ms)).0;
+                let latest = now.plus(Duration::from_millis(op.delay_ms)).0;
                 op.due_at = op.due_at.min(latest);
             });
+        }
+        for (due, branch) in std::mem::take(&mut self.timers) {
+            let waits = self.state.branches[branch].block.as_mut().and_then(|block| block.waits.as_mut());
+            if let Some(waits) = waits {
+                waits.due_at = due.min(now.plus(Duration::from_millis(waits.delay_ms)).0);
+            }
+            self.index_block(branch);
         }
         if let (Some(deadline), Some(timeout)) = (self.deadline, self.timeout()) {
             self.deadline = Some(deadline.min(now.plus(timeout)));

@@ -5,12 +5,14 @@
 //! holds the transaction can know (calls in flight, attempts too minor to record) lives beside the recorded state, is
 //! never encoded and is lost with the node; `load` says so in the journal before the first call of a new holder.
 
+mod block;
 mod decide;
 mod fit;
 mod fold;
 mod follow;
 mod forward;
 mod index;
+mod layout;
 mod render;
 mod reply;
 mod state;
@@ -20,10 +22,11 @@ mod word;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use serde_json::Value;
 use skald_protocol::{
     BranchId, BranchStatus, CallbackVerdict, Decision, Gid, Json, OperationKind, OperationStatus, ResolvedOutcome,
     Status, Timestamp,
@@ -31,6 +34,7 @@ use skald_protocol::{
 
 use self::{
     index::{Counts, Wakes},
+    layout::Layout,
     state::{Deadline, Slot},
 };
 use crate::{
@@ -67,6 +71,10 @@ pub enum Word {
     Commit,
     Cancel {
         reason: Option<String>,
+    },
+    Signal {
+        name: String,
+        payload: Option<Json>,
     },
     Callback {
         branch: BranchId,
@@ -128,6 +136,14 @@ pub enum Rejection {
     NotSuspended,
     #[error("the transaction already has {limit} branches")]
     TooManyBranches { limit: usize },
+    #[error("the signal `{name}` came before with another payload, which stands")]
+    SignalConflict { name: String },
+    #[error("an open transaction has no steps that could wait for a signal")]
+    OpenTakesNoSignals,
+    #[error("the transaction already has {limit} signals")]
+    TooManySignals { limit: usize },
+    #[error("branch `{branch}` is a choice or a map: it can be retried or skipped, but has no outcome to be given")]
+    NotResolvable { branch: BranchId },
 }
 
 impl Rejection {
@@ -149,6 +165,10 @@ impl Rejection {
             Self::NotRefusable { .. } => "not_refusable",
             Self::NotSuspended => "not_suspended",
             Self::TooManyBranches { .. } => "too_many_branches",
+            Self::SignalConflict { .. } => "signal_conflict",
+            Self::OpenTakesNoSignals => "no_signals",
+            Self::TooManySignals { .. } => "too_many_signals",
+            Self::NotResolvable { .. } => "not_resolvable",
         }
     }
 }
@@ -177,13 +197,20 @@ pub struct Transaction {
     plan: Arc<Plan>,
     state: State,
     // Counted from the state:
+    layout: Layout,
     wakes: Wakes,
+    /// Waits under way, by the end of their time.
+    timers: BTreeSet<(i64, usize)>,
+    /// Branches whose turn has come, and that do something without an operation.
+    ready: BTreeSet<usize>,
     /// Branches whose forward operation is owed and not in flight.
     idle: BTreeSet<usize>,
     active: BTreeMap<usize, usize>,
     head: Counts,
     tail: Counts,
     deadline: Option<Timestamp>,
+    /// The input, where many branches read of it.
+    parsed: OnceLock<Value>,
     // Known to the holder alone:
     holding: bool,
     flights: BTreeMap<(usize, Slot), Flight>,
@@ -196,6 +223,8 @@ pub struct Transaction {
 struct Flight {
     call: Call,
     since: Timestamp,
+    /// It asks a pending operation whether it has finished.
+    poll: bool,
 }
 
 /// How a loader comes to hold a transaction.
@@ -218,22 +247,26 @@ impl Transaction {
     }
 
     fn new(gid: Gid, plan: Arc<Plan>, began: Began, at: Timestamp) -> Self {
-        let mut transaction = Self::of(gid, State::new(&plan, began, at), plan);
+        let mut transaction = Self::of(gid, State::new(&plan, began, at), plan, Layout::default());
         transaction.start_all(at);
         transaction
     }
 
-    fn of(gid: Gid, state: State, plan: Arc<Plan>) -> Self {
+    fn of(gid: Gid, state: State, plan: Arc<Plan>, layout: Layout) -> Self {
         let mut transaction = Self {
             gid,
             plan,
             state,
+            layout,
             wakes: Wakes::new(),
+            timers: BTreeSet::new(),
+            ready: BTreeSet::new(),
             idle: BTreeSet::new(),
             active: BTreeMap::new(),
             head: Counts::default(),
             tail: Counts::default(),
             deadline: None,
+            parsed: OnceLock::new(),
             holding: false,
             flights: BTreeMap::new(),
             landed: BTreeMap::new(),
@@ -276,8 +309,8 @@ impl Transaction {
                     transaction = Some(Self::new(gid.clone(), Arc::clone(plan), *began, at));
                 }
                 (_, Event::Snapshot(state)) => {
-                    state.fits(plan)?;
-                    transaction = Some(Self::of(gid.clone(), *state, Arc::clone(plan)));
+                    let layout = state.fits(plan)?;
+                    transaction = Some(Self::of(gid.clone(), *state, Arc::clone(plan), layout));
                 }
                 (None, _) => return Err("the journal does not start with its begin".to_owned()),
                 (Some(transaction), event) => transaction.fold(&event, at)?,
@@ -332,9 +365,21 @@ impl Transaction {
         }
         let due = self.wakes.range(..(now.0.saturating_add(1), 0, Slot::Forward));
         due.filter_map(|(_, branch, slot)| {
-            let op = self.slot_state(*branch, *slot).filter(|op| op.status == OperationStatus::Owed)?;
-            let operation = self.operation(*branch, *slot)?.kind;
-            Some(Call { branch: *branch, operation, attempt: op.attempts.saturating_add(1), ask: op.asking })
+            let op = self.slot_state(*branch, *slot)?;
+            let operation = self.operation(*branch, *slot)?;
+            let call = |attempt, ask| Call { branch: *branch, operation: operation.kind, attempt, ask };
+            match op.status {
+                OperationStatus::Owed => Some(call(op.attempts.saturating_add(1), op.asking)),
+                OperationStatus::Pending => {
+                    let polls = operation.pending.as_ref().is_some_and(|pending| pending.poll.is_some());
+                    let asks = polls && now.0 < op.pending_until && !self.flights.contains_key(&(*branch, *slot));
+                    asks.then(|| call(op.attempts.saturating_add(op.polls), true))
+                }
+                OperationStatus::Succeeded
+                | OperationStatus::Refused
+                | OperationStatus::Exhausted
+                | OperationStatus::Skipped => None,
+            }
         })
         .collect()
     }
@@ -343,7 +388,8 @@ impl Transaction {
     pub fn sent(&mut self, call: Call, now: Timestamp) {
         let Some(slot) = Slot::of(call.operation) else { return };
         self.landed.remove(&(call.branch, slot));
-        self.flights.insert((call.branch, slot), Flight { call, since: now });
+        let pending = self.slot_state(call.branch, slot).is_some_and(|op| op.status == OperationStatus::Pending);
+        self.flights.insert((call.branch, slot), Flight { call, since: now, poll: call.ask && pending });
         self.reindex_branch(call.branch);
     }
 
@@ -376,7 +422,8 @@ impl Transaction {
         } else {
             self.earliest().map(Timestamp)
         };
-        [call, self.deadline_ahead()].into_iter().flatten().min()
+        let timer = self.timers.first().map(|(due, _)| Timestamp(*due));
+        [call, timer, self.deadline_ahead()].into_iter().flatten().min()
     }
 
     fn deadline_ahead(&self) -> Option<Timestamp> {
@@ -431,17 +478,6 @@ impl Transaction {
         self.state.branches.len()
     }
 
-    #[must_use]
-    pub fn find(&self, branch: &BranchId) -> Option<usize> {
-        let enlisted = || self.state.enlisted.iter().position(|enlistment| enlistment.branch.id == *branch);
-        self.plan.find(branch.as_str()).or_else(|| enlisted().map(|index| self.plan.branches.len() + index))
-    }
-
-    #[must_use]
-    pub fn branch_id(&self, branch: usize) -> &BranchId {
-        &self.spec(branch).id
-    }
-
     /// The branch as it was planned or enlisted.
     #[must_use]
     pub fn branch(&self, branch: usize) -> &Branch {
@@ -460,10 +496,12 @@ impl Transaction {
         self.state.enlisted.get(index).map(|enlistment| enlistment.digest.as_str())
     }
 
-    /// Enough records since the last snapshot for a new one.
+    /// Enough records since the last snapshot for a new one. A snapshot is as long as there are branches, so with many of
+    /// them it comes more seldom: the journal stays linear in what happened.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
-        self.state.records >= limit::SNAPSHOT_EVERY && self.state.settled.is_none()
+        let every = limit::SNAPSHOT_EVERY.max(self.state.branches.len() as u64);
+        self.state.records >= every && self.state.settled.is_none()
     }
 
     /// The state as it stands, to be appended with what led to it.

@@ -1,13 +1,14 @@
 //! From a call to a request: a pure function of recorded state, so a retry sends the same bytes.
 
 use std::{
+    borrow::Cow,
     cell::{OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
 };
 
 use serde_json::{Value, json};
-use skald_protocol::{Json, OperationKind};
+use skald_protocol::{BranchStatus, Json, OperationKind, OperationStatus};
 
 use super::{Transaction, state::Slot};
 use crate::{
@@ -22,11 +23,17 @@ impl Transaction {
         let nothing = || Unrenderable { path: String::new(), reason: format!("no {} is owed", call.operation) };
         let slot = Slot::of(call.operation).ok_or_else(nothing)?;
         let operation = self.operation(call.branch, slot).ok_or_else(nothing)?;
-        let spec = match &operation.status_check {
-            Some(check) if call.ask => check,
-            Some(_) | None => operation,
+        let op = self.slot_state(call.branch, slot);
+        let polls = op.filter(|op| call.ask && op.status == OperationStatus::Pending);
+        let poll = polls.and(operation.pending.as_ref()).and_then(|pending| pending.poll.as_ref());
+        let spec = match (poll, &operation.status_check) {
+            (Some(poll), _) => &poll.operation,
+            (None, Some(check)) if call.ask => check,
+            (None, _) => operation,
         };
-        let scope = Here::of(self, Some(call.branch), None);
+        let mut scope = Here::of(self, Some(call.branch), None);
+        scope.signals = op.map_or(scope.signals, |op| op.seen);
+        scope.settles = slot != Slot::Forward;
         let meter = &mut Meter::new();
         let target = match &spec.target {
             plan::Target::Path(path) => Target::Path(path.render_text(&scope, meter, |text| percent_encode(&text))?),
@@ -40,7 +47,7 @@ impl Transaction {
         for (name, value) in &spec.headers {
             headers.insert(name.clone(), value.render_text(&scope, meter, |text| text)?);
         }
-        let branch = self.spec(call.branch).id.clone();
+        let branch = self.branch_id(call.branch);
         Ok(Request {
             idempotency_key: format!("{}/{branch}/{}", self.gid, call.operation),
             branch,
@@ -52,6 +59,8 @@ impl Transaction {
             headers,
             body: self.body(call.branch, spec, &scope, meter)?,
             timeout: spec.timeout,
+            outcome: spec.outcome.clone(),
+            keep_headers: spec.keep_headers,
             asynchronous: !call.ask && spec.pending.is_some(),
         })
     }
@@ -65,7 +74,10 @@ impl Transaction {
     ) -> Result<Option<Json>, Unrenderable> {
         match &spec.body {
             Body::None => Ok(None),
-            Body::Input => Ok(self.state.began.input.clone()),
+            Body::Input => Ok(match self.input_of(branch) {
+                Some(saga) => self.output_of(saga).map(Cow::into_owned),
+                None => self.state.began.input.clone(),
+            }),
             Body::Given(template) => template.render(scope, meter).map(Some),
             Body::Forward => match self.operation(branch, Slot::Forward) {
                 Some(forward) if forward.body != Body::Forward => self.body(branch, forward, scope, meter),
@@ -94,17 +106,46 @@ impl Transaction {
         self.plan.output.as_ref().map(|output: &Template| output.render(&scope, &mut Meter::new())).transpose()
     }
 
-    /// A branch's output: mapped, or the response's body.
-    pub(super) fn output_of(&self, branch: usize) -> Option<&Json> {
-        let op = self.slot_state(branch, Slot::Forward)?;
-        op.output.as_ref().or_else(|| op.response.as_ref()?.body.as_ref())
+    /// A branch's output: mapped, computed, or the response's body; of a map those of its items.
+    pub(super) fn output_of(&self, branch: usize) -> Option<Cow<'_, Json>> {
+        if let Some(op) = self.slot_state(branch, Slot::Forward) {
+            return op.output.as_ref().or_else(|| op.response.as_ref()?.body.as_ref()).map(Cow::Borrowed);
+        }
+        let state = self.state.branches.get(branch)?;
+        let block = state.block.as_ref()?;
+        match (&block.output, &block.map) {
+            (Some(output), _) => Some(Cow::Borrowed(output)),
+            (None, Some(items)) if state.status == BranchStatus::Done || items.finished == items.items.len() => {
+                let map = self.map_of(branch)?;
+                let results = (0..items.items.len()).map(|item| items.base + item * map.branches.len() + map.result);
+                let outputs = results.map(|result| self.output_of(result).map_or_else(Json::null, Cow::into_owned));
+                Some(Cow::Owned(Json::of(&outputs.collect::<Vec<_>>())))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// As expressions see it: the decision changes nothing of what a step came to.
+    fn status_seen(&self, branch: usize) -> BranchStatus {
+        match self.branch_status(branch) {
+            BranchStatus::Undoing
+            | BranchStatus::Undone
+            | BranchStatus::Confirming
+            | BranchStatus::Confirmed
+            | BranchStatus::Stuck => BranchStatus::Done,
+            other => other,
+        }
     }
 }
 
 /// What an expression of one branch may read.
-struct Here<'a> {
+pub(super) struct Here<'a> {
     transaction: &'a Transaction,
     branch: Option<usize>,
+    /// How many signals are seen.
+    signals: usize,
+    /// After the decision: of what a step came to before it.
+    settles: bool,
     /// An answer that is not folded yet.
     response: Option<&'a Response>,
     /// Parsed or rendered once, however many expressions read of it.
@@ -115,10 +156,16 @@ struct Here<'a> {
 }
 
 impl<'a> Here<'a> {
-    const fn of(transaction: &'a Transaction, branch: Option<usize>, response: Option<&'a Response>) -> Self {
+    pub(super) const fn of(
+        transaction: &'a Transaction,
+        branch: Option<usize>,
+        response: Option<&'a Response>,
+    ) -> Self {
         Self {
             transaction,
             branch,
+            signals: transaction.state.signals.len(),
+            settles: false,
             response,
             input: OnceCell::new(),
             outputs: RefCell::new(BTreeMap::new()),
@@ -136,10 +183,27 @@ impl<'a> Here<'a> {
         Some(value)
     }
 
+    fn input(&self, path: &Path) -> Result<Value, String> {
+        let transaction = self.transaction;
+        if let Some(saga) = self.branch.and_then(|branch| transaction.input_of(branch)) {
+            let input = self.output(saga).ok_or("the saga has no input")?;
+            return Path::walk(&path.segments, &input);
+        }
+        let parsed = || transaction.state.began.input.as_ref().map_or(Value::Null, Json::value);
+        let cell = if transaction.plan.has_maps() { None } else { Some(&self.input) };
+        let input = match cell {
+            Some(cell) => cell.get_or_init(parsed),
+            None => transaction.parsed.get_or_init(parsed),
+        };
+        Path::walk(&path.segments, input)
+    }
+
     fn step(&self, path: &Path) -> Result<Value, String> {
         let name = path.key(0).ok_or("name a step")?;
-        let branch = self.transaction.plan.find(name).ok_or_else(|| format!("there is no step `{name}`"))?;
+        let branch = self.transaction.step_named(self.branch, name);
+        let branch = branch.ok_or_else(|| format!("there is no step `{name}`"))?;
         match path.key(1) {
+            Some("status") if self.settles => Ok(Value::from(self.transaction.status_seen(branch).as_str())),
             Some("status") => Ok(Value::from(self.transaction.branch_status(branch).as_str())),
             Some("output") => {
                 let output = self.output(branch).ok_or_else(|| format!("step `{name}` has no output"))?;
@@ -156,7 +220,7 @@ impl<'a> Here<'a> {
         match path.key(0) {
             Some("idempotency_key") => {
                 let kind = transaction.operation(branch, Slot::Forward).map_or(OperationKind::Try, |spec| spec.kind);
-                Ok(Value::from(format!("{}/{}/{kind}", transaction.gid, transaction.spec(branch).id)))
+                Ok(Value::from(format!("{}/{}/{kind}", transaction.gid, transaction.branch_id(branch))))
             }
             Some("output") => {
                 let output = self.output(branch).ok_or("the forward operation has no output")?;
@@ -189,10 +253,13 @@ impl Scope for Here<'_> {
     fn read(&self, path: &Path) -> Result<Value, String> {
         let transaction = self.transaction;
         match path.root.as_str() {
-            "input" => {
-                let input =
-                    self.input.get_or_init(|| transaction.state.began.input.as_ref().map_or(Value::Null, Json::value));
-                Path::walk(&path.segments, input)
+            "input" => self.input(path),
+            "signals" => {
+                let name = path.key(0).ok_or("name a signal")?;
+                let known = transaction.state.signals[..self.signals].iter().find(|signal| signal.name == name);
+                let signal = known.ok_or_else(|| format!("there is no signal `{name}`"))?;
+                let payload = signal.payload.as_ref().map_or(Value::Null, Json::value);
+                Path::walk(&path.segments[1..], &payload)
             }
             "steps" => self.step(path),
             "self" => self.own(path),
@@ -206,7 +273,11 @@ impl Scope for Here<'_> {
                 });
                 Path::walk(&path.segments, &known)
             }
-            other => Err(format!("there is no `{other}`")),
+            other => {
+                let item = self.branch.and_then(|branch| transaction.item_named(branch, other));
+                let item = item.ok_or_else(|| format!("there is no `{other}`"))?;
+                Path::walk(&path.segments, &item.value())
+            }
         }
     }
 }

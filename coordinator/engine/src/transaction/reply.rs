@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use skald_protocol::{OperationStatus, Timestamp};
 
-use super::{Decided, Transaction, state::Slot};
+use super::{Decided, Flight, Transaction, state::Slot};
 use crate::{
     call::{Barrier, Call, Outcome, Reply, Response},
     event::{Error, Event, FailureClass, millis},
@@ -40,15 +40,32 @@ enum Next {
 
 impl Transaction {
     pub(super) fn replied(&mut self, call: Call, reply: Reply, now: Timestamp, out: &mut Decided) {
-        let Some((slot, since)) = self.land(call) else { return };
+        let Some((slot, Flight { since, poll, .. })) = self.land(call) else { return };
         let branch = call.branch;
         let Some(op) = self.slot_state(branch, slot) else { return };
+        let attempts = op.attempts;
         let finished = matches!(reply.outcome, Outcome::Succeeded(_) | Outcome::Refused(_));
-        let matters = op.status == OperationStatus::Owed || (op.status == OperationStatus::Pending && finished);
+        let matters = match op.status {
+            OperationStatus::Owed => !poll || finished,
+            OperationStatus::Pending => poll || finished,
+            OperationStatus::Succeeded
+            | OperationStatus::Refused
+            | OperationStatus::Exhausted
+            | OperationStatus::Skipped => false,
+        };
         if self.state.settled.is_some() || !matters || self.has_given_up(branch, slot) {
             return;
         }
         let Some(spec) = self.operation(branch, slot) else { return };
+        // A poll is no attempt.
+        let call = if poll { Call { attempt: attempts, ..call } } else { call };
+        if poll && !finished && reply.outcome != Outcome::NotFound {
+            let pause = spec.pending.as_ref().and_then(|pending| Some(pending.poll.as_ref()?.pause(op.polls + 1)));
+            let delay = reply.retry_after.or(pause).unwrap_or(spec.timeout);
+            let event = Event::Polled { branch, operation: call.operation, delay_ms: millis(delay) };
+            self.emit_minor(out, event, now);
+            return;
+        }
         let unsettled =
             !call.ask && matches!(reply.outcome, Outcome::Unknown(_) | Outcome::Pending | Outcome::NotFound);
         let live_ms = if unsettled { millis(now.until(since.plus(spec.timeout))) } else { 0 };
@@ -110,14 +127,14 @@ impl Transaction {
     }
 
     /// Takes the call back; `None` if this node did not have it in flight.
-    fn land(&mut self, call: Call) -> Option<(Slot, Timestamp)> {
+    fn land(&mut self, call: Call) -> Option<(Slot, Flight)> {
         let slot = Slot::of(call.operation)?;
         let key = (call.branch, slot);
         let flight = *self.flights.get(&key).filter(|flight| flight.call == call)?;
         self.flights.remove(&key);
         self.landed.insert(key, flight);
         self.reindex_branch(call.branch);
-        Some((slot, flight.since))
+        Some((slot, flight))
     }
 
     pub(super) fn succeeded(
@@ -272,7 +289,8 @@ impl Transaction {
         let policy = policy(spec, may_have_run);
         let counted = attempt.saturating_sub(op.uncounted);
         let kind = spec.kind.as_str().as_bytes();
-        let seed = [self.gid.as_str().as_bytes(), self.spec(branch).id.as_str().as_bytes(), kind];
+        let id = self.branch_id(branch);
+        let seed = [self.gid.as_str().as_bytes(), id.as_str().as_bytes(), kind];
         let delay = retry_after.unwrap_or_else(|| policy.delay(counted, &seed));
         let pending = if op.status == OperationStatus::Pending { now.0.saturating_sub(op.pending_since) } else { 0 };
         let elapsed = Timestamp(op.since.saturating_add(pending)).until(now.plus(delay));

@@ -44,6 +44,12 @@ pub struct State {
     /// Services that answered with the barrier's word.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) barriers: BTreeSet<String>,
+    /// In the order of their arrival, each name once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) signals: Vec<Signal>,
+    /// How many of them had arrived when it was decided.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) seen: usize,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) suspended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +64,14 @@ pub struct State {
 pub(super) struct Cancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signal {
+    pub(super) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) payload: Option<Json>,
 }
 
 /// Of the decision.
@@ -99,6 +113,50 @@ pub(super) struct BranchState {
     pub(super) confirm: Option<Box<OperationState>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) undo: Option<Box<OperationState>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) block: Option<Box<BlockState>>,
+}
+
+/// What is known of a branch that does something without an operation, or of its `when`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlockState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) output: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) arm: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) waits: Option<Waiting>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) map: Option<MapState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<Error>,
+}
+
+/// A wait under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Waiting {
+    pub(super) due_at: i64,
+    pub(super) delay_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signal: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MapState {
+    pub(super) items: Vec<Json>,
+    /// The index of the first item's first branch.
+    pub(super) base: usize,
+    /// Items that were started, in order.
+    pub(super) started: usize,
+    pub(super) finished: usize,
+    /// By item: branches that are neither done nor skipped.
+    pub(super) left: Vec<usize>,
+    /// After an abort: branches whose undoing is not finished, once it may begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) undoing: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +183,12 @@ pub(super) struct OperationState {
     pub(super) pending_until: i64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) pending_since: i64,
+    /// While pending: polls that were answered with nothing new.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) polls: u32,
+    /// Signals that its expressions see: those that had arrived when it was first owed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) seen: usize,
     /// Some attempt of this node's ended as unknown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) unknown: bool,
@@ -193,6 +257,8 @@ impl OperationState {
             delay_ms: 0,
             pending_until: 0,
             pending_since: 0,
+            polls: 0,
+            seen: 0,
             unknown: false,
             adopted: false,
             asking: false,
@@ -240,6 +306,14 @@ impl OperationState {
         self.due_at.saturating_sub(i64::try_from(self.delay_ms).unwrap_or(i64::MAX))
     }
 
+    /// Owed once more; the time that it was pending does not count.
+    pub(super) fn resend(&mut self, at: Timestamp) {
+        if self.status == OperationStatus::Pending {
+            self.since = self.since.saturating_add(at.0.saturating_sub(self.pending_since));
+        }
+        self.status = OperationStatus::Owed;
+    }
+
     /// With a fresh retry policy.
     pub(super) fn owe_again(&mut self, at: Timestamp) {
         self.status = OperationStatus::Owed;
@@ -267,7 +341,20 @@ impl BranchState {
             forward: None,
             confirm: None,
             undo: None,
+            block: None,
         }
+    }
+
+    pub(super) fn block_mut(&mut self) -> &mut BlockState {
+        self.block.get_or_insert_default()
+    }
+
+    pub(super) fn map(&self) -> Option<&MapState> {
+        self.block.as_ref()?.map.as_ref()
+    }
+
+    pub(super) fn map_mut(&mut self) -> Option<&mut MapState> {
+        self.block.as_mut()?.map.as_mut()
     }
 
     pub(super) fn slot(&self, slot: Slot) -> Option<&OperationState> {
@@ -324,6 +411,8 @@ impl State {
             halted: BTreeSet::new(),
             resting: BTreeSet::new(),
             barriers: BTreeSet::new(),
+            signals: Vec::new(),
+            seen: 0,
             suspended: false,
             settled: None,
             records: 0,

@@ -9,12 +9,22 @@ use super::{
 
 impl Transaction {
     pub(super) fn begin_abort(&mut self, at: Timestamp) {
+        self.ready.clear();
+        self.timers.clear();
         for branch in 0..self.state.branches.len() {
-            self.state.branches[branch].undo_waits = self.plan.successors(branch).len();
+            let waits = self.successors(branch).1.len();
+            // An item's last branches wait for what comes after the map.
+            let last = waits == 0 && self.item_of(branch).is_some();
+            self.state.branches[branch].undo_waits = waits + usize::from(last);
             let state = &self.state.branches[branch];
             let undoable = self.spec(branch).undo.is_some();
             let may_have_run = state.may_have_run(self.spec(branch));
+            if state.map().is_some() {
+                self.set_status(branch, BranchStatus::Undoing);
+                continue;
+            }
             match state.status {
+                BranchStatus::Running if state.forward.is_none() => self.set_status(branch, BranchStatus::Skipped),
                 BranchStatus::Waiting => self.set_status(branch, BranchStatus::Skipped),
                 BranchStatus::Running
                     if state.forward.as_ref().is_some_and(|op| op.status == OperationStatus::Pending) =>
@@ -78,6 +88,7 @@ impl Transaction {
                 continue;
             }
             match state.status {
+                BranchStatus::Undoing if state.map().is_some() => self.release_items(branch, &mut work),
                 BranchStatus::Undoing if state.undo.is_none() => {
                     let mut undo = OperationState::owed(at);
                     undo.wait(at, self.grace(branch, at));
@@ -91,13 +102,44 @@ impl Transaction {
                 | BranchStatus::Waiting
                 | BranchStatus::Confirmed => {
                     self.state.branches[branch].undo_finished = true;
-                    for predecessor in self.spec(branch).after.clone() {
+                    for predecessor in self.predecessors(branch) {
                         let waits = &mut self.state.branches[predecessor].undo_waits;
                         *waits = waits.saturating_sub(1);
                         work.push(predecessor);
                     }
+                    if let Some((map, _)) = self.item_of(branch) {
+                        self.undid_of_map(map, &mut work);
+                    }
                 }
             }
+        }
+    }
+
+    /// What came after the map is undone: its items are next, each from its last branches on.
+    fn release_items(&mut self, map: usize, work: &mut Vec<usize>) {
+        let Some(stride) = self.map_of(map).map(|map| map.branches.len()) else { return };
+        let Some(state) = self.state.branches[map].map_mut().filter(|state| state.undoing.is_none()) else { return };
+        let branches = state.base..state.base + stride * state.items.len();
+        state.undoing = Some(branches.len());
+        if branches.is_empty() {
+            self.set_status(map, BranchStatus::Done);
+            work.push(map);
+        }
+        for branch in branches {
+            if self.successors(branch).1.is_empty() {
+                let waits = &mut self.state.branches[branch].undo_waits;
+                *waits = waits.saturating_sub(1);
+                work.push(branch);
+            }
+        }
+    }
+
+    fn undid_of_map(&mut self, map: usize, work: &mut Vec<usize>) {
+        let Some(state) = self.state.branches[map].map_mut() else { return };
+        state.undoing = state.undoing.map(|left| left.saturating_sub(1));
+        if state.undoing == Some(0) {
+            self.set_status(map, BranchStatus::Undone);
+            work.push(map);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use skald_protocol::{
-    BranchView, CallOutcome, ErrorView, Gid, OperationStatus, OperationView, PublicEvent, PublicEventKind,
-    ResolvedOutcome, Timestamp, TransactionView,
+    BranchId, BranchStatus, BranchView, CallOutcome, ErrorView, Gid, OperationStatus, OperationView, PublicEvent,
+    PublicEventKind, ResolvedOutcome, Timestamp, TransactionView,
 };
 
 use super::{
@@ -39,7 +39,10 @@ impl Transaction {
             deadline: self.deadline,
             next_wake_at: self.next_wake(),
             trace_id: Some(state.began.trace.trace_id.clone()).filter(|trace| !trace.is_empty()),
-            branches: (branches.start.min(end)..end).map(|branch| self.branch_view(branch)).collect(),
+            branches: (branches.start.min(end)..end)
+                .filter(|branch| !self.is_hidden(*branch))
+                .map(|branch| self.branch_view(branch))
+                .collect(),
             branches_next_cursor: (end < state.branches.len()).then(|| end.to_string()),
         }
     }
@@ -51,18 +54,32 @@ impl Transaction {
             let op = self.slot_state(branch, slot)?;
             Some(self.operation_view(branch, slot, op))
         });
+        let block = self.state.branches[branch].block.as_deref();
+        let waits = block.and_then(|block| block.waits.as_ref());
+        let waits = waits.filter(|_| self.branch_status(branch) == BranchStatus::Running);
+        let pure = self.slot_state(branch, Slot::Forward).is_none();
         BranchView {
-            branch: spec.id.clone(),
+            branch: self.branch_id(branch),
             step: spec.step.clone(),
             status: self.branch_status(branch),
             operations: operations.collect(),
+            output: block.filter(|_| pure).and_then(|block| block.output.clone()),
+            error: block.and_then(|block| block.error.as_ref()).map(|error| error.at(&spec.step)),
+            signal: waits.and_then(|waits| waits.signal.clone()),
+            waits_until: waits.map(|waits| Timestamp(waits.due_at)),
+            items: block.and_then(|block| block.map.as_ref()).map(|map| map.items.len()),
         }
+    }
+
+    /// The gate of a block, which has the block's step for its name.
+    fn is_hidden(&self, branch: usize) -> bool {
+        self.branch_status(branch) != BranchStatus::Stuck && self.spec(branch).id.as_str().ends_with('~')
     }
 
     fn operation_view(&self, branch: usize, slot: Slot, op: &OperationState) -> OperationView {
         let waits = op.status == OperationStatus::Owed && !self.flights.contains_key(&(branch, slot));
         let output = match slot {
-            Slot::Forward => self.output_of(branch).cloned(),
+            Slot::Forward => self.output_of(branch).map(std::borrow::Cow::into_owned),
             Slot::Confirm | Slot::Undo => op.response.as_ref().and_then(|response| response.body.clone()),
         };
         OperationView {
@@ -98,7 +115,7 @@ impl Transaction {
 
     /// `None`: nothing that the world need know.
     fn public(&self, event: &Event, at: Timestamp) -> Option<PublicEventKind> {
-        let id = |branch: &usize| self.spec(*branch).id.clone();
+        let id = |branch: &usize| self.public_id(*branch);
         let view = |branch: &usize, error: &Error| error.at(&self.spec(*branch).step);
         Some(match event {
             Event::Began(_) => PublicEventKind::Began,
@@ -155,6 +172,10 @@ impl Transaction {
             Event::Decided { decision, error } => {
                 PublicEventKind::Decided { decision: *decision, error: error.clone() }
             }
+            Event::Signalled { name, payload } => PublicEventKind::Signalled {
+                name: name.clone(),
+                payload: payload.as_ref().and_then(skald_protocol::Json::non_null),
+            },
             Event::Suspended => PublicEventKind::Suspended,
             Event::Resumed => PublicEventKind::Resumed,
             Event::Adopted => PublicEventKind::Adopted,
@@ -171,11 +192,60 @@ impl Transaction {
                 status: *status,
                 output: output.as_ref().and_then(skald_protocol::Json::non_null),
             },
+            _ if event.turn().is_some() => return self.public_turn(event, at),
             Event::Heartbeat { .. }
+            | Event::Polled { .. }
+            | Event::Admitted { .. }
+            | Event::Passed { .. }
+            | Event::Computed { .. }
+            | Event::Elapsed { .. }
+            | Event::Chosen { .. }
+            | Event::Armed { .. }
+            | Event::Mapped { .. }
+            | Event::Faulted { .. }
             | Event::LateCallback { .. }
             | Event::JournalFull
             | Event::Halted { .. }
             | Event::Snapshot(_) => return None,
+        })
+    }
+
+    /// A gate goes by the name of its block.
+    fn public_id(&self, branch: usize) -> BranchId {
+        match self.branch_id(branch) {
+            gate if gate.as_str().ends_with('~') => {
+                BranchId::new(gate.as_str().trim_end_matches('~')).expect("a shorter path")
+            }
+            id => id,
+        }
+    }
+
+    /// Of steps without an operation.
+    fn public_turn(&self, event: &Event, at: Timestamp) -> Option<PublicEventKind> {
+        let id = |branch: &usize| self.public_id(*branch);
+        Some(match event {
+            Event::Passed { branch, reason: Some(reason) } => intervened("skip", Some(id(branch)), Some(reason)),
+            Event::Computed { branch, reason: Some(reason), .. } => {
+                intervened("resolve succeeded", Some(id(branch)), Some(reason))
+            }
+            Event::Passed { branch, reason: None } => PublicEventKind::StepSkipped { branch: id(branch) },
+            Event::Computed { branch, reason: None, .. } if self.is_hidden(*branch) => return None,
+            Event::Computed { branch, output, reason: None } => PublicEventKind::StepDone {
+                branch: id(branch),
+                output: output.as_ref().and_then(skald_protocol::Json::non_null),
+            },
+            Event::Elapsed { branch } => PublicEventKind::StepDone { branch: id(branch), output: None },
+            Event::Chosen { branch, arm } => PublicEventKind::ArmChosen { branch: id(branch), arm: *arm },
+            Event::Armed { branch, delay_ms, signal } => PublicEventKind::WaitBegan {
+                branch: id(branch),
+                signal: signal.clone(),
+                until: at.plus(std::time::Duration::from_millis(*delay_ms)),
+            },
+            Event::Mapped { branch, items } => PublicEventKind::MapBegan { branch: id(branch), items: items.len() },
+            Event::Faulted { branch, error } => {
+                PublicEventKind::StepFailed { branch: id(branch), error: error.at(&self.spec(*branch).step) }
+            }
+            _ => return None,
         })
     }
 

@@ -14,6 +14,7 @@ use crate::{
     call::{Call, Response},
     event::{Enlistment, Error, Event, FailureClass},
     limit,
+    plan::Block,
 };
 
 type Worded = Result<(), Rejection>;
@@ -24,6 +25,7 @@ impl Transaction {
             Word::Enlist(enlistment) => self.enlist(enlistment, now, out),
             Word::Commit => self.commit(now, out),
             Word::Cancel { reason } => self.cancel(reason, now, out),
+            Word::Signal { name, payload } => self.take_signal(name, payload, now, out),
             Word::Callback { branch, operation, verdict, output, error } => {
                 let at = self.find(&branch).ok_or_else(|| Rejection::UnknownBranch { branch: branch.clone() })?;
                 let slot = Slot::of(operation).filter(|slot| {
@@ -36,6 +38,10 @@ impl Transaction {
             Word::Retry { branch } => self.retry(branch, now, out),
             Word::Skip { branch, reason } => {
                 self.unsettled()?;
+                if let Some(branch) = self.stuck_block(&branch) {
+                    self.emit(out, Event::Passed { branch, reason: Some(reason) }, now);
+                    return Ok(());
+                }
                 let (branch, slot) = self.stuck(&branch)?;
                 let operation = self.kind(branch, slot);
                 self.emit(out, Event::Skipped { branch, operation, reason }, now);
@@ -58,6 +64,30 @@ impl Transaction {
 
     fn unsettled(&self) -> Worded {
         if self.state.settled.is_some() { Err(Rejection::Settled) } else { Ok(()) }
+    }
+
+    fn take_signal(&mut self, name: String, payload: Option<Json>, now: Timestamp, out: &mut Decided) -> Worded {
+        self.unsettled()?;
+        if self.plan.open {
+            return Err(Rejection::OpenTakesNoSignals);
+        }
+        let payload = payload.filter(|payload| !payload.is_null());
+        if let Some(known) = self.signal(&name) {
+            let known = self.state.signals[known].payload.as_ref().map(Json::value);
+            let same = known == payload.as_ref().map(Json::value);
+            return if same { Ok(()) } else { Err(Rejection::SignalConflict { name }) };
+        }
+        if self.state.signals.len() >= limit::SIGNALS {
+            return Err(Rejection::TooManySignals { limit: limit::SIGNALS });
+        }
+        self.emit(out, Event::Signalled { name, payload }, now);
+        Ok(())
+    }
+
+    /// A branch that is stuck without an operation.
+    fn stuck_block(&self, id: &BranchId) -> Option<usize> {
+        let branch = self.find(id)?;
+        (self.state.branches[branch].status == BranchStatus::Stuck && self.is_pure(branch)).then_some(branch)
     }
 
     fn kind(&self, branch: usize, slot: Slot) -> OperationKind {
@@ -181,7 +211,7 @@ impl Transaction {
     fn retry(&mut self, id: Option<BranchId>, now: Timestamp, out: &mut Decided) -> Worded {
         self.unsettled()?;
         let retriable = |branch: usize| {
-            self.state.branches[branch].stuck_slot().is_some()
+            self.state.branches[branch].status == BranchStatus::Stuck
                 || Slot::ALL.into_iter().any(|slot| {
                     self.slot_state(branch, slot).is_some_and(|op| {
                         op.status == OperationStatus::Owed && !self.flights.contains_key(&(branch, slot))
@@ -213,6 +243,16 @@ impl Transaction {
         out: &mut Decided,
     ) -> Worded {
         let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
+        if self.stuck_block(id).is_some() {
+            if matches!(self.spec(branch).block, Some(Block::Choose(_) | Block::Map(_) | Block::Fail { .. })) {
+                return Err(Rejection::NotResolvable { branch: id.clone() });
+            }
+            if outcome == ResolvedOutcome::Refused {
+                return Err(Rejection::NotRefusable { branch: id.clone() });
+            }
+            self.emit(out, Event::Computed { branch, output, reason: Some(reason) }, now);
+            return Ok(());
+        }
         let pending = Slot::ALL.into_iter().find(|slot| {
             let awaited = self.slot_state(branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending);
             awaited && !self.has_given_up(branch, *slot)
@@ -242,7 +282,7 @@ impl Transaction {
 
     fn resume(&mut self, now: Timestamp, out: &mut Decided) -> Worded {
         self.unsettled()?;
-        let stuck = self.state.branches.iter().any(|branch| branch.stuck_slot().is_some());
+        let stuck = self.state.branches.iter().any(|branch| branch.status == BranchStatus::Stuck);
         if self.state.deadline != Deadline::Paused && !stuck {
             return Err(Rejection::NotSuspended);
         }

@@ -186,7 +186,7 @@ proptest! {
                 prop_assert!(known, "{}: {} where the crate has {:?}", source, ours, theirs);
             }
             if let (Ok(ours), Err(theirs)) = (&ours, &theirs) {
-                let added = ["sum(", "json(", "sha256(", "base64(", "coalesce("];
+                let added = ["sum(", "json(", "sha256(", "base64(", "coalesce(", "has("];
                 prop_assert!(added.iter().any(|name| source.contains(name)), "{}: {} where the crate has {}", source, ours, theirs);
             }
         }

@@ -49,9 +49,14 @@ pub(crate) fn operation(kind: OperationKind, name: &str, flags: &[&str]) -> Oper
         timeout: Duration::from_secs(5),
         retry: if forward && !tail { retry(Some(3), None) } else { settling.clone() },
         settle: (forward && flags.contains(&"pivot")).then_some(settling),
-        pending: (forward && flags.contains(&"async"))
-            .then_some(Pending { timeout: Duration::from_secs(100), heartbeat: Some(Duration::from_secs(30)) }),
+        pending: (forward && flags.contains(&"async")).then_some(Pending {
+            timeout: Duration::from_secs(100),
+            heartbeat: Some(Duration::from_secs(30)),
+            poll: None,
+        }),
         status_check: if forward { check } else { None },
+        outcome: Vec::new(),
+        keep_headers: false,
         idempotent: flags.contains(&"idem"),
         on_exhausted: if flags.contains(&"suspend") {
             OnExhausted::Suspend
@@ -80,7 +85,7 @@ pub(crate) fn branch(name: &str, flags: &[&str]) -> Branch {
     let undo = match role {
         Role::Compensatable => Some(OperationKind::Compensate),
         Role::Tcc => Some(OperationKind::Cancel),
-        Role::Pivot | Role::Retriable | Role::ReadOnly | Role::Parallel { .. } => None,
+        Role::Pivot | Role::Retriable | Role::ReadOnly | Role::Parallel { .. } | Role::Pure => None,
     };
     Branch {
         id: BranchId::new(name).unwrap(),
@@ -89,6 +94,10 @@ pub(crate) fn branch(name: &str, flags: &[&str]) -> Branch {
         after: Vec::new(),
         tail: false,
         within: None,
+        when: None,
+        arm: None,
+        saga: None,
+        block: None,
         forward: (!has("client")).then(|| operation(forward, name, flags)),
         confirm: has("tcc").then(|| operation(OperationKind::Confirm, name, &[])),
         undo: undo.map(|kind| operation(kind, name, &[])),
@@ -178,12 +187,16 @@ pub(crate) struct Drive {
 
 impl Drive {
     pub(crate) fn begin(plan: Plan, timeout: Option<Duration>) -> (Self, Vec<Event>) {
+        Self::begin_with(plan, timeout, None)
+    }
+
+    pub(crate) fn begin_with(plan: Plan, timeout: Option<Duration>, input: Option<Json>) -> (Self, Vec<Event>) {
         let plan = Arc::new(plan);
         let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap());
         let began = Began {
             plan: String::new(),
             contract: "native".to_owned(),
-            input: None,
+            input,
             labels: BTreeMap::new(),
             timeout_ms,
             trace: skald_engine::TraceContext::default(),
@@ -253,7 +266,12 @@ impl Drive {
     }
 }
 
+/// `ok={"id":1}` gives the answer a body.
 pub(crate) fn reply(word: &str) -> Reply {
+    if let Some(body) = word.strip_prefix("ok=") {
+        let body = Some(Json::from_text(body.to_owned()).unwrap());
+        return Reply::of(Outcome::Succeeded(Response { status: 200, body, ..Response::default() }));
+    }
     let error = || Error { code: "no".to_owned(), message: None };
     let of = |outcome, barrier| Reply { outcome, retry_after: None, barrier };
     match word {
@@ -284,7 +302,12 @@ pub(crate) fn tell(plan_text: &str, script: &str) -> String {
         }
         skald_protocol::parse_duration(timeout.split(' ').next().unwrap()).unwrap()
     });
-    let (mut drive, events) = Drive::begin(lowered, timeout);
+    tell_plan(lowered, timeout, None, script)
+}
+
+/// Runs a script over a plan and an input.
+pub(crate) fn tell_plan(plan: Plan, timeout: Option<Duration>, input: Option<Json>, script: &str) -> String {
+    let (mut drive, events) = Drive::begin_with(plan, timeout, input);
     let mut told = String::new();
     line(&mut told, &mut drive, "begin", &events);
     for word in script.split('|').map(str::trim).filter(|word| !word.is_empty()) {
@@ -317,6 +340,10 @@ fn step(drive: &mut Drive, word: &str) -> Result<Decided, skald_engine::Rejectio
                 outcome: if *outcome == "ok" { ResolvedOutcome::Succeeded } else { ResolvedOutcome::Refused },
                 output: None,
                 reason: "so".to_owned(),
+            },
+            ["signal", name, payload @ ..] => Word::Signal {
+                name: (*name).to_owned(),
+                payload: payload.first().map(|payload| Json::from_text((*payload).to_owned()).unwrap()),
             },
             ["fail"] => Word::Fail { reason: "so".to_owned() },
             ["resume"] => Word::Resume,
@@ -398,6 +425,8 @@ fn describe(drive: &Drive, event: &Event) -> Option<String> {
         | Event::Enlisted(_)
         | Event::Succeeded { .. }
         | Event::Pended { .. }
+        | Event::Polled { .. }
+        | Event::Admitted { .. }
         | Event::Heartbeat { .. } => {
             return None;
         }
@@ -425,6 +454,18 @@ fn describe(drive: &Drive, event: &Event) -> Option<String> {
             None => decision.to_string(),
         },
         Event::Halted { branches } => format!("halt {}", branches.iter().map(id).collect::<Vec<_>>().join(" ")),
+        Event::Signalled { name, .. } => format!("signal {name}"),
+        Event::Passed { branch, .. } => format!("{} passed", id(branch)),
+        Event::Computed { branch, output, .. } => {
+            format!("{} = {}", id(branch), output.as_ref().map_or("nothing", |output| output.text()))
+        }
+        Event::Chosen { branch, arm } => format!("{} chose {arm}", id(branch)),
+        Event::Armed { branch, delay_ms, .. } => {
+            format!("{} waits {}", id(branch), skald_protocol::duration_text(Duration::from_millis(*delay_ms)))
+        }
+        Event::Elapsed { branch } => format!("{} waited", id(branch)),
+        Event::Mapped { branch, items } => format!("{} of {}", id(branch), items.len()),
+        Event::Faulted { branch, error } => format!("{} failed ({})", id(branch), error.code),
         Event::Suspended => "suspended".to_owned(),
         Event::Adopted => "adopted".to_owned(),
         Event::Retried { .. } => "retried".to_owned(),

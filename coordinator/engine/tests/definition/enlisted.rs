@@ -71,7 +71,6 @@ fn faults_point_into_the_request() {
         expect![[r#"
             E102 /try/path a `path` needs a service to stand on
               Write `service` here or on the step, or a `url`.
-            E002 /confirm/outcome `outcome` is not in this version yet
             E102 /confirm/retry there is no retry policy `slow`
             E002 /cancel/boddy unknown field `boddy`
               Did you mean `body`?

@@ -285,3 +285,9 @@ fn long_names_are_cut_in_what_is_told() {
     let faults = compile(&definition("", &action(&format!(r#""path":"/${{steps.{long}.output}}""#)))).unwrap_err();
     assert!(faults[0].message.len() < 300, "{}", faults[0].message);
 }
+
+#[test]
+fn an_output_that_is_null_is_kept_as_it_was_said() {
+    let source = definition(r#","output":null"#, &saga("a").replacen('{', r#"{"output":null,"#, 1));
+    is_sound(&compile(&source).unwrap().plan);
+}

@@ -122,8 +122,6 @@ fn e204_what_may_be_absent() {
               Ask has(input.note) first, or read it as coalesce(input.note, …), or name it in the schema's `required`.
             E204 /steps/0/action/body/5 `input.note` may be absent: the schema does not require it
               Ask has(input.note) first, or read it as coalesce(input.note, …), or name it in the schema's `required`.
-            E204 /steps/0/action/body/6 `input.who.address` may be absent: the schema does not require it
-              Ask has(input.who.address) first, or read it as coalesce(input.who.address, …), or name it in the schema's `required`.
             E204 /steps/0/action/body/7 `l.note` may be absent: the schema does not require it
               Ask has(l.note) first, or read it as coalesce(l.note, …), or name it in the schema's `required`.
             E204 /steps/0/action/body/8 `input.limits.day` may be absent: the schema does not require it
@@ -138,6 +136,7 @@ fn e204_what_may_be_absent() {
 fn what_may_be_absent_is_read_behind_a_guard() {
     fine(&[
         "has(input.express) && input.express",
+        "has(input.who.address.zip) && input.who.address.zip == '1'",
         "!has(input.express) || input.express",
         "has(input.price) ? input.price : 0.5",
         "!has(input.price) ? 0.5 : input.price",

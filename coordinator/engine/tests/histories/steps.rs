@@ -131,7 +131,7 @@ impl World {
     fn some_branch(&self, tape: &mut Tape<'_>) -> skald_protocol::BranchId {
         match self.tx.branch_count() {
             0 => skald_protocol::BranchId::new("nobody").unwrap(),
-            count => self.tx.branch_id(tape.pick(count)).clone(),
+            count => self.tx.branch_id(tape.pick(count)),
         }
     }
 
@@ -146,7 +146,7 @@ impl World {
 
     /// What a person who can see the ledger says of a stuck branch; `None`: it is not to be known yet.
     fn truth(&mut self, branch: usize) -> Option<Word> {
-        let id = self.tx.branch_id(branch).clone();
+        let id = self.tx.branch_id(branch);
         let kind = self.tx.branch_view(branch).operations.last()?.operation;
         let part = &self.ledgers[branch].part;
         let under_way = self.air.iter().any(|message| message.call.branch == branch && message.alive);

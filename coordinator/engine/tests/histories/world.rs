@@ -327,7 +327,7 @@ impl World {
         let mut work = vec![branch];
         let mut seen = BTreeSet::new();
         while let Some(branch) = work.pop() {
-            for follower in self.plan.successors(branch) {
+            for follower in self.plan.graph().successors(branch) {
                 let ledger = &self.ledgers[*follower];
                 let open = (ledger.part.effect || ledger.part.working) && self.is_undoable(*follower);
                 if open && !ledger.excused {
@@ -390,7 +390,7 @@ impl World {
 
     pub(crate) fn callback(&self, branch: usize, verdict: CallbackVerdict) -> Word {
         let operation = self.specs.get(branch).map_or(OperationKind::Try, |spec| spec.forward.as_ref().unwrap().kind);
-        Word::Callback { branch: self.tx.branch_id(branch).clone(), operation, verdict, output: None, error: None }
+        Word::Callback { branch: self.tx.branch_id(branch), operation, verdict, output: None, error: None }
     }
 
     pub(crate) fn deliver(&mut self, word: Word, tape: &mut Tape<'_>) {

@@ -47,7 +47,7 @@ pub struct Answer {
     pub body: Payload,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Payload {
     Whole(Vec<u8>),
     /// Over the limit: it was not read.

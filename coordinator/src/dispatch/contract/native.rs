@@ -1,6 +1,7 @@
 //! Skald's own contract: PARTICIPANT.md's headers out, WORKFLOW.md's "Outcome by default" back.
 
 use std::{
+    collections::BTreeMap,
     fmt::{Display, Write as _},
     time::{Duration, SystemTime},
 };
@@ -12,7 +13,11 @@ use http::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use skald_engine::{Barrier, Error, Outcome, Reply, Response, SpanId, limit};
+use skald_engine::{
+    Barrier, Error, Outcome, Reply, Response, SpanId, limit,
+    outcome::Answered,
+    plan::{Means, Rule},
+};
 use skald_protocol::{self as protocol, Json, OperationKind};
 
 use super::{Answer, Contract, Message, Outgoing, Payload, Sending, Unsendable};
@@ -50,6 +55,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// What of a refusal is kept, in characters.
 const LONGEST_CODE: usize = 128;
 const LONGEST_MESSAGE: usize = 1_024;
+/// Of an answer, in bytes.
+const LONGEST_HEADERS: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Native;
@@ -98,11 +105,18 @@ impl Contract for Native {
     fn classify(&self, outgoing: &Outgoing, answer: Answer) -> Reply {
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| pause(value, SystemTime::now()));
         let barrier = answer.headers.get(BARRIER).and_then(barrier);
-        let outcome = if outgoing.call.ask {
-            told(answer.status, answer.body)
-        } else {
-            outcome(answer.status, answer.body, outgoing.request.asynchronous)
+        let request = &outgoing.request;
+        let judged = if request.outcome.is_empty() { None } else { judged(&request.outcome, &answer) };
+        let mut outcome = match judged {
+            Some(outcome) => outcome,
+            None if outgoing.call.ask => told(answer.status, answer.body),
+            None => outcome(answer.status, answer.body, request.asynchronous),
         };
+        if let Outcome::Succeeded(response) = &mut outcome
+            && request.keep_headers
+        {
+            response.headers = texts(&answer.headers);
+        }
         Reply { outcome, retry_after, barrier }
     }
 }
@@ -149,6 +163,40 @@ fn pass_on(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
         headers.insert(name, value);
     }
+}
+
+/// What the definition's own rules say; `None`: nothing.
+fn judged(rules: &[Rule], answer: &Answer) -> Option<Outcome> {
+    let (status, body) = (answer.status, &answer.body);
+    let response = success(status, body.clone());
+    let answered = Answered::new(status.as_u16(), texts(&answer.headers), response.body.as_ref());
+    let (is, code) = answered.judge(rules)?;
+    let failed = || {
+        let error = failed(status, body);
+        Error { code: code.map_or(error.code, str::to_owned), ..error }
+    };
+    Some(match is {
+        Means::Succeeded => Outcome::Succeeded(response),
+        Means::Refused => {
+            let error = refusal(status, body);
+            Outcome::Refused(Error { code: code.map_or(error.code, str::to_owned), ..error })
+        }
+        Means::Pending => Outcome::Pending,
+        Means::Unknown => Outcome::Unknown(failed()),
+        Means::Unsent => Outcome::Unsent(failed()),
+        Means::NotFound => Outcome::NotFound,
+    })
+}
+
+/// Headers as expressions read them; what is no text is left out.
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut room = LONGEST_HEADERS;
+    let texts = headers.iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok()?;
+        room = room.checked_sub(name.as_str().len() + value.len())?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    });
+    texts.collect()
 }
 
 fn outcome(status: StatusCode, body: Payload, asynchronous: bool) -> Outcome {

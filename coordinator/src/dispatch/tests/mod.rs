@@ -55,6 +55,8 @@ fn call(url: &str) -> Outgoing {
             headers: BTreeMap::new(),
             body: Some(serde_json::json!({"sku": "s"}).into()),
             timeout: Duration::from_secs(5),
+            outcome: Vec::new(),
+            keep_headers: false,
             asynchronous: false,
             idempotency_key: format!("{gid}/reserve/action"),
         },

@@ -134,7 +134,16 @@ impl<'a> Infer<'a> {
             Op::Const(value) => (of_constant(value), 0),
             Op::Read(index) => (self.read(*index), 0),
             Op::Local(out) => (self.local(*out).map_or(Type::DYN, |item| item.kind.clone()), 0),
-            Op::Has(_) => (Type::BOOL, 0),
+            Op::Has(index) => {
+                // What is asked for may be absent at any name, but none of the names may be a slip.
+                let before = self.flaws.len();
+                if let Some(read) = self.reads.get(*index) {
+                    self.root(&read.path);
+                }
+                let told = self.flaws.split_off(before);
+                self.flaws.extend(told.into_iter().filter(|flaw| !matches!(flaw.what, What::Absent { .. })));
+                (Type::BOOL, 0)
+            }
             Op::HasField(operand, field) => self.has_field(operand, field),
             Op::Select(operand, field) => {
                 let (kind, cost) = self.op(operand);

@@ -1,0 +1,243 @@
+//! `when`, `choice`, `set`, `fail`.
+
+use expect_test::expect;
+use serde_json::json;
+
+use crate::{check, definition, role, saga, tcc, with};
+
+#[test]
+fn a_step_is_skipped_unless_its_condition_is_true() {
+    let two = definition(&json!([with(saga("a"), &json!({"when": "input.n > 1"})), saga("b")]));
+    check(
+        &two,
+        &json!({"n": 1}),
+        "b ok",
+        &expect![[r#"
+            begin: a passed -> action b
+            b ok: commit; settled succeeded
+        "#]],
+    );
+    check(
+        &two,
+        &json!({"n": 2}),
+        "a ok | b refused | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> action b
+            b refused: b refused; abort (no) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+}
+
+#[test]
+fn a_condition_that_cannot_be_evaluated_aborts() {
+    let two = definition(&json!([saga("a"), with(saga("b"), &json!({"when": "steps.a.output.ready"}))]));
+    check(
+        &two,
+        &json!({}),
+        "a ok={} | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok={}: b failed (expression_failed); abort (expression_failed) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+    check(
+        &two,
+        &json!({}),
+        r#"a ok={"ready":"yes"} | a undo ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok={"ready":"yes"}: b failed (expression_failed); abort (expression_failed) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+}
+
+#[test]
+fn the_first_arm_whose_condition_holds_is_taken_and_the_others_are_skipped() {
+    let choice = json!({"name": "c", "choice": [
+        {"when": "input.n > 10", "steps": [saga("big"), saga("bigger")]},
+        {"when": "input.n > 5", "steps": [saga("middle")]},
+        {"otherwise": true, "steps": []},
+    ]});
+    let three = definition(&json!([saga("a"), choice, saga("z")]));
+    check(
+        &three,
+        &json!({"n": 12}),
+        "a ok | big ok | bigger ok | z refused | bigger undo ok | big undo ok | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: c~ chose 0 -> action big
+            big ok: -> action bigger
+            bigger ok: -> action z
+            z refused: z refused; abort (no) -> compensate bigger
+            bigger undo ok: -> compensate big
+            big undo ok: -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+    check(
+        &three,
+        &json!({"n": 7}),
+        "a ok | middle ok | z ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: c~ chose 1 -> action middle
+            middle ok: -> action z
+            z ok: commit; settled succeeded
+        "#]],
+    );
+    check(
+        &three,
+        &json!({"n": 1}),
+        "a ok | z ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: c~ chose 2 -> action z
+            z ok: commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn a_choice_within_a_choice_and_a_condition_on_a_block() {
+    let inner = json!({"name": "d", "choice": [
+        {"when": "input.y", "steps": [saga("e")]}, {"otherwise": true, "steps": [saga("f")]},
+    ]});
+    let outer = json!({"name": "c", "when": "input.c", "choice": [
+        {"when": "input.x", "steps": [inner]}, {"otherwise": true, "steps": [saga("g")]},
+    ]});
+    let block = json!({"name": "p", "when": "!input.c", "parallel": [{"steps": [saga("h")]}, {"steps": [saga("i")]}]});
+    let whole = definition(&json!([outer, block]));
+    check(
+        &whole,
+        &json!({"c": true, "x": true, "y": false}),
+        "f ok",
+        &expect![[r#"
+            begin: c~ chose 0; d~ chose 1 -> action f
+            f ok: p~ passed; commit; settled succeeded
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({"c": true, "x": false}),
+        "g ok",
+        &expect![[r#"
+            begin: c~ chose 1 -> action g
+            g ok: p~ passed; commit; settled succeeded
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({"c": false}),
+        "h ok | i refused | h undo ok",
+        &expect![[r#"
+            begin: c~ passed; p~ = nothing -> action h, action i
+            h ok:
+            i refused: i refused; abort (no) -> compensate h
+            h undo ok: settled compensated
+        "#]],
+    );
+}
+
+#[test]
+fn a_pivot_in_each_arm_commits_whichever_arm_is_taken() {
+    let choice = json!({"name": "c", "choice": [
+        {"when": "input.card", "steps": [role("charge", "pivot"), role("receipt", "retriable")]},
+        {"otherwise": true, "steps": [role("invoice", "pivot")]},
+    ]});
+    let whole = definition(&json!([saga("a"), tcc("t"), choice, role("ship", "retriable")]));
+    check(
+        &whole,
+        &json!({"card": true}),
+        "a ok | t ok | charge ok | t confirm ok | receipt ok | ship ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> try t
+            t ok: c~ chose 0 -> action charge
+            charge ok: commit -> confirm t, action receipt
+            t confirm ok:
+            receipt ok: -> action ship
+            ship ok: settled succeeded
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({"card": false}),
+        "a ok | t ok | invoice refused | t undo ok | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> try t
+            t ok: c~ chose 1 -> action invoice
+            invoice refused: invoice refused; abort (no) -> cancel t
+            t undo ok: -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+}
+
+#[test]
+fn a_choice_in_the_tail_is_driven_and_a_fault_there_is_stuck() {
+    let choice = json!({"name": "c", "choice": [
+        {"when": "steps.p.output.express", "steps": [role("courier", "retriable")]},
+        {"otherwise": true, "steps": [role("parcel", "retriable")]},
+    ]});
+    let whole = definition(&json!([role("p", "pivot"), choice]));
+    check(
+        &whole,
+        &json!({}),
+        r#"p ok={"express":false} | parcel ok"#,
+        &expect![[r#"
+            begin: -> action p
+            p ok={"express":false}: commit; c~ chose 1 -> action parcel
+            parcel ok: settled succeeded
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({}),
+        "p ok={} | retry | resolve c~ ok | skip c~",
+        &expect![[r#"
+            begin: -> action p
+            p ok={}: commit; c~ failed (expression_failed); suspended
+            retry: retried; c~ failed (expression_failed); suspended
+            resolve c~ ok: rejected not_resolvable
+            skip c~: c~ passed; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn set_computes_once_and_fail_aborts_with_its_code() {
+    let whole = definition(&json!([
+        saga("a"),
+        {"name": "s", "set": {"double": "${steps.a.output.n * 2}", "text": "n is ${steps.a.output.n}"}},
+        {"name": "c", "choice": [
+            {"when": "steps.s.output.double > 10", "steps": [
+                {"name": "f", "fail": {"error": "too_much", "message": "${steps.s.output.text}"}}]},
+            {"otherwise": true, "steps": [saga("b")]},
+        ]},
+    ]));
+    check(
+        &whole,
+        &json!({}),
+        r#"a ok={"n":6} | a undo ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok={"n":6}: s = {"double":12,"text":"n is 6"}; c~ chose 0; f failed (too_much); abort (too_much) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({}),
+        r#"a ok={"n":5} | b ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok={"n":5}: s = {"double":10,"text":"n is 5"}; c~ chose 1 -> action b
+            b ok: commit; settled succeeded
+        "#]],
+    );
+}

@@ -1,0 +1,105 @@
+//! Asynchronous operations that are polled.
+
+use expect_test::expect;
+use serde_json::{Value, json};
+
+use crate::{check, definition, saga};
+
+fn polled(name: &str) -> Value {
+    let mut step = saga(name);
+    step["action"]["async"] =
+        json!({"timeout": "1m", "poll": {"path": "/poll", "interval": "2s", "max_interval": "10s"}});
+    step
+}
+
+#[test]
+fn a_pending_operation_is_asked_at_growing_intervals_until_it_has_finished() {
+    check(
+        &definition(&json!([polled("a"), saga("b")])),
+        &json!({}),
+        "a pending | +2s | a pending | +3s | +1s | a unknown | +8s | a ok | b ok",
+        &expect![[r#"
+            begin: -> action a
+            a pending:
+            +2s: -> ask action a
+            a pending:
+            +3s:
+            +1s: -> ask action a #2
+            a unknown:
+            +8s: -> ask action a #3
+            a ok: -> action b
+            b ok: commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn a_poll_that_finds_a_refusal_is_clean_and_one_that_finds_nothing_sends_again() {
+    let two = definition(&json!([saga("z"), polled("a")]));
+    check(
+        &two,
+        &json!({}),
+        "z ok | a pending | +2s | a refused | z undo ok",
+        &expect![[r#"
+        begin: -> action z
+        z ok: -> action a
+        a pending:
+        +2s: -> ask action a
+        a refused: a refused; abort (no) -> compensate z
+        z undo ok: settled compensated
+    "#]],
+    );
+    check(
+        &two,
+        &json!({}),
+        "z ok | a pending | +2s | a notfound | +1m | a ok",
+        &expect![[r#"
+        begin: -> action z
+        z ok: -> action a
+        a pending:
+        +2s: -> ask action a
+        a notfound: did not run
+        +1m: -> action a #2
+        a ok: commit; settled succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_crash_while_it_is_polled_polls_on_and_the_timeout_is_unknown() {
+    let one = definition(&json!([polled("a")]));
+    check(
+        &one,
+        &json!({}),
+        "a pending | +2s | crash | a pending | +4s | a pending | +1m | +1m | a ok",
+        &expect![[r#"
+            begin: -> action a
+            a pending:
+            +2s: -> ask action a
+            crash: -> ask action a
+            a pending:
+            +4s: -> ask action a #2
+            a pending:
+            +1m: again in 28ms
+            +1m: -> action a #2
+            a ok: commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn an_abort_does_not_wait_for_a_pending_operation() {
+    check(
+        &definition(&json!([polled("a")])),
+        &json!({}),
+        "a pending | +2s | cancel | a undo ok | a ok",
+        &expect![[r#"
+            begin: -> action a
+            a pending:
+            +2s: -> ask action a
+            cancel: cancel requested; abort (cancelled) -> compensate a
+            a undo ok: settled compensated
+            a ok:
+        "#]],
+    );
+}

@@ -1,0 +1,198 @@
+//! `wait`: for a time, until a moment, for a signal.
+
+use expect_test::expect;
+use serde_json::json;
+
+use crate::{check, definition, role, saga, with};
+
+#[test]
+fn a_wait_for_a_time_goes_on_when_it_is_over_whatever_crashes() {
+    let whole = definition(&json!([saga("a"), {"name": "w", "wait": {"for": "${input.pause}"}}, saga("b")]));
+    check(
+        &whole,
+        &json!({"pause": "1h"}),
+        "a ok | +59m | crash | +59s | snapshot | crash | +1s | b ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1h
+            +59m:
+            crash:
+            +59s:
+            snapshot: snapshot
+            crash:
+            +1s: w waited -> action b
+            b ok: commit; settled succeeded
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({"pause": "soon"}),
+        "a ok | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: w failed (expression_failed); abort (expression_failed) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+}
+
+#[test]
+fn a_wait_until_a_moment_and_one_that_has_passed() {
+    let whole = definition(&json!([{"name": "w", "wait": {"until": "${input.at}"}}, saga("b")]));
+    check(
+        &whole,
+        &json!({"at": "1970-01-01T01:00:00Z"}),
+        "cancel",
+        &expect![[r#"
+        begin: w waits 2600s
+        cancel: cancel requested; abort (cancelled); settled compensated
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"at": "1969-01-01T01:00:00Z"}),
+        "+1ms | b ok",
+        &expect![[r#"
+        begin: w waits 0ms
+        +1ms: w waited -> action b
+        b ok: commit; settled succeeded
+    "#]],
+    );
+}
+
+fn approval(on_timeout: &str) -> serde_json::Value {
+    json!({"name": "w", "wait": {"signal": "approval", "timeout": "1d", "on_timeout": on_timeout}})
+}
+
+#[test]
+fn a_signal_is_kept_before_the_wait_and_seen_by_every_wait_of_its_name() {
+    let again = json!({"name": "v", "wait": {"signal": "${input.name}", "timeout": "1d"}});
+    let whole = with(
+        definition(&json!([saga("a"), approval("fail"), again])),
+        &json!({"output": {"by": "${steps.w.output.by}", "also": "${signals.approval.by}"}}),
+    );
+    check(
+        &whole,
+        &json!({"name": "approval"}),
+        r#"signal approval {"by":"ann"} | signal approval {"by":"ann"} | signal approval {"by":"bob"} | crash | a ok | signal approval"#,
+        &expect![[r#"
+            begin: -> action a
+            signal approval {"by":"ann"}: signal approval
+            signal approval {"by":"ann"}:
+            signal approval {"by":"bob"}: rejected signal_conflict
+            crash: adopted -> action a #2
+            a ok: w = {"by":"ann"}; v = {"by":"ann"}; commit; settled succeeded
+            signal approval: rejected settled
+        "#]],
+    );
+    check(
+        &whole,
+        &json!({"name": "approval"}),
+        r#"a ok | +23h | foreign signal approval {"by":"ann"}"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1d
+            +23h:
+            foreign signal approval {"by":"ann"}: signal approval; w = {"by":"ann"}; v = {"by":"ann"}; commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn without_a_signal_the_wait_fails_or_goes_on_as_it_says() {
+    check(
+        &definition(&json!([saga("a"), approval("fail"), saga("b")])),
+        &json!({}),
+        "a ok | +23h | crash | +1h | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1d
+            +23h:
+            crash:
+            +1h: w failed (signal_timeout); abort (signal_timeout) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+    let goes_on = definition(&json!([
+        saga("a"),
+        approval("continue"),
+        with(saga("b"), &json!({"when": "has(steps.w.output.by)"})),
+        saga("c"),
+    ]));
+    check(
+        &goes_on,
+        &json!({}),
+        "a ok | +1d | signal approval | c ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: w waits 1d
+        +1d: w waited; b passed -> action c
+        signal approval: signal approval
+        c ok: commit; settled succeeded
+    "#]],
+    );
+    check(
+        &goes_on,
+        &json!({}),
+        r#"a ok | signal approval {"by":1} | b ok | c ok"#,
+        &expect![[r#"
+        begin: -> action a
+        a ok: w waits 1d
+        signal approval {"by":1}: signal approval; w = {"by":1} -> action b
+        b ok: -> action c
+        c ok: commit; settled succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_wait_in_a_block_that_fails_is_given_up() {
+    let block = json!({"name": "p", "parallel": [{"steps": [approval("fail"), saga("b")]}, {"steps": [saga("c")]}]});
+    check(
+        &definition(&json!([saga("a"), block])),
+        &json!({}),
+        "a ok | c refused | a undo ok | signal approval",
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1d -> action c
+            c refused: c refused; abort (no) -> compensate a
+            a undo ok: settled compensated
+            signal approval: rejected settled
+        "#]],
+    );
+}
+
+#[test]
+fn a_wait_in_the_tail_holds_the_end_and_nothing_else() {
+    let whole = definition(&json!([role("p", "pivot"), approval("continue"), role("mail", "retriable")]));
+    check(
+        &whole,
+        &json!({}),
+        "p ok | cancel | +1d | mail ok",
+        &expect![[r#"
+        begin: -> action p
+        p ok: commit; w waits 1d
+        cancel: rejected already_committed
+        +1d: w waited -> action mail
+        mail ok: settled succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_retry_sees_the_signals_that_its_first_attempt_saw() {
+    let mut step = saga("a");
+    step["action"]["body"] = json!({"early": "${has(signals.go)}"});
+    let plan = skald_engine::definition::compile(&definition(&json!([step])).to_string()).unwrap().plan;
+    let (mut drive, _) = crate::common::Drive::begin(plan, None);
+    let body =
+        |drive: &crate::common::Drive, call| drive.transaction.render(call).unwrap().body.unwrap().text().to_owned();
+    let [call] = drive.send()[..] else { panic!("one call") };
+    assert_eq!(body(&drive, call), r#"{"early":false}"#);
+    let go = skald_engine::Word::Signal { name: "go".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Word(go)).unwrap();
+    let _ = drive.decide(skald_engine::Input::Replied { call, reply: crate::common::reply("unknown") }).unwrap();
+    drive.now = drive.now.plus(std::time::Duration::from_secs(60));
+    let [again] = drive.send()[..] else { panic!("one call") };
+    assert_eq!(body(&drive, again), r#"{"early":false}"#);
+}
