@@ -111,7 +111,7 @@ mod tests {
         let document = serde_json::to_value(document()).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(paths.len(), 18, "{paths:?}");
+        assert_eq!(paths.len(), 19, "{paths:?}");
         let calls = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
         let mut ids: Vec<_> = calls.map(|call| call["operationId"].as_str().unwrap()).collect();
         let all = ids.len();
