@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod language;
 mod participant;
 mod plans;
 mod steps;

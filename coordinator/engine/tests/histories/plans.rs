@@ -8,7 +8,7 @@ use skald_engine::{
     plan::{OnTimeout, Role},
 };
 
-use crate::common;
+use crate::{common, language};
 
 pub(crate) struct Tape<'a> {
     choices: &'a [u16],
@@ -39,6 +39,10 @@ pub(crate) fn plan(tape: &mut Tape<'_>) -> (Plan, Option<Duration>) {
     let timeout = [None, Some(Duration::from_secs(30)), Some(Duration::from_secs(300))][tape.pick(3)];
     if tape.one_in(8) {
         return (common::plan("open"), Some(timeout.unwrap_or(Duration::from_secs(100))));
+    }
+    if tape.one_in(2) {
+        let limit = timeout.map(|timeout| format!("{}s", timeout.as_secs()));
+        return (language::plan(tape, limit.as_deref()), None);
     }
     let mut count = 0;
     let mut text = steps(tape, 0, &mut count);

@@ -79,6 +79,18 @@ impl World {
 
     pub(crate) fn judge(&self) {
         let status = self.tx.status();
+        if status == Status::Succeeded && !self.plan.open {
+            for (branch, spec) in self.specs.iter().enumerate() {
+                let never = self.is_dead(branch);
+                let status = self.tx.branch_status(branch);
+                let ran = matches!(status, BranchStatus::Done | BranchStatus::Confirmed);
+                let left_out = status == BranchStatus::Skipped;
+                self.ensure(if never { left_out } else { ran || left_out }, "succeeded, and a branch is in between");
+                // What has operations is judged by its ledger.
+                let excused = self.ledgers[branch].excused || spec.forward.is_some();
+                self.ensure(never || excused || ran, "succeeded without a step that was to run");
+            }
+        }
         for (branch, ledger) in self.ledgers.iter().enumerate() {
             if ledger.excused || self.tx.branch_view(branch).operations.is_empty() && !ledger.may {
                 continue;

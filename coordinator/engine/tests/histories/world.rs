@@ -98,13 +98,13 @@ impl World {
         let gid = Gid::new("g").unwrap();
         let (tx, events) = Transaction::begin(gid.clone(), Arc::clone(&plan), began, START);
         let journal = vec![Record::new(START, events)];
-        let ledgers = vec![Ledger::default(); plan.branches.len()];
+        let ledgers = Vec::new();
         let told = Vec::new();
         let all = journal.clone();
         let (air, answered) = (Vec::new(), Vec::new());
-        Self {
+        let mut world = Self {
             gid,
-            specs: plan.branches.clone(),
+            specs: Vec::new(),
             plan,
             tx,
             journal,
@@ -119,7 +119,9 @@ impl World {
             from_start: true,
             persons: 0,
             loud,
-        }
+        };
+        world.meet();
+        world
     }
 
     pub(crate) fn fail(&self, why: &str) -> ! {
@@ -153,6 +155,11 @@ impl World {
         }
     }
 
+    /// By the name of the step, or of one around it.
+    pub(crate) fn is_dead(&self, branch: usize) -> bool {
+        self.tx.branch_id(branch).as_str().split('.').any(|name| name.starts_with('n'))
+    }
+
     pub(crate) fn is_async(&self, branch: usize) -> bool {
         let spec = self.specs.get(branch).and_then(|spec| spec.forward.as_ref());
         spec.is_some_and(|spec| spec.pending.is_some())
@@ -173,16 +180,23 @@ impl World {
             {
                 self.ledgers[*branch].may = false;
             }
-            if let Event::Enlisted(enlistment) = event {
-                self.specs.push(enlistment.branch.clone());
-                self.ledgers.push(Ledger::default());
-            }
         }
+        self.meet();
         if !decided.events.is_empty() {
             self.all.push(Record::new(self.now, decided.events.clone()));
         }
         if decided.record {
             self.journal.push(Record::new(self.now, decided.events.clone()));
+        }
+    }
+
+    /// Branches that came into being, enlisted ones and those of a map's items, or were lost with an append.
+    fn meet(&mut self) {
+        self.specs.truncate(self.tx.branch_count());
+        self.ledgers.truncate(self.tx.branch_count());
+        for branch in self.specs.len()..self.tx.branch_count() {
+            self.specs.push(self.tx.branch(branch).clone());
+            self.ledgers.push(Ledger::default());
         }
     }
 
@@ -274,6 +288,7 @@ impl World {
         let mut reloaded = self.replay(&self.journal);
         let follows = reloaded.inherit(&self.tx, self.now);
         self.tx = reloaded;
+        self.meet();
         self.record(&follows);
         self.restart_all();
         if let Some(input) = lost {
@@ -298,11 +313,16 @@ impl World {
         if let Err(error) = self.tx.render(call) {
             self.fail(&format!("{error}"));
         }
+        self.ensure(!self.is_dead(branch), "a call of a step that is never to run");
         let under_way = |message: &&Message| message.call.branch == branch && message.call.operation.is_forward();
         if operation.is_undo() {
             let mut forwards = self.air.iter().filter(under_way);
-            let races =
-                forwards.any(|message| message.awaited || (message.alive && !self.barrier && !message.call.ask));
+            // A poll is no attempt.
+            let polls = self.specs[branch].forward.as_ref().and_then(|op| op.pending.as_ref()?.poll.as_ref()).is_some();
+            let races = forwards.any(|message| {
+                (message.awaited && !(polls && message.call.ask))
+                    || (message.alive && !self.barrier && !message.call.ask)
+            });
             self.ensure(!races, "an undo races a forward attempt");
             self.ensure(self.ledgers[branch].may, "an undo of what surely never ran");
             self.ensure(!self.ledgers[branch].part.confirmed, "an undo of what was confirmed");
@@ -327,14 +347,14 @@ impl World {
         let mut work = vec![branch];
         let mut seen = BTreeSet::new();
         while let Some(branch) = work.pop() {
-            for follower in self.plan.graph().successors(branch) {
-                let ledger = &self.ledgers[*follower];
-                let open = (ledger.part.effect || ledger.part.working) && self.is_undoable(*follower);
+            for follower in self.tx.followers(branch) {
+                let ledger = &self.ledgers[follower];
+                let open = (ledger.part.effect || ledger.part.working) && self.is_undoable(follower);
                 if open && !ledger.excused {
                     return false;
                 }
-                if seen.insert(*follower) {
-                    work.push(*follower);
+                if seen.insert(follower) {
+                    work.push(follower);
                 }
             }
         }
@@ -461,7 +481,11 @@ impl World {
     fn die(&mut self) {
         for message in &mut self.air {
             let Call { branch, operation, .. } = message.call;
-            let asked = |spec: &skald_engine::Branch| spec.forward.as_ref().is_some_and(|op| op.status_check.is_some());
+            let asked = |spec: &skald_engine::Branch| {
+                spec.forward.as_ref().is_some_and(|op| {
+                    op.status_check.is_some() || op.pending.as_ref().is_some_and(|pending| pending.poll.is_some())
+                })
+            };
             let undone = self.specs.get(branch).is_none_or(|spec| spec.undo.is_some() && !asked(spec));
             let outlives = self.barrier && undone && operation.is_forward();
             message.alive &= outlives || message.sent + TIMEOUT_MS > self.now.0;
