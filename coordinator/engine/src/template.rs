@@ -101,6 +101,13 @@ impl Template {
         }
     }
 
+    /// What is there where this condition came to `says`.
+    pub(crate) fn facts(&self, says: bool, known: &mut Facts) {
+        if let Some(Node::One(Slot::Cel(expression))) = &self.node {
+            expression.facts(says, known);
+        }
+    }
+
     /// Whether there is no expression in it.
     #[must_use]
     pub fn is_static(&self) -> bool {

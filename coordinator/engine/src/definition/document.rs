@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use semver::Version;
+use serde_json::Value;
 use skald_protocol::{Json, WorkflowRef};
 
 use super::{
@@ -24,6 +25,8 @@ pub(super) struct Document<'a> {
     pub(super) workflow: Option<WorkflowRef>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) input: Option<InputSchema>,
+    /// As it is written, of an `input` without faults.
+    pub(super) schema: Option<&'a Value>,
     pub(super) known: Known<'a>,
     pub(super) defaults: Defaults,
     pub(super) timeout: Option<Duration>,
@@ -59,7 +62,9 @@ impl<'a> Document<'a> {
             object.take(name).and_then(|node| node.text(faults));
         }
         let labels = object.take("labels").map(|node| labels(&node, faults)).unwrap_or_default();
-        let input = object.take("input").and_then(|node| InputSchema::read(&node, faults));
+        let stated = object.take("input");
+        let input = stated.as_ref().and_then(|node| InputSchema::read(node, faults));
+        let schema = stated.filter(|_| input.is_some()).map(|node| node.value);
         let services = object.take("services").map(|node| service::read_all(&node, faults));
         let retries = object.take("retries").map(|node| retries(&node, faults)).unwrap_or_default();
         let known = Known { services: Some(services.unwrap_or_else(Services::new)), retries };
@@ -79,7 +84,7 @@ impl<'a> Document<'a> {
         let output = object.take("output").and_then(|node| Some((node.template(faults)?, node.place)));
         object.end(faults);
         let on_timeout = on_timeout.unwrap_or_default();
-        Some(Self { workflow, labels, input, known, defaults, timeout, on_timeout, steps, output })
+        Some(Self { workflow, labels, input, schema, known, defaults, timeout, on_timeout, steps, output })
     }
 }
 

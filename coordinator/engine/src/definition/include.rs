@@ -115,6 +115,8 @@ pub(super) struct Included<'a> {
     pub(super) defaults: Defaults,
     /// Of the including definition.
     pub(super) input: Option<(Template, Place<'a>)>,
+    /// What the included one takes, where it says so.
+    pub(super) schema: Option<&'a Value>,
     /// Of the included one.
     pub(super) output: Option<(Template, Place<'a>)>,
 }
@@ -181,7 +183,7 @@ impl<'a> Steps<'a> {
         place: &Place<'a>,
         faults: &mut Faults,
     ) -> Kind<'a> {
-        let Document { known, defaults, steps, output, .. } = document;
+        let Document { known, defaults, steps, schema, output, .. } = document;
         if self.list.len() + steps.list.len() > limit::STEPS {
             let message = format!("too_many_steps: with those of {title} there are more than {}", limit::STEPS);
             faults.add("E001", place, message);
@@ -198,7 +200,7 @@ impl<'a> Steps<'a> {
         self.names.extend(
             steps.names.into_iter().map(|names| names.into_iter().map(|(name, step)| (name, step + offset)).collect()),
         );
-        self.included.push(Included { step: index, title, known, defaults, input, output });
+        self.included.push(Included { step: index, title, known, defaults, input, schema, output });
         self.included
             .extend(steps.included.into_iter().map(|included| Included { step: included.step + offset, ..included }));
         Kind::Include { scope, steps: steps.top.into_iter().map(|step| step + offset).collect() }

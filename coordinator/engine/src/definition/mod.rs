@@ -87,8 +87,7 @@ fn compiled(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>
     let parts = check::parts(&document.steps, order.as_ref(), &mut faults);
     lower::check_bounds(&document, &parts, &mut faults);
     scope::check(&document.steps, order.as_ref(), document.output.as_ref(), &mut faults);
-    let input = document.input.as_ref().and_then(|_| value.get("input"));
-    types::check(&document.steps, order.as_ref(), input, document.output.as_ref(), &mut faults);
+    types::check(&document.steps, order.as_ref(), document.schema, document.output.as_ref(), &mut faults);
     match order {
         Some(order) if faults.is_empty() => {
             let warnings = warn::warnings(&document, &parts);

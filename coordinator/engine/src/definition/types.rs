@@ -3,6 +3,8 @@
 //! Known are the `input` by its schema, what `output` mappings make, texts and numbers of the language itself. Answers of
 //! participants may be anything. What a stored plan holds was judged when it was published, by the compiler of that day.
 
+use std::{cell::OnceCell, rc::Rc};
+
 use serde_json::Value;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     order::Order,
     read::{Faults, Place, list, quote},
     schema::type_of,
-    step::Steps,
+    step::{Kind, Step, Steps},
 };
 use crate::{
     cel::{
@@ -19,7 +21,7 @@ use crate::{
         types::{Kinds, Presence, Type},
     },
     path::Path,
-    plan::{Body, Target},
+    plan::{Body, Target, Wait},
     template::{Found, Standing, Template},
 };
 
@@ -31,21 +33,35 @@ const NAMED: usize = 8;
 enum Spot {
     Url,
     Header,
+    /// The time of a wait, the name of a signal, what is told of a failure.
+    Text,
+    Condition,
+    Items,
     Json,
 }
 
 /// What is known of all data of a definition.
 pub(super) struct Types<'s, 'a> {
     steps: Option<&'s Steps<'a>>,
-    input: Type,
+    /// Of the definition itself, and of each that it includes.
+    inputs: Vec<Type>,
     /// Of `steps.<name>.output`.
     outputs: Vec<Type>,
+    /// Of the items of each map, once they are asked for: all that they read has come before.
+    items: Vec<OnceCell<Type>>,
 }
 
 /// The same, as seen from a step; without one all are done.
+#[derive(Clone)]
 struct Here<'t, 's, 'a> {
     types: &'t Types<'s, 'a>,
     step: Option<usize>,
+    /// Whose names are known: an index in `Steps::names`.
+    names: usize,
+    /// What stands in the step is done too.
+    from_end: bool,
+    /// What the conditions around say is there: wherever this is evaluated they came out so.
+    known: Rc<Facts>,
 }
 
 /// Of one request, or of what is evaluated together as one is.
@@ -70,68 +86,137 @@ pub(super) fn check(
     faults: &mut Faults,
 ) {
     let types = Types::of(steps, order, input);
-    for (index, step) in steps.list.iter().enumerate() {
-        let here = Here { types: &types, step: Some(index) };
-        for operation in step.operations() {
-            here.operation(operation, faults);
-        }
-        if let Some((template, place)) = &step.output {
-            here.mapping(template, place, faults);
-        }
+    // What is included was judged when it was published.
+    for (index, step) in steps.list.iter().enumerate().filter(|(_, step)| step.scope == 0) {
+        types.at(Some(index)).step(step, faults);
     }
     if let Some((template, place)) = output {
-        Here { types: &types, step: None }.mapping(template, place, faults);
+        types.at(None).alone(template, place, Spot::Json, faults);
     }
 }
 
 /// An operation of an enlisted branch, which reads nothing that has a type but what it calls for.
 pub(super) fn check_enlisted(operation: &Draft<'_>, faults: &mut Faults) {
-    let types = Types { steps: None, input: Type::DYN, outputs: Vec::new() };
-    Here { types: &types, step: None }.operation(operation, faults);
+    let types = Types { steps: None, inputs: Vec::new(), outputs: Vec::new(), items: Vec::new() };
+    types.at(None).operation(operation, faults);
 }
 
 impl<'s, 'a> Types<'s, 'a> {
     /// `input`: a schema that was read without a fault.
     fn of(steps: &'s Steps<'a>, order: Option<&Order>, input: Option<&Value>) -> Self {
+        let included = steps.included.iter().map(|included| included.schema);
+        let inputs = std::iter::once(input).chain(included);
+        let inputs = inputs.map(|schema| schema.map_or(Type::DYN, type_of)).collect();
         let outputs = vec![Type::DYN; steps.list.len()];
-        let mut types = Self { steps: Some(steps), input: input.map_or(Type::DYN, type_of), outputs };
+        let items = steps.list.iter().map(|_| OnceCell::new()).collect();
+        let mut types = Self { steps: Some(steps), inputs, outputs, items };
         // Each reads what comes before it.
         for index in order.into_iter().flat_map(|order| &order.sequence).copied() {
-            types.outputs[index] = types.output(index);
+            types.outputs[index] = types.output(index, &steps.list[index]);
         }
         types
     }
 
+    fn at(&self, step: Option<usize>) -> Here<'_, 's, 'a> {
+        let names = self.steps.zip(step).map_or(0, |(steps, step)| steps.list[step].scope);
+        let mut here = Here { types: self, step, names, from_end: false, known: Rc::default() };
+        let mut known = here.known_around();
+        if let Some((when, _)) = here.own_condition() {
+            when.facts(true, &mut known);
+        }
+        here.known = Rc::new(known);
+        here
+    }
+
     /// What `steps.<name>.output` is of that step.
-    fn output(&self, step: usize) -> Type {
-        let written = self.steps.and_then(|steps| steps.list[step].output.as_ref());
-        let Some((template, _)) = written else { return Type::DYN };
-        let here = Here { types: self, step: Some(step) };
-        template.infer(&here, &self.known(Some(step)), &mut |_| {})
+    fn output(&self, index: usize, step: &Step<'_>) -> Type {
+        let here = self.at(Some(index));
+        let mapped = step.output.as_ref().map(|(template, _)| template);
+        match &step.kind {
+            Kind::Set { template, .. } => here.infer(template),
+            Kind::Map { max_items, steps, .. } => {
+                let item = match (mapped, steps.last()) {
+                    (Some(template), _) => here.ended().infer(template),
+                    // The last step's, or null where that was skipped.
+                    (None, Some(last)) => self.outputs[*last].join(&Type::of(Kinds::NULL)),
+                    (None, None) => Type::DYN,
+                };
+                Type::list(item, Some(*max_items as u64))
+            }
+            Kind::Include { scope, .. } => {
+                let included = self.steps.and_then(|steps| steps.included.get(scope.checked_sub(1)?));
+                let written = included.and_then(|included| included.output.as_ref());
+                // What stands around is of another definition, with other names.
+                let inside = Here { names: *scope, known: Rc::default(), ..here.ended() };
+                written.map_or(Type::DYN, |(template, _)| inside.infer(template))
+            }
+            _ => mapped.map_or(Type::DYN, |template| here.infer(template)),
+        }
     }
 
-    /// What the conditions around a step say is there: wherever it runs they are true.
-    #[allow(clippy::unused_self, reason = "a step has conditions as soon as the language has")]
-    fn known(&self, _step: Option<usize>) -> Facts {
-        Facts::default()
+    /// What one item of a map is.
+    fn item(&self, map: usize, items: &Template) -> Type {
+        self.items[map].get_or_init(|| self.at(Some(map)).infer(items).item()).clone()
     }
 
-    /// Whether a step may be skipped although the one that reads it runs.
-    fn may_be_absent(&self, step: usize, reader: Option<usize>) -> bool {
-        self.steps.is_some_and(|steps| steps.may_be_absent(step, reader))
-    }
-
-    fn find(&self, name: &str, reader: Option<usize>) -> Option<usize> {
-        let steps = self.steps?;
-        let scope = reader.map_or(0, |reader| steps.list[reader].scope);
-        steps.names[scope].get(name).copied()
+    fn find(&self, name: &str, names: usize) -> Option<usize> {
+        self.steps?.names.get(names)?.get(name).copied()
     }
 }
 
-impl Here<'_, '_, '_> {
-    /// In another definition, which knows its own input.
-    fn is_included(&self) -> bool {
-        self.types.steps.zip(self.step).is_some_and(|(steps, step)| steps.list[step].scope > 0)
+impl<'s, 'a> Here<'_, 's, 'a> {
+    fn infer(&self, template: &Template) -> Type {
+        template.infer(self, &self.known, &mut |_| {})
+    }
+
+    /// The blocks around, outermost first, each with the arm; of the same definition alone.
+    fn around(&self) -> Vec<(&'s Step<'a>, usize, usize)> {
+        let (Some(steps), Some(step)) = (self.types.steps, self.step) else { return Vec::new() };
+        let own = self.from_end.then_some((step, 0));
+        let around = own.into_iter().chain(steps.around(step));
+        let of_same = around.filter(|(block, _)| steps.list[*block].scope == self.names);
+        let mut around: Vec<_> = of_same.map(|(block, arm)| (&steps.list[block], block, arm)).collect();
+        around.reverse();
+        around
+    }
+
+    fn own_condition(&self) -> Option<&'s (Template, Place<'a>)> {
+        self.types.steps?.list.get(self.step?)?.when.as_ref()
+    }
+
+    /// Where what stands in the step is done.
+    fn ended(&self) -> Self {
+        let inside = Self { from_end: true, ..self.clone() };
+        Self { known: Rc::new(inside.known_around()), ..inside }
+    }
+
+    fn known_around(&self) -> Facts {
+        let mut facts = Facts::default();
+        for (block, _, arm) in self.around() {
+            if let Some((when, _)) = &block.when {
+                when.facts(true, &mut facts);
+            }
+            match &block.kind {
+                Kind::Map { variable, .. } => facts.forget(variable),
+                Kind::Choice { arms } => {
+                    for (index, condition) in arms.iter().take(arm + 1).enumerate() {
+                        if let Some((when, _)) = &condition.when {
+                            when.facts(index == arm, &mut facts);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+
+    /// The item that a name means.
+    fn variable(&self, name: &str) -> Option<Type> {
+        self.around().into_iter().rev().find_map(|(step, block, _)| match &step.kind {
+            Kind::Map { variable, items: (items, _), .. } if *variable == name => Some(self.types.item(block, items)),
+            _ => None,
+        })
     }
 }
 
@@ -141,15 +226,14 @@ impl Roots for Here<'_, '_, '_> {
         let unknown = || known(Type::DYN, path.segments.len());
         // What is no field of them is told elsewhere.
         match (path.root.as_str(), path.key(0), path.key(1)) {
-            ("input", _, _) if self.is_included() => unknown(),
-            ("input", _, _) => known(self.types.input.clone(), 0),
+            ("input", _, _) => known(self.types.inputs.get(self.names).cloned().unwrap_or(Type::DYN), 0),
             ("transaction", Some(_), _) if path.segments.len() == 1 => known(Type::TEXT, 1),
             ("steps", Some(name), Some(field @ ("output" | "status"))) => {
-                let Some(step) = self.types.find(name, self.step) else { return unknown() };
+                let Some(step) = self.types.find(name, self.names) else { return unknown() };
                 if field == "status" {
                     return known(Type::TEXT, 2);
                 }
-                let absent = self.types.may_be_absent(step, self.step);
+                let absent = self.types.steps.is_some_and(|steps| steps.may_be_absent(step, self.step));
                 let presence = if absent { Presence::Optional } else { Presence::Assumed };
                 Root { presence, ..known(self.types.outputs[step].clone(), 2) }
             }
@@ -162,12 +246,51 @@ impl Roots for Here<'_, '_, '_> {
             ("self", Some("response"), Some("headers")) => known(Type::of(Kinds::MAP), 2),
             ("response", Some("status"), _) => known(Type::INT, 1),
             ("response", Some("headers"), _) => known(Type::of(Kinds::MAP), 1),
-            _ => unknown(),
+            (name, _, _) => self.variable(name).map_or_else(unknown, |kind| known(kind, 0)),
         }
     }
 }
 
 impl Here<'_, '_, '_> {
+    fn step(&self, step: &Step<'_>, faults: &mut Faults) {
+        if let Some((when, place)) = &step.when {
+            // It says nothing of itself.
+            let outside = Self { known: Rc::new(self.known_around()), ..self.clone() };
+            outside.alone(when, place, Spot::Condition, faults);
+        }
+        for operation in step.operations() {
+            self.operation(operation, faults);
+        }
+        match &step.kind {
+            Kind::Choice { arms } => {
+                let mut known = Facts::clone(&self.known);
+                for (when, place) in arms.iter().filter_map(|arm| arm.when.as_ref()) {
+                    let here = Self { known: Rc::new(known.clone()), ..self.clone() };
+                    here.alone(when, place, Spot::Condition, faults);
+                    when.facts(false, &mut known);
+                }
+            }
+            Kind::Map { items: (items, place), .. } => self.alone(items, place, Spot::Items, faults),
+            Kind::Wait { wait: Wait::For(template) | Wait::Until(template), place } => {
+                self.alone(template, place, Spot::Text, faults);
+            }
+            Kind::Wait { wait: Wait::Signal { name, .. }, place } => self.alone(name, place, Spot::Text, faults),
+            Kind::Set { template, place } => self.alone(template, place, Spot::Json, faults),
+            Kind::Fail { message: Some((message, place)), .. } => self.alone(message, place, Spot::Text, faults),
+            Kind::Include { scope, .. } => {
+                let included = self.types.steps.and_then(|steps| steps.included.get(scope.checked_sub(1)?));
+                if let Some((input, place)) = included.and_then(|included| included.input.as_ref()) {
+                    self.alone(input, place, Spot::Json, faults);
+                }
+            }
+            Kind::Saga { .. } | Kind::Tcc { .. } | Kind::Parallel { .. } | Kind::Fail { .. } | Kind::Unread => {}
+        }
+        if let Some((template, place)) = &step.output {
+            let here = if matches!(step.kind, Kind::Map { .. }) { self.ended() } else { self.clone() };
+            here.alone(template, place, Spot::Json, faults);
+        }
+    }
+
     fn operation(&self, operation: &Draft<'_>, faults: &mut Faults) {
         let mut bill = Bill::default();
         let place = &operation.place;
@@ -185,20 +308,26 @@ impl Here<'_, '_, '_> {
             self.template(template, &place.key("body"), Spot::Json, &mut bill, faults);
         }
         bill.settle(faults);
-        if let Some(status_check) = &operation.status_check {
-            self.operation(status_check, faults);
+        let mut bill = Bill::default();
+        for (rule, place) in &operation.outcome {
+            self.template(&rule.when, place, Spot::Condition, &mut bill, faults);
+        }
+        bill.settle(faults);
+        let poll = operation.pending.as_ref().and_then(|pending| pending.poll.as_ref()).map(|poll| &poll.operation);
+        for question in operation.status_check.iter().chain(poll) {
+            self.operation(question, faults);
         }
     }
 
-    fn mapping(&self, template: &Template, place: &Place<'_>, faults: &mut Faults) {
+    /// What is evaluated by itself.
+    fn alone(&self, template: &Template, place: &Place<'_>, spot: Spot, faults: &mut Faults) {
         let mut bill = Bill::default();
-        self.template(template, place, Spot::Json, &mut bill, faults);
+        self.template(template, place, spot, &mut bill, faults);
         bill.settle(faults);
     }
 
     fn template(&self, template: &Template, place: &Place<'_>, spot: Spot, bill: &mut Bill, faults: &mut Faults) {
-        let facts = self.types.known(self.step);
-        template.infer(self, &facts, &mut |found: Found<'_>| {
+        template.infer(self, &self.known, &mut |found: Found<'_>| {
             if faults.is_full() {
                 return;
             }
@@ -210,29 +339,47 @@ impl Here<'_, '_, '_> {
                 let (code, message, help) = tell(what, message, faults);
                 faults.add_at(code, pointer(), message, help);
             }
-            let in_text = found.standing == Standing::InText || spot != Spot::Json;
-            if in_text && clean && !kind.kinds.may_be(Kinds::SCALAR) {
-                let (source, kinds) = (quote(found.source), kind.kinds.describe());
-                let (code, message, help) = match spot {
-                    Spot::Url => (
-                        "E209",
-                        format!("{source} is {kinds}: a URL takes strings, numbers and booleans alone"),
-                        "Read a member of it, or send it in the `body`.",
-                    ),
-                    Spot::Header => (
-                        "E206",
-                        format!("{source} is {kinds}: a header takes strings, numbers and booleans alone"),
-                        "Read a member of it, write json() around it, or send it in the `body`.",
-                    ),
-                    Spot::Json => (
-                        "E206",
-                        format!("{source} is {kinds}, and stands in a longer text"),
-                        "Write json() around it, or let the string be this one expression.",
-                    ),
-                };
+            let in_text = found.standing == Standing::InText || !matches!(spot, Spot::Json | Spot::Items);
+            let wanted = match spot {
+                Spot::Condition => Kinds::BOOL,
+                Spot::Items if found.standing == Standing::Alone && found.pointer.is_empty() => Kinds::LIST,
+                _ if in_text => Kinds::SCALAR,
+                _ => Kinds::ALL,
+            };
+            if clean && !kind.kinds.may_be(wanted) {
+                let (code, message, help) = misfit(spot, &quote(found.source), kind.kinds);
                 faults.add_at(code, pointer(), message, Some(help.to_owned()));
             }
         });
+    }
+}
+
+/// What cannot stand there, whatever it comes to.
+fn misfit(spot: Spot, source: &str, kinds: Kinds) -> (&'static str, String, &'static str) {
+    let kinds = kinds.describe();
+    match spot {
+        Spot::Url => (
+            "E209",
+            format!("{source} is {kinds}: a URL takes strings, numbers and booleans alone"),
+            "Read a member of it, or send it in the `body`.",
+        ),
+        Spot::Header => (
+            "E206",
+            format!("{source} is {kinds}: a header takes strings, numbers and booleans alone"),
+            "Read a member of it, write json() around it, or send it in the `body`.",
+        ),
+        Spot::Text => ("E206", format!("{source} is {kinds} and no text"), "Read a member of it."),
+        Spot::Condition => {
+            ("E206", format!("the condition is {kinds}, which is neither true nor false"), "Compare it with something.")
+        }
+        Spot::Items => {
+            ("E206", format!("{source} is {kinds}: a map goes through a list"), "Give it a list, as in ${input.lines}.")
+        }
+        Spot::Json => (
+            "E206",
+            format!("{source} is {kinds}, and stands in a longer text"),
+            "Write json() around it, or let the string be this one expression.",
+        ),
     }
 }
 
@@ -290,7 +437,10 @@ impl Bill {
         let help = if loops.is_empty() {
             "Read less, or let the participant compute it.".to_owned()
         } else {
-            format!("Lower the `maxItems` of {}, or let the participant compute it.", loops.join(" and "))
+            format!(
+                "Lower the `maxItems` (of a map: `max_items`) of {}, or let the participant compute it.",
+                loops.join(" and ")
+            )
         };
         faults.add_at("E207", pointer, message, Some(help));
     }

@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use skald_engine::definition::language_schema;
+use skald_engine::definition::{Library, compile_with, language_schema};
+
+use super::told;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/workflow.schema.json");
 const WHOLE: &str = include_str!("whole.json");
@@ -51,6 +53,11 @@ fn the_schema_of_schemas_accepts_it() {
 fn every_kind_of_step_and_every_field_is_taken() {
     for source in [WHOLE, include_str!("order.json"), include_str!("two_steps.json")] {
         fits(source);
+    }
+    let mut library = Library::default();
+    library.add(r#"{"dsl": "1.0", "name": "reporting", "version": "2.1.0", "steps": [{"name": "told", "set": true}]}"#);
+    if let Err(faults) = compile_with(WHOLE, &library) {
+        panic!("{}", told(&faults));
     }
     let mut unused: Vec<_> =
         LANGUAGE_FIELDS.iter().copied().filter(|field| !WHOLE.contains(&format!("\"{field}\""))).collect();

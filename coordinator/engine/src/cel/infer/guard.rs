@@ -5,14 +5,14 @@ use crate::{
     cel::{
         Expression,
         lower::{Binary, Op, push},
-        types::{Kinds, Presence, Type},
+        types::{Presence, Type},
         value::Val,
     },
     path::{Path, Segment},
 };
 
 /// What an expression that came out true says is there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Facts(Vec<Way>);
 
 /// A way from a root or from the item of a comprehension.
@@ -23,23 +23,42 @@ pub(super) struct Way {
     pub(super) path: Path,
 }
 
+/// Of the conditions around one step; what is not known is asked for again.
+const MOST: usize = 256;
+
 impl Expression {
-    /// What is there where this is true.
-    #[allow(dead_code, reason = "steps have no conditions yet")]
-    pub(crate) fn facts(&self, known: &mut Facts) {
+    /// What is there where this came to `says`.
+    pub(crate) fn facts(&self, says: bool, known: &mut Facts) {
         struct Nowhere;
         impl Roots for Nowhere {
             fn root(&self, path: &Path) -> Root {
                 Root { kind: Type::DYN, taken: path.segments.len(), presence: Presence::Assumed }
             }
         }
+        if known.0.len() >= MOST {
+            return;
+        }
         let before = Facts::default();
-        let found = Infer::new(&self.reads, &Nowhere, &before).facts_of(&self.op, true);
-        known.0.extend(found);
+        let found = Infer::new(&self.reads, &Nowhere, &before).facts_of(&self.op, says, Asked::Anyhow);
+        let room = MOST - known.0.len();
+        known.0.extend(found.into_iter().take(room));
     }
 }
 
+/// How something was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Anyhow,
+    /// In a way that does not fail whatever is absent.
+    Safely,
+}
+
 impl Facts {
+    /// Below a name that means something else from here on nothing is known.
+    pub(crate) fn forget(&mut self, root: &str) {
+        self.0.retain(|way| way.path.root != root);
+    }
+
     pub(super) fn hold(&self, way: &Way) -> bool {
         self.0.iter().any(|fact| fact.holds(way))
     }
@@ -55,45 +74,27 @@ impl Infer<'_> {
     }
 
     /// What is there if `op` comes to `says`.
-    pub(super) fn facts_of(&self, op: &Op, says: bool) -> Vec<Way> {
+    pub(super) fn facts_of(&self, op: &Op, says: bool, asked: Asked) -> Vec<Way> {
         match (op, says) {
             (Op::Has(index), true) => {
                 let path = self.reads.get(*index).map(|read| read.path.clone());
                 path.map(|path| Way { local: None, path }).into_iter().collect()
             }
-            (Op::HasField(operand, field), true) => self.member(operand, field).into_iter().collect(),
-            (Op::Binary(Binary::In, both), true) => match &both[0] {
+            (Op::HasField(operand, field), true) if asked == Asked::Anyhow || matches!(**operand, Op::Local(_)) => {
+                self.member(operand, field).into_iter().collect()
+            }
+            (Op::Binary(Binary::In, both), true) if asked == Asked::Anyhow => match &both[0] {
                 Op::Const(Val::Text(key)) => self.member(&both[1], key).into_iter().collect(),
                 _ => Vec::new(),
             },
-            (Op::Not(operand), _) => self.facts_of(operand, !says),
+            (Op::Not(operand), _) => self.facts_of(operand, !says, asked),
             (Op::And(both), true) | (Op::Or(both), false) => {
-                let mut facts = self.facts_of(&both[0], says);
-                facts.extend(self.facts_of(&both[1], says));
+                let mut facts = self.facts_of(&both[0], says, asked);
+                facts.extend(self.facts_of(&both[1], says, asked));
                 facts
             }
             _ => Vec::new(),
         }
-    }
-
-    /// As `facts_of`, but only what `op` says whatever else is absent.
-    pub(super) fn certain(&mut self, op: &Op, says: bool) -> Vec<Way> {
-        let mut facts = self.facts_of(op, says);
-        facts.retain(|fact| {
-            let mut apart = Infer { locals: self.locals.clone(), ..Infer::new(self.reads, self.roots, self.known) };
-            apart.facts.clone_from(&self.facts);
-            let end = fact.path.segments.len().saturating_sub(1);
-            match fact.local.map(|at| self.locals.get(at)) {
-                None => {
-                    let mut path = fact.path.clone();
-                    path.segments.truncate(end);
-                    let taken = apart.roots.root(&fact.path).taken;
-                    end < taken || apart.root(&path).kinds != Kinds::NONE && apart.flaws.is_empty()
-                }
-                Some(local) => end == 0 && local.is_some(),
-            }
-        });
-        facts
     }
 
     fn member(&self, operand: &Op, field: &str) -> Option<Way> {

@@ -23,7 +23,7 @@ use crate::{
 
 use fits::result;
 pub(crate) use guard::Facts;
-use guard::Way;
+use guard::{Asked, Way};
 
 /// What the roots are where an expression stands.
 pub(crate) trait Roots {
@@ -358,9 +358,9 @@ impl<'a> Infer<'a> {
 
     /// Each side may count on what the other says is there: one that decides wins over an error of the other.
     fn logic(&mut self, both: &[Op; 2], name: &str, says: bool) -> Known {
-        let of_right = self.certain(&both[1], says);
+        let of_right = self.facts_of(&both[1], says, Asked::Safely);
         let (left, one) = self.with(of_right, &both[0]);
-        let of_left = self.facts_of(&both[0], says);
+        let of_left = self.facts_of(&both[0], says, Asked::Anyhow);
         let (right, two) = self.with(of_left, &both[1]);
         for (side, op) in [left, right].iter().zip(both) {
             self.needs(side, Kinds::BOOL, name, op);
@@ -371,7 +371,7 @@ impl<'a> Infer<'a> {
     fn condition(&mut self, three: &[Op; 3]) -> Known {
         let (test, cost) = self.op(&three[0]);
         self.must_be(&test, Kinds::BOOL, "the condition before `?`", Some(&three[0]));
-        let (yes, no) = (self.facts_of(&three[0], true), self.facts_of(&three[0], false));
+        let (yes, no) = (self.facts_of(&three[0], true, Asked::Anyhow), self.facts_of(&three[0], false, Asked::Anyhow));
         let (then, one) = self.with(yes, &three[1]);
         let (otherwise, two) = self.with(no, &three[2]);
         (then.join(&otherwise), cost.saturating_add(one.max(two)))
@@ -401,7 +401,7 @@ impl<'a> Infer<'a> {
             LoopBody::Map { test: None, item } => self.op(item),
             LoopBody::Map { test: Some(test), item } => {
                 let (_, tested) = self.test(test, "`filter`", Type::BOOL);
-                let facts = self.facts_of(test, true);
+                let facts = self.facts_of(test, true, Asked::Anyhow);
                 let (kind, made) = self.with(facts, item);
                 (kind, tested.saturating_add(made))
             }
