@@ -12,6 +12,7 @@ mod callback;
 mod command_line;
 mod documents;
 mod floors;
+mod graph;
 mod journal;
 mod nodes;
 mod open;

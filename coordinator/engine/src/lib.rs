@@ -5,6 +5,7 @@ pub mod call;
 pub mod cel;
 pub mod definition;
 pub mod event;
+pub mod graph;
 pub mod limit;
 pub mod outcome;
 pub mod path;

@@ -14,6 +14,7 @@ mod definitions;
 mod edge;
 mod error;
 mod events;
+mod graph;
 mod json;
 mod openapi;
 mod operators;

@@ -8,7 +8,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{Api, begin, callbacks, decide, events, operators, signals, system, transactions, workflows};
+use super::{Api, begin, callbacks, decide, events, graph, operators, signals, system, transactions, workflows};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -40,6 +40,7 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
         .routes(routes!(decide::cancel))
         .routes(routes!(signals::signal))
         .routes(routes!(events::events))
+        .routes(routes!(graph::transaction))
         .routes(routes!(operators::retry))
         .routes(routes!(operators::skip))
         .routes(routes!(operators::resolve))
@@ -49,6 +50,7 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::publish, workflows::get))
+        .routes(routes!(graph::workflow))
         .split_for_parts();
     let document = with_problems(document);
     let (node, document) = OpenApiRouter::with_openapi(document)
@@ -111,7 +113,7 @@ mod tests {
         let document = serde_json::to_value(document()).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(paths.len(), 19, "{paths:?}");
+        assert_eq!(paths.len(), 21, "{paths:?}");
         let calls = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
         let mut ids: Vec<_> = calls.map(|call| call["operationId"].as_str().unwrap()).collect();
         let all = ids.len();

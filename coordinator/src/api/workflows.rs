@@ -27,7 +27,7 @@ use super::{
     error::Error,
     json::{self, fault},
 };
-use crate::runtime::{Published, WorkflowRow};
+use crate::runtime::{Published, Workflow, WorkflowRow};
 
 const PAGE: usize = 50;
 const LONGEST_PAGE: usize = 500;
@@ -196,19 +196,26 @@ pub(super) async fn get(
 ) -> Result<Json<WorkflowView>, Error> {
     let (parts, _) = request.into_parts();
     Query::of(&parts).end()?;
-    let asked = Some(version).filter(|version| version != LATEST);
-    let wanted = resolved(&api, &name, asked.as_deref()).await?.map_err(Error::NoWorkflow)?;
-    let Some(workflow) = api.coordinator.workflow(&wanted).await? else {
-        return Err(Error::NoWorkflow(missing(&api, &wanted).await?));
-    };
+    let workflow = found(&api, &name, version).await?;
+    let WorkflowRef { name, version } = workflow.row.workflow;
     Ok(Json(WorkflowView {
-        name: wanted.name,
-        version: wanted.version,
+        name,
+        version,
         digest: hex::encode(workflow.row.digest),
         plan_digest: hex::encode(workflow.row.plan),
         published_at: workflow.row.published_at,
         definition: skald_protocol::Json::from_text(workflow.definition).unwrap_or_default(),
     }))
+}
+
+/// A version, or `latest`.
+pub(super) async fn found(api: &Api, name: &str, version: String) -> Result<Workflow, Error> {
+    let asked = Some(version).filter(|version| version != LATEST);
+    let wanted = resolved(api, name, asked.as_deref()).await?.map_err(Error::NoWorkflow)?;
+    match api.coordinator.workflow(&wanted).await? {
+        Some(workflow) => Ok(workflow),
+        None => Err(Error::NoWorkflow(missing(api, &wanted).await?)),
+    }
 }
 
 /// What a begin by name runs.

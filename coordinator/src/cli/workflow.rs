@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use skald_engine::definition::{self, Library};
+use skald_engine::{
+    definition::{self, Library},
+    graph::{Form, graph},
+};
 use skald_protocol::{Json, PublishedView};
 use skald_sdk::{Client, Publication};
 
@@ -47,6 +50,14 @@ enum Verb {
     Explore(Explore),
     /// Print the JSON Schema (2020-12) of the language, for editors.
     Schema,
+    /// Draw a definition: as a Mermaid flowchart, or for Graphviz. No server is needed.
+    Graph {
+        /// A definition as a JSON file; `-` reads stdin.
+        file: PathBuf,
+        /// Graphviz's language instead of Mermaid.
+        #[arg(long)]
+        dot: bool,
+    },
     /// Publish definitions, each under the name and version that it states. Publishing one again changes nothing.
     Publish {
         /// Definitions as JSON files; `-` reads stdin.
@@ -73,6 +84,7 @@ impl Workflow {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, Error> {
         match self.verb {
             Verb::Check { files } => check(&files, output),
+            Verb::Graph { file, dot } => draw(&file, dot, output),
             Verb::Simulate(simulate) => simulate.run(output),
             Verb::Explore(explore) => explore.run(output),
             Verb::Schema => {
@@ -140,6 +152,19 @@ fn library(files: &[PathBuf]) -> Library {
     let mut library = Library::default();
     files.iter().filter_map(|path| read(path).ok()).for_each(|text| library.add(&text));
     library
+}
+
+fn draw(path: &Path, dot: bool, output: &Output) -> Result<Exit, Error> {
+    let text = read(path)?;
+    let plan = match definition::compile(&text) {
+        Ok(compiled) => compiled.plan,
+        Err(faults) => {
+            tell(&findings(&path.display().to_string(), &text, Weight::Fault, faults));
+            return Ok(Exit::Faulty);
+        }
+    };
+    output.line(graph(&plan, None, if dot { Form::Dot } else { Form::Mermaid }).trim_end())?;
+    Ok(Exit::Done)
 }
 
 #[derive(Debug, Serialize)]

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skald_engine::{Event, Input, Record, Request, Transaction, Word, transaction::Continuity};
+use skald_engine::{Event, Input, Plan, Record, Request, Transaction, Word, transaction::Continuity};
 use skald_protocol::{
     BranchId, ErrorView, Gid, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView,
 };
@@ -202,6 +202,20 @@ impl Coordinator {
                 let found = self.load(gid).await?;
                 self.show(gid, found, branches)
             }
+        }
+    }
+
+    /// The plan, and what became of it as recorded.
+    pub async fn planned(&self, gid: &Gid) -> Result<(Arc<Plan>, TransactionView), Error> {
+        match self.load(gid).await? {
+            Found::Here(replayed) => {
+                Ok((Arc::clone(replayed.tx.plan()), replayed.tx.view(0..replayed.tx.branch_count())))
+            }
+            found @ (Found::Missing
+            | Found::Expired(_)
+            | Found::Quarantined(_)
+            | Found::Newer(_)
+            | Found::Corrupt(..)) => Err(self.why_not(gid, found)),
         }
     }
 
