@@ -98,12 +98,14 @@ pub(crate) struct Member {
     pub(crate) presence: Presence,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Presence {
-    /// It is there, or nothing is known of that.
-    Assumed,
     /// It is known that it may be absent.
     Optional,
+    /// It is there, or nothing is known of that.
+    Assumed,
+    /// A schema takes nothing without it.
+    Required,
 }
 
 impl Type {
@@ -214,7 +216,7 @@ impl Type {
     /// The same, where something else may say more of its members.
     pub(crate) fn loosened(&self) -> Self {
         let Some(map) = &self.map else { return self.clone() };
-        let assumed = |member: &Member| Member { presence: Presence::Assumed, ..member.clone() };
+        let assumed = |member: &Member| Member { presence: member.presence.max(Presence::Assumed), ..member.clone() };
         let members = map.members.iter().map(|(key, member)| (Rc::clone(key), assumed(member))).collect();
         let map = Self::map(members, Some(Self::DYN)).map;
         Self { map, ..self.clone() }
@@ -259,11 +261,7 @@ impl Map {
         let mut members = self.members.clone();
         for (key, two) in &other.members {
             let met = match self.members.get(key) {
-                Some(one) => {
-                    let assumed = one.presence == Presence::Assumed || two.presence == Presence::Assumed;
-                    let presence = if assumed { Presence::Assumed } else { Presence::Optional };
-                    Member { kind: one.kind.meet(&two.kind), presence }
-                }
+                Some(one) => Member { kind: one.kind.meet(&two.kind), presence: one.presence.max(two.presence) },
                 None => two.clone(),
             };
             members.insert(Rc::clone(key), met);

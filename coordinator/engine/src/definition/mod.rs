@@ -7,6 +7,7 @@ mod check;
 mod document;
 mod enlist;
 mod fill;
+mod given;
 mod include;
 mod kind;
 mod language;

@@ -3,11 +3,17 @@
 //! Known are the `input` by its schema, what `output` mappings make, texts and numbers of the language itself. Answers of
 //! participants may be anything. What a stored plan holds was judged when it was published, by the compiler of that day.
 
-use std::{cell::OnceCell, rc::Rc};
+use std::{
+    cell::{Cell, OnceCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use serde_json::Value;
 
 use super::{
+    given::{Given, LOOKED_AT},
+    include::Included,
     operation::Draft,
     order::Order,
     read::{Faults, Place, list, quote},
@@ -106,7 +112,11 @@ impl<'s, 'a> Types<'s, 'a> {
     fn of(steps: &'s Steps<'a>, order: Option<&Order>, input: Option<&Value>) -> Self {
         let included = steps.included.iter().map(|included| included.schema);
         let inputs = std::iter::once(input).chain(included);
-        let inputs = inputs.map(|schema| schema.map_or(Type::DYN, type_of)).collect();
+        // One that is included often is read once.
+        let mut read: BTreeMap<usize, Type> = BTreeMap::new();
+        let mut typed =
+            |schema| read.entry(std::ptr::from_ref(schema).addr()).or_insert_with(|| type_of(schema)).clone();
+        let inputs = inputs.map(|schema| schema.map_or(Type::DYN, &mut typed)).collect();
         let outputs = vec![Type::DYN; steps.list.len()];
         let items = steps.list.iter().map(|_| OnceCell::new()).collect();
         let mut types = Self { steps: Some(steps), inputs, outputs, items };
@@ -282,6 +292,9 @@ impl Here<'_, '_, '_> {
                 if let Some((input, place)) = included.and_then(|included| included.input.as_ref()) {
                     self.alone(input, place, Spot::Json, faults);
                 }
+                if let Some(included) = included {
+                    self.given(included, *scope, step, faults);
+                }
             }
             Kind::Saga { .. } | Kind::Tcc { .. } | Kind::Parallel { .. } | Kind::Fail { .. } | Kind::Unread => {}
         }
@@ -317,6 +330,22 @@ impl Here<'_, '_, '_> {
         for question in operation.status_check.iter().chain(poll) {
             self.operation(question, faults);
         }
+    }
+
+    /// The input of an included workflow; without one it is the including transaction's.
+    fn given(&self, included: &Included<'_>, scope: usize, step: &Step<'_>, faults: &mut Faults) {
+        let Some(wanted) = self.types.inputs.get(scope) else { return };
+        let (kind, pointer, source) = match &included.input {
+            Some((template, place)) => (self.infer(template), place.pointer(), template.source().value()),
+            None => {
+                let own = self.types.inputs.get(self.names).cloned();
+                (own.unwrap_or(Type::DYN), step.place.key("saga").pointer(), Value::Null)
+            }
+        };
+        let is_written = |below: &str| source.pointer(below).is_some();
+        let given =
+            Given { kind: &kind, pointer, is_written: &is_written, title: &included.title, left: Cell::new(LOOKED_AT) };
+        given.check(wanted, faults);
     }
 
     /// What is evaluated by itself.

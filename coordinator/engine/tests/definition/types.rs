@@ -572,6 +572,43 @@ fn an_included_workflow_is_typed_by_its_own_schema_and_gives_its_output() {
 }
 
 #[test]
+fn what_an_included_workflow_is_given_fits_its_schema() {
+    let inner = r#"{"dsl":"1.0","name":"inner","version":"1.0.0","input":{"type":"object","required":["order_id","who","lines"],"properties":{
+        "order_id":{"type":"string"},"total":{"type":"number"},"who":{"type":"object","required":["mail"],"properties":{"mail":{"type":"string"}}},
+        "lines":{"type":"array","items":{"type":"object","required":["sku","price"],"properties":{"sku":{"type":"string"}}}}}},"steps":[{"name":"a","set":1}]}"#;
+    let mut library = skald_engine::definition::Library::default();
+    library.add(inner);
+    let saga = |input: &str| definition(SCHEMA, &format!(r#"{{"name":"s","saga":{{"workflow":"inner"{input}}}}}"#));
+    let taken =
+        |input: &str| skald_engine::definition::compile_with(&saga(input), &library).map(|compiled| compiled.plan);
+    let fine = r#","input":{"order_id":"${input.name}","total":"${input.total}","who":{"mail":"a@b"},"lines":"${coalesce(input.any, 1).lines}","more":1}"#;
+    taken(fine).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+    taken(r#","input":"${coalesce(input.any, 1).x}""#).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+    let told_of = |input: &str| told(&taken(input).unwrap_err());
+    let odd = r#","input":{"oder_id":"${input.name}","total":"${input.name}","who":"${input.who}","lines":[{"sku":1,"price":2}]}"#;
+    expect![[r#"
+        E206 /steps/0/saga/input/lines `sku` is an int, and the workflow inner@1.0.0 takes a string
+        E206 /steps/0/saga/input `order_id` is missing: the workflow inner@1.0.0 requires it
+          Is it what is given as `oder_id`?
+        E206 /steps/0/saga/input/total `total` is a string, and the workflow inner@1.0.0 takes a number
+        E204 /steps/0/saga/input/who `mail` may be absent, and the workflow inner@1.0.0 requires it
+          Name `mail` in the `required` of the schema that it comes from.
+    "#]]
+    .assert_eq(&told_of(odd));
+    expect![[r#"
+        E206 /steps/0/saga `price` is missing: the workflow inner@1.0.0 requires it
+        E206 /steps/0/saga `order_id` is missing: the workflow inner@1.0.0 requires it
+        E204 /steps/0/saga `mail` may be absent, and the workflow inner@1.0.0 requires it
+          Name `mail` in the `required` of the schema that it comes from.
+    "#]]
+    .assert_eq(&told_of(""));
+    expect![[r#"
+        E206 /steps/0/saga/input `input` is a string, and the workflow inner@1.0.0 takes a map
+    "#]]
+    .assert_eq(&told_of(r#","input":"${input.name}""#));
+}
+
+#[test]
 fn conditions_around_many_steps_are_read_soon() {
     let asked: Vec<_> = (0..95).map(|n| format!("has(input.limits.m{n})")).collect();
     let asked = asked.join(" && ");

@@ -126,8 +126,8 @@ impl<'s> Reading<'s> {
         }
         for part in parts {
             for name in part.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-                let assumed = Member { kind: Type::DYN, presence: Presence::Assumed };
-                members.entry(name.into()).or_insert(assumed).presence = Presence::Assumed;
+                let required = Member { kind: Type::DYN, presence: Presence::Required };
+                members.entry(name.into()).or_insert(required).presence = Presence::Required;
             }
         }
         Type::map(members, rest)
