@@ -115,7 +115,7 @@ impl<'s, 'a> Types<'s, 'a> {
         // One that is included often is read once.
         let mut read: BTreeMap<usize, Type> = BTreeMap::new();
         let mut typed =
-            |schema| read.entry(std::ptr::from_ref(schema).addr()).or_insert_with(|| type_of(schema)).clone();
+            |schema: &Value| read.entry(std::ptr::from_ref(schema).addr()).or_insert_with(|| type_of(schema)).clone();
         let inputs = inputs.map(|schema| schema.map_or(Type::DYN, &mut typed)).collect();
         let outputs = vec![Type::DYN; steps.list.len()];
         let items = steps.list.iter().map(|_| OnceCell::new()).collect();
