@@ -259,11 +259,12 @@ mod tests {
             &expect![[r#"
                 E001
 
-                  × EOF while parsing a list
+                  × the text ends in the middle of an array
                    ╭─[order.json:3:14]
                  3 │   "name": ["x"
                    ·              ─
                    ╰────
+                  help: Close it with `]`.
             "#]],
         );
         check(
@@ -271,11 +272,12 @@ mod tests {
             &expect![[r#"
                 E001
 
-                  × expected value
+                  × no value of JSON starts like this
                    ╭─[order.json:3:11]
                  3 │   "name": order
                    ·           ─────
                    ╰────
+                  help: Write a text in double quotes; true, false and null stand without.
             "#]],
         );
         check(
@@ -283,7 +285,7 @@ mod tests {
             &expect![[r#"
                 E001
 
-                  × EOF while parsing a value
+                  × the text ends where a value should stand
                    ╭─[order.json:1:1]
                    ╰────
             "#]],
