@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, path::PathBuf, time::Dur
 use common::{Drive, branch, plan, reply};
 use skald_engine::{
     Barrier, Began, Enlistment, Error, Event, Input, Plan, Record, Response, TraceContext, Word,
+    definition::{Library, compile_with},
     event::{self, FailureClass},
     plan::{Auth, Body, OnTimeout, Secret, Service, Target, Value},
     template::Template,
@@ -159,6 +160,27 @@ fn words() -> Vec<Event> {
     ]
 }
 
+/// Of branches that do something without an operation.
+fn turns() -> Vec<Event> {
+    vec![
+        Event::Signalled { name: "approval".to_owned(), payload: Some(json(r#"{"by":"ann"}"#)) },
+        Event::Signalled { name: "approval".to_owned(), payload: None },
+        Event::Admitted { branch: 3 },
+        Event::Passed { branch: 3, reason: Some("not needed".to_owned()) },
+        Event::Passed { branch: 3, reason: None },
+        Event::Computed { branch: 3, output: Some(json("[1]")), reason: Some("seen in the books".to_owned()) },
+        Event::Computed { branch: 3, output: None, reason: None },
+        Event::Chosen { branch: 3, arm: 1 },
+        Event::Armed { branch: 3, delay_ms: 86_400_000, signal: Some("approval".to_owned()) },
+        Event::Armed { branch: 3, delay_ms: 0, signal: None },
+        Event::Elapsed { branch: 3 },
+        Event::Mapped { branch: 3, items: vec![json(r#"{"sku":"a"}"#), json("2")] },
+        Event::Mapped { branch: 3, items: Vec::new() },
+        Event::Faulted { branch: 3, error: error() },
+        Event::Polled { branch: 3, operation: ACTION, delay_ms: 400 },
+    ]
+}
+
 fn enlisted() -> [Event; 2] {
     let of = |flags: &[&str]| Enlistment { branch: branch("x", flags), digest: "9f".repeat(32) };
     [Event::Enlisted(Box::new(of(&["tcc"]))), Event::Enlisted(Box::new(of(&["tcc", "client"])))]
@@ -179,9 +201,32 @@ fn snapshot() -> Event {
     drive.transaction.snapshot()
 }
 
+/// Everything of the language that a plan has a word for.
+fn language_plan() -> Plan {
+    let definition = include_str!("golden/language.json");
+    let mut library = Library::default();
+    library.add(include_str!("golden/included.json"));
+    compile_with(definition, &library).unwrap().plan
+}
+
+/// In the middle of a map, a wait, a poll.
+fn language_snapshot() -> Event {
+    let input = Some(json(r#"{"lines": [1, 2, 3], "express": false}"#));
+    let (mut drive, _) = Drive::begin_with(language_plan(), None, input);
+    let _ = drive.decide(Input::Word(Word::Signal { name: "go".to_owned(), payload: Some(json("7")) })).unwrap();
+    for answer in ["ok", "pending", "ok", "unknown"] {
+        let Some(call) = drive.send().first().copied() else { break };
+        let _ = drive.decide(Input::Replied { call, reply: reply(answer) }).unwrap();
+        drive.now = drive.now.plus(Duration::from_secs(10));
+        let _ = drive.decide(Input::Tick).unwrap();
+    }
+    drive.transaction.snapshot()
+}
+
 fn samples() -> BTreeMap<&'static str, Vec<Event>> {
     let mut samples = BTreeMap::<_, Vec<Event>>::new();
-    let all = began().into_iter().chain(enlisted()).chain(attempts()).chain(words()).chain([snapshot()]);
+    let all = began().into_iter().chain(enlisted()).chain(attempts()).chain(words()).chain(turns());
+    let all = all.chain([snapshot(), language_snapshot()]);
     for event in all {
         samples.entry(event.name()).or_default().push(event);
     }
@@ -238,14 +283,14 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     let known = samples().into_keys().map(str::to_owned);
-    assert_eq!(kept, known.chain(["plan".to_owned(), "plan_open".to_owned()]).collect());
+    assert_eq!(kept, known.chain(["plan", "plan_language", "plan_open"].map(str::to_owned)).collect());
     // One per variant: `Event::name` and this list break with a new one.
-    assert_eq!(kept.len(), 24 + 2);
+    assert_eq!(kept.len(), 34 + 3);
 }
 
 #[test]
 fn a_plan_reads_and_writes_as_it_was_released() {
-    for (name, plan) in [("plan", full_plan()), ("plan_open", Plan::open())] {
+    for (name, plan) in [("plan", full_plan()), ("plan_language", language_plan()), ("plan_open", Plan::open())] {
         let golden = check(name, &plan.encode());
         assert_eq!(Plan::decode(1, &golden).unwrap(), plan);
         assert!(matches!(Plan::decode(2, &golden), Err(skald_engine::plan::PlanError::Newer { format: 2 })));
