@@ -10,6 +10,7 @@ mod participants;
 mod recovery;
 mod rig;
 mod throughput;
+mod workflow;
 
 use std::io::Write;
 
@@ -47,6 +48,8 @@ enum Scenario {
     Embedded(Rounds),
     /// Two declared TCC branches on Postgres against four bare calls.
     Tcc(Rounds),
+    /// The order of the language's documentation against the same plan with static bodies; large maps and definitions.
+    Workflow(Rounds),
     /// The third step refuses: against five bare calls.
     Abort(Rounds),
     /// kill -9 with transactions in flight, restart.
@@ -84,6 +87,7 @@ fn main() -> anyhow::Result<()> {
             Scenario::Embedded(rounds) => throughput::run("embedded", Backend::Sqlite, Workload::Saga, rounds).await,
             Scenario::Tcc(rounds) => throughput::run("tcc", Backend::Postgres, Workload::Tcc, rounds).await,
             Scenario::Abort(rounds) => throughput::run("abort", Backend::Postgres, Workload::Abort, rounds).await,
+            Scenario::Workflow(rounds) => workflow::run(Backend::Postgres, rounds).await,
             Scenario::Recovery { count, sqlite } => recovery::recovery(backend(sqlite), count).await,
             Scenario::Parked { count, sqlite } => recovery::parked(backend(sqlite), count).await,
             Scenario::Participants => participants::serve().await,

@@ -72,7 +72,7 @@ impl Rig {
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
         if !output.status.success() {
-            bail!("the load failed; the coordinator's log:\n{}", self.node.log());
+            bail!("the load failed ({}); the coordinator's log:\n{}", output.status, self.node.log());
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }

@@ -16,6 +16,8 @@ pub(crate) enum Workload {
     Saga,
     Tcc,
     Abort,
+    Order,
+    OrderStatic,
 }
 
 /// 100 bytes.
@@ -29,6 +31,8 @@ impl Workload {
             Self::Saga => "saga",
             Self::Tcc => "tcc",
             Self::Abort => "abort",
+            Self::Order => "order",
+            Self::OrderStatic => "order-static",
         }
     }
 
@@ -38,17 +42,31 @@ impl Workload {
             Self::Saga => &["/a", "/b", "/c"],
             Self::Tcc => &["/a", "/b", "/a/confirm", "/b/confirm"],
             Self::Abort => &["/a", "/b", "/refuse", "/b/undo", "/a/undo"],
+            Self::Order | Self::OrderStatic => &[
+                "/reservations",
+                "/reservations",
+                "/reservations",
+                "/authorizations",
+                "/capture",
+                "/confirm",
+                "/confirm",
+                "/confirm",
+                "/parcels",
+            ],
         }
     }
 
     pub(crate) const fn ends_as(self) -> &'static str {
         match self {
-            Self::Saga | Self::Tcc => "succeeded",
+            Self::Saga | Self::Tcc | Self::Order | Self::OrderStatic => "succeeded",
             Self::Abort => "compensated",
         }
     }
 
     pub(crate) fn begin(self, participants: &str) -> Value {
+        if matches!(self, Self::Order | Self::OrderStatic) {
+            return crate::workflow::order(participants, self == Self::OrderStatic);
+        }
         let body = body();
         let saga = |name: &str, path: &str| {
             json!({"name": name, "service": "s", "action": {"path": path, "body": body},
@@ -63,6 +81,7 @@ impl Workload {
             Self::Saga => vec![saga("a", "/a"), saga("b", "/b"), saga("c", "/c")],
             Self::Tcc => vec![tcc("a", "/a"), tcc("b", "/b")],
             Self::Abort => vec![saga("a", "/a"), saga("b", "/b"), saga("c", "/refuse")],
+            Self::Order | Self::OrderStatic => Vec::new(),
         };
         let definition = json!({"dsl": "1.0", "name": "bench", "version": "1.0.0",
             "services": {"s": {"url": participants}}, "steps": steps});
