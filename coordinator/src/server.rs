@@ -95,6 +95,7 @@ impl Server {
 
         let inward = runtime::Options {
             address: node_address,
+            config: Some(skald_protocol::Json::of(&config.workflow_config)),
             lease: config.lease.0,
             max_in_memory: config.limits.in_memory,
             keep_journals: config.retention.journals.0,

@@ -56,6 +56,9 @@ pub struct Began {
     pub contract: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Json>,
+    /// What expressions read as `config`: the coordinator's own, as it stood then, of plans that read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Json>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

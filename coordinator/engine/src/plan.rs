@@ -30,6 +30,9 @@ pub struct Plan {
     pub on_timeout: OnTimeout,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, Service>,
+    /// Something reads the coordinator's `config`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reads_config: bool,
     #[serde(default)]
     pub branches: Vec<Branch>,
     #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
@@ -484,6 +487,7 @@ impl Plan {
             timeout: None,
             on_timeout: OnTimeout::Compensate,
             services: BTreeMap::new(),
+            reads_config: false,
             branches: Vec::new(),
             output: None,
             index: Index::default(),

@@ -25,6 +25,7 @@ fn begin(plan: Plan, input: Option<Value>) -> Drive {
         plan: String::new(),
         contract: "native".to_owned(),
         input: input.map(Json::from),
+        config: None,
         labels: BTreeMap::new(),
         timeout_ms: None,
         trace: TraceContext::default(),

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use serde_json::Value;
 use skald_engine::{
-    definition::{self, position},
+    definition::{self, Library, position},
     simulate::{Answers, Flaw, Stage, pointer, sample},
 };
 use skald_protocol::{Fault, Json};
@@ -24,6 +24,12 @@ pub(super) struct Given {
     /// The input, as JSON or @FILE [default: a small one, made from the definition's `input` schema].
     #[arg(long, value_name = "JSON")]
     input: Option<String>,
+    /// What expressions read as `config`, as JSON or @FILE.
+    #[arg(long, value_name = "JSON")]
+    config: Option<String>,
+    /// Another definition, which this one includes.
+    #[arg(long = "with", value_name = "FILE")]
+    others: Vec<PathBuf>,
     /// What participants answer: JSON of step → operation → answer (or a list of them, the last repeats), an answer being
     /// `{status, headers, body, delay, callback: {outcome, output, error, after}}` [default: 200 with a made body].
     #[arg(long, value_name = "FILE")]
@@ -55,7 +61,8 @@ impl Given {
     pub(super) fn scene(self) -> Result<Scene, Error> {
         let file = self.file.display().to_string();
         let text = read(&self.file)?;
-        let compiled = definition::compile(&text).map_err(|faults| {
+        let library = library(&self.others)?;
+        let compiled = definition::compile_with(&text, &library).map_err(|faults| {
             let count = faults.len();
             for finding in findings(&file, &text, Weight::Fault, faults) {
                 anstream::eprintln!("{}", finding.render());
@@ -90,10 +97,20 @@ impl Given {
             }
         };
         let name = compiled.plan.workflow.as_ref().map(|workflow| format!("{} {}", workflow.name, workflow.version));
-        let stage = Stage::new(Arc::new(compiled.plan), input, answers);
+        let mut stage = Stage::new(Arc::new(compiled.plan), input, answers);
+        stage.config = self.config.as_deref().map(|config| json("--config", config)).transpose()?;
         let stage = if self.without_barrier { stage.without_barrier() } else { stage };
         Ok(Scene { file, text, definition, name: name.unwrap_or_default(), stage, made })
     }
+}
+
+/// What a definition may include.
+pub(super) fn library(files: &[PathBuf]) -> Result<Library, Error> {
+    let mut library = Library::default();
+    for path in files {
+        library.add(&read(path)?);
+    }
+    Ok(library)
 }
 
 impl Scene {

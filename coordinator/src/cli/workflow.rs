@@ -54,6 +54,9 @@ enum Verb {
     Graph {
         /// A definition as a JSON file; `-` reads stdin.
         file: PathBuf,
+        /// Another definition, which this one includes.
+        #[arg(long = "with", value_name = "FILE")]
+        others: Vec<PathBuf>,
         /// Graphviz's language instead of Mermaid.
         #[arg(long)]
         dot: bool,
@@ -84,7 +87,7 @@ impl Workflow {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, Error> {
         match self.verb {
             Verb::Check { files } => check(&files, output),
-            Verb::Graph { file, dot } => draw(&file, dot, output),
+            Verb::Graph { file, others, dot } => draw(&file, &others, dot, output),
             Verb::Simulate(simulate) => simulate.run(output),
             Verb::Explore(explore) => explore.run(output),
             Verb::Schema => {
@@ -154,9 +157,9 @@ fn library(files: &[PathBuf]) -> Library {
     library
 }
 
-fn draw(path: &Path, dot: bool, output: &Output) -> Result<Exit, Error> {
+fn draw(path: &Path, others: &[PathBuf], dot: bool, output: &Output) -> Result<Exit, Error> {
     let text = read(path)?;
-    let plan = match definition::compile(&text) {
+    let plan = match definition::compile_with(&text, &super::play::library(others)?) {
         Ok(compiled) => compiled.plan,
         Err(faults) => {
             tell(&findings(&path.display().to_string(), &text, Weight::Fault, faults));

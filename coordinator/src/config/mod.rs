@@ -44,6 +44,8 @@ pub struct Config {
     pub egress: Egress,
     /// Where the services of definitions answer here: what is set replaces the definition's.
     pub services: BTreeMap<String, Service>,
+    /// What definitions read as `config.<name>`, here. A transaction keeps what it was at its begin.
+    pub workflow_config: BTreeMap<String, serde_json::Value>,
     /// `{"secret": name}` stands for the variable `SKALD_SECRET_<NAME>`, else for the file of that name in here.
     pub secrets_directory: Option<PathBuf>,
 }
@@ -145,6 +147,7 @@ impl Default for Config {
             retention: Retention::default(),
             egress: Egress::default(),
             services: BTreeMap::new(),
+            workflow_config: BTreeMap::new(),
             secrets_directory: None,
         }
     }

@@ -143,6 +143,7 @@ impl Held {
             plan: hex::encode(new.plan.digest),
             contract: "native".to_owned(),
             input: new.input.take(),
+            config: out.config(&new.plan.plan),
             labels: new.labels.clone(),
             timeout_ms: new.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             trace: take(&mut new.trace),

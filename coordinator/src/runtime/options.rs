@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use skald_protocol::Json;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Under which this node is known to the others; a node that starts takes what an earlier life at the same address
     /// held without waiting for its lease.
     pub address: String,
+    /// What expressions read as `config`, copied into each transaction whose plan does.
+    pub config: Option<Json>,
     /// How long a node that is not heard of keeps its shards.
     pub lease: Duration,
     /// Tasks that own transactions.
@@ -41,6 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:7410".to_owned(),
+            config: None,
             lease: Duration::from_secs(2),
             tasks: std::thread::available_parallelism().map_or(2, usize::from).min(64),
             max_in_memory: 200_000,

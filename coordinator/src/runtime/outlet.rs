@@ -9,7 +9,7 @@ use std::{
 };
 
 use skald_engine::{Plan, Transaction};
-use skald_protocol::{Gid, Timestamp};
+use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
 
 use super::{Error, House, PreparedPlan, held::Held, inbox::Back, timer::Timers};
@@ -142,6 +142,11 @@ impl Outlet {
     /// One value for all transactions of the same plan.
     pub(super) fn plan(&self, prepared: &PreparedPlan) -> Arc<Plan> {
         Arc::clone(self.known_plans.get(&prepared.digest).unwrap_or(&prepared.plan))
+    }
+
+    /// What a transaction of this plan keeps of the configuration.
+    pub(super) fn config(&self, plan: &Plan) -> Option<Json> {
+        self.house.options.config.clone().filter(|_| plan.reads_config)
     }
 
     pub(super) fn knows(&self, plan: &[u8; 32]) -> bool {

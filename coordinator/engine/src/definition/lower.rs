@@ -13,6 +13,7 @@ use super::{
     fill::{Filling, renamed},
     order::Order,
     read::Faults,
+    scope,
     step::{Kind, Step, Steps},
 };
 use crate::{
@@ -50,12 +51,17 @@ pub(super) fn plan(document: &Document<'_>, parts: &Parts, order: &Order) -> Pla
     let (services, names) = services(document);
     let whole = Whole { document, steps: &document.steps, parts, order, names };
     let branches = Space::lower(&whole, None).branches;
+    let mut reads_config = false;
+    scope::each(&document.steps, Some(order), document.output.as_ref(), |_, _, template, _| {
+        template.each_path(|_, path| reads_config |= path.root == "config");
+    });
     Plan {
         workflow: document.workflow.clone(),
         open: false,
         timeout: document.timeout,
         on_timeout: document.on_timeout,
         services,
+        reads_config,
         branches,
         output: document.output.as_ref().map(|(template, _)| template.clone()),
         index: Index::default(),

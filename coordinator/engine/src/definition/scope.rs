@@ -30,8 +30,8 @@ pub(super) struct Scope<'s> {
     pub(super) order: Option<&'s Order>,
 }
 
-const IN_STEP: &[&str] = &["input", "steps", "transaction", "signals", "self"];
-const BESIDE_STEP: &[&str] = &["input", "steps", "transaction", "signals"];
+const IN_STEP: &[&str] = &["input", "steps", "transaction", "signals", "config", "self"];
+const BESIDE_STEP: &[&str] = &["input", "steps", "transaction", "signals", "config"];
 const IN_RULE: &[&str] = &["response"];
 pub(super) const ENLISTED: &[&str] = &["transaction", "self"];
 
@@ -168,7 +168,6 @@ impl Scope<'_> {
         }
         if !self.roots.contains(&root) {
             return Err(match root {
-                "config" => unknown(format!("{} is not in this version yet", quote(root)), None),
                 "response" => unknown("`response` is there in `outcome` rules alone".to_owned(), None),
                 "self" => unknown("`self` is there in a step alone".to_owned(), None),
                 _ => {
@@ -193,6 +192,9 @@ impl Scope<'_> {
             "response" => self.field("response", path, 0, &["status", "headers", "body"], faults).map(drop),
             "signals" if path.key(0).is_none() => {
                 Err(unknown("`signals` needs the name of a signal: signals.<name>".to_owned(), None))
+            }
+            "config" if path.key(0).is_none() => {
+                Err(unknown("`config` needs the name of a setting: config.<name>".to_owned(), None))
             }
             "steps" => self.step(path, faults),
             _ => Ok(()),

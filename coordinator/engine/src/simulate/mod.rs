@@ -40,6 +40,8 @@ use crate::plan::Plan;
 pub struct Stage {
     pub plan: Arc<Plan>,
     pub input: Option<Json>,
+    /// What expressions read as `config`.
+    pub config: Option<Json>,
     pub answers: Answers,
     /// Participants have the barrier; else they execute whatever arrives.
     pub barrier: bool,
@@ -75,7 +77,7 @@ pub struct Run {
 impl Stage {
     #[must_use]
     pub fn new(plan: Arc<Plan>, input: Option<Json>, answers: Answers) -> Self {
-        Self { plan, input, answers, barrier: true, gid: world::gid() }
+        Self { plan, input, config: None, answers, barrier: true, gid: world::gid() }
     }
 
     #[must_use]

@@ -121,6 +121,7 @@ impl<'s> World<'s> {
             plan: String::new(),
             contract: "native".to_owned(),
             input: stage.input.clone(),
+            config: stage.config.clone(),
             labels: BTreeMap::new(),
             timeout_ms: deadline,
             trace: TraceContext::default(),

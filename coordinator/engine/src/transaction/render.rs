@@ -150,6 +150,7 @@ pub(super) struct Here<'a> {
     response: Option<&'a Response>,
     /// Parsed or rendered once, however many expressions read of it.
     input: OnceCell<Value>,
+    config: OnceCell<Value>,
     outputs: RefCell<BTreeMap<usize, Rc<Value>>>,
     body: OnceCell<Value>,
     request: OnceCell<Result<Value, String>>,
@@ -168,6 +169,7 @@ impl<'a> Here<'a> {
             settles: false,
             response,
             input: OnceCell::new(),
+            config: OnceCell::new(),
             outputs: RefCell::new(BTreeMap::new()),
             body: OnceCell::new(),
             request: OnceCell::new(),
@@ -254,6 +256,12 @@ impl Scope for Here<'_> {
         let transaction = self.transaction;
         match path.root.as_str() {
             "input" => self.input(path),
+            "config" => {
+                let config = self
+                    .config
+                    .get_or_init(|| transaction.state.began.config.as_ref().map_or_else(|| json!({}), Json::value));
+                Path::walk(&path.segments, config)
+            }
             "signals" => {
                 let name = path.key(0).ok_or("name a signal")?;
                 let known = transaction.state.signals[..self.signals].iter().find(|signal| signal.name == name);

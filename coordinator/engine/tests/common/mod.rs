@@ -197,6 +197,7 @@ impl Drive {
             plan: String::new(),
             contract: "native".to_owned(),
             input,
+            config: None,
             labels: BTreeMap::new(),
             timeout_ms,
             trace: skald_engine::TraceContext::default(),

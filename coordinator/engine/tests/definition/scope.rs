@@ -67,18 +67,18 @@ fn e202_names_inside_of_cel() {
             r#""path":"/${inputs.a + 1}","body":["${input.lines.map(line, lin.qty)}","${input.lines.map(line, line.qty + total)}","${size(steps)}","${has(steps.a)}","${transaction.id + 'x'}","${'x' + self.output.id}","${coalesce(step.a.output, 1)}","${input.lines.map(input, input.qty)}"]"#,
         ),
         expect![[r#"
-            E202 /steps/0/action/path `inputs` is none of `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/path `inputs` is none of `input`, `steps`, `transaction`, `signals`, `config`, `self`
               Did you mean `input`?
-            E202 /steps/0/action/body/0 `lin` is none of `line`, `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/body/0 `lin` is none of `line`, `input`, `steps`, `transaction`, `signals`, `config`, `self`
               Did you mean `line`?
-            E202 /steps/0/action/body/1 `total` is none of `line`, `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/body/1 `total` is none of `line`, `input`, `steps`, `transaction`, `signals`, `config`, `self`
             E202 /steps/0/action/body/2 `steps` names no step
             E202 /steps/0/action/body/3 `steps.a` needs a field: one of `output`, `status`
             E202 /steps/0/action/body/4 `transaction` has no `id`: it has `gid`, `workflow`, `version`, `began_at`
               Did you mean `gid`?
             E202 /steps/0/action/body/5 `self.output` is not known yet where this is rendered
               Here `self` has `idempotency_key`.
-            E202 /steps/0/action/body/6 `step` is none of `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/body/6 `step` is none of `input`, `steps`, `transaction`, `signals`, `config`, `self`
               Did you mean `steps`?
         "#]],
     );
@@ -147,9 +147,9 @@ fn e202_names_that_mean_nothing() {
             r#""path":"/${inputs.a}","body":["${step.a.output}","${steps}","${steps.aa.output}","${steps.a}","${self}","${transaction}"]"#,
         ),
         expect![[r#"
-            E202 /steps/0/action/path `inputs` is none of `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/path `inputs` is none of `input`, `steps`, `transaction`, `signals`, `config`, `self`
               Did you mean `input`?
-            E202 /steps/0/action/body/0 `step` is none of `input`, `steps`, `transaction`, `signals`, `self`
+            E202 /steps/0/action/body/0 `step` is none of `input`, `steps`, `transaction`, `signals`, `config`, `self`
               Did you mean `steps`?
             E202 /steps/0/action/body/1 `steps` names no step
             E202 /steps/0/action/body/2 there is no step `aa`

@@ -336,11 +336,11 @@ fn e002_what_does_not_go_together() {
 }
 
 #[test]
-fn e202_what_is_not_in_this_version_is_never_passed_over() {
+fn e202_a_setting_without_a_name_and_an_answer_where_there_is_none() {
     check_steps(
-        &action(r#""path":"/","query":{"a":"${config.b}"},"body":["${response.status}"]"#),
+        &action(r#""path":"/","query":{"a":"${config}"},"body":["${response.status}"]"#),
         expect![[r#"
-            E202 /steps/0/action/query/a `config` is not in this version yet
+            E202 /steps/0/action/query/a `config` needs the name of a setting: config.<name>
             E202 /steps/0/action/body/0 `response` is there in `outcome` rules alone
         "#]],
     );

@@ -91,6 +91,7 @@ impl World {
             plan: String::new(),
             contract: "native".to_owned(),
             input: None,
+            config: None,
             labels: std::collections::BTreeMap::new(),
             timeout_ms,
             trace: TraceContext::default(),

@@ -241,3 +241,27 @@ fn set_computes_once_and_fail_aborts_with_its_code() {
         "#]],
     );
 }
+
+#[test]
+fn what_the_coordinator_is_configured_with_is_read_as_it_stood_at_the_begin() {
+    let mut step = saga("a");
+    step["action"]["path"] = json!("/${config.region}");
+    step["when"] = json!("!has(config.off)");
+    let plan = skald_engine::definition::compile(&definition(&json!([step])).to_string()).unwrap().plan;
+    assert!(plan.reads_config);
+    let config = skald_protocol::Json::of(&json!({"region": "eu/1"}));
+    let began = skald_engine::Began {
+        plan: String::new(),
+        contract: "native".to_owned(),
+        input: None,
+        config: Some(config),
+        labels: std::collections::BTreeMap::new(),
+        timeout_ms: None,
+        trace: skald_engine::TraceContext::default(),
+    };
+    let gid = skald_protocol::Gid::new("g").unwrap();
+    let now = skald_protocol::Timestamp(0);
+    let (transaction, _) = skald_engine::Transaction::begin(gid, std::sync::Arc::new(plan), began, now);
+    let [call] = transaction.owed(now)[..] else { panic!("one call") };
+    assert_eq!(transaction.render(call).unwrap().target, skald_engine::Target::Path("/eu%2F1".to_owned()));
+}
