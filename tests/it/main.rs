@@ -24,6 +24,7 @@ mod retry;
 mod runtime;
 mod saga;
 mod shutdown;
+mod signals;
 mod store;
 mod tcc;
 mod tracing;

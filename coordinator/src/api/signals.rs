@@ -51,6 +51,10 @@ pub(super) async fn signal(
     if payload.as_ref().is_some_and(|payload| payload.text().len() > limit::OUTPUT) {
         return Err(Error::PayloadTooLarge);
     }
+    if let Some(payload) = &payload {
+        // A member that is given twice would mean one thing here and another to whoever reads the first.
+        let _well_formed = json::value(payload.text().as_bytes(), "/payload")?;
+    }
     let view = api.coordinator.word(&gid, Word::Signal { name, payload }).await?;
     decided(&api, &place, view, wait).await
 }
