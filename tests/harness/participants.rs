@@ -4,7 +4,7 @@
 //! taken step by step, one step a call; its last step stays.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -50,6 +50,8 @@ pub enum Behaviour {
     Accept,
     /// 202; the effect and the callback follow by themselves, sent until they are taken.
     AcceptThenCallBack(Duration),
+    /// 202; the effect comes with `finish`, and who asks until then is told that it is pending.
+    Work,
     /// Waits for `release` of the path before it does anything.
     Held,
     Slow(Duration),
@@ -72,6 +74,8 @@ pub struct Chance {
 struct Inner {
     book: Mutex<Book>,
     arrivals: Mutex<Vec<Arrival>>,
+    /// The keys of what is being worked on.
+    at_work: Mutex<BTreeSet<String>>,
     scripts: Mutex<HashMap<String, VecDeque<Behaviour>>>,
     chance: Mutex<Option<(Chance, StdRng)>>,
     released: watch::Sender<u64>,
@@ -110,6 +114,7 @@ impl Participants {
         let inner = Arc::new(Inner {
             book: Mutex::default(),
             arrivals: Mutex::default(),
+            at_work: Mutex::default(),
             scripts: Mutex::default(),
             chance: Mutex::default(),
             released: watch::Sender::new(0),
@@ -206,6 +211,19 @@ impl Participants {
         self.inner.released.send_modify(|generation| *generation += 1);
     }
 
+    /// Ends the work on an operation, without a word to anyone.
+    ///
+    /// # Panics
+    /// If none of that branch was ever worked on.
+    pub fn finish(&self, gid: &str, branch: &str) {
+        let mut at_work = locked(&self.inner.at_work);
+        let arrivals = self.arrivals(gid);
+        let call = arrivals.iter().rfind(|call| call.branch == branch && call.operation != OperationKind::Status);
+        let call = call.expect("a call");
+        assert!(at_work.remove(&call.key), "nobody works on {}", call.key);
+        let _same_again = locked(&self.inner.book).apply(call, None);
+    }
+
     /// Finishes an accepted operation: the effect, then the callback. The answer's status and body.
     pub async fn call_back(&self, gid: &str, branch: &str, verdict: &Value) -> (u16, Value) {
         let call = self
@@ -262,6 +280,10 @@ impl Script<'_> {
 
     pub fn accepts(self) -> Self {
         self.step(Behaviour::Accept, 1)
+    }
+
+    pub fn works(self) -> Self {
+        self.step(Behaviour::Work, 1)
     }
 
     pub fn is_held(self) -> Self {
@@ -361,6 +383,10 @@ async fn meet(
             });
             StatusCode::ACCEPTED.into_response()
         }
+        Behaviour::Work => {
+            locked(&inner.at_work).insert(call.key.clone());
+            StatusCode::ACCEPTED.into_response()
+        }
         Behaviour::Held => {
             // An error means that the service is gone, and this call with it.
             if released.changed().await.is_err() {
@@ -398,6 +424,9 @@ async fn finish(inner: &Inner, call: &Arrival) {
 
 /// Twice, as the network may: the second must change nothing.
 fn apply(inner: &Inner, call: &Arrival, refuse: Option<&str>, body: Option<Value>) -> Response {
+    if call.operation == OperationKind::Status && locked(&inner.at_work).contains(&call.key) {
+        return axum::Json(json!({"outcome": "pending"})).into_response();
+    }
     let mut book = locked(&inner.book);
     let first = book.apply(call, refuse);
     let entries = book.entries.len();

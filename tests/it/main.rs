@@ -11,6 +11,7 @@ mod begin;
 mod callback;
 mod command_line;
 mod documents;
+mod examples;
 mod floors;
 mod graph;
 mod journal;
