@@ -15,6 +15,7 @@ mod examples;
 mod floors;
 mod graph;
 mod journal;
+mod language;
 mod nodes;
 mod open;
 mod operator;
