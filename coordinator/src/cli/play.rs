@@ -1,14 +1,14 @@
 //! What `simulate` and `explore` are given: a definition, an input, participants' answers.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde_json::Value;
 use skald_engine::{
     definition::{self, Library, position},
-    simulate::{Answers, Flaw, Stage, pointer, sample},
+    simulate::{Answers, Flaw, Signal, Stage, pointer, sample},
 };
-use skald_protocol::{Fault, Json};
+use skald_protocol::{Fault, Json, parse_duration};
 
 use super::{
     Error,
@@ -34,12 +34,30 @@ pub(super) struct Given {
     /// `{status, headers, body, delay, callback: {outcome, output, error, after}}` [default: 200 with a made body].
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
+    /// A signal that comes from outside so long after the begin; one that a step waits for comes anyway, in a while.
+    #[arg(long = "signal", value_name = "NAME[=JSON][@DELAY]", value_parser = signal)]
+    signals: Vec<Signal>,
     /// Participants execute whatever arrives, instead of having the barrier.
     #[arg(long)]
     without_barrier: bool,
     /// The same as `--output json`.
     #[arg(long)]
     json: bool,
+}
+
+/// `approval={"by": "ann"}@5s`
+fn signal(text: &str) -> Result<Signal, String> {
+    // A payload may hold an @ itself.
+    let delayed = text.rsplit_once('@').and_then(|(text, delay)| Some((text, parse_duration(delay).ok()?)));
+    let (text, after) = delayed.unwrap_or((text, Duration::ZERO));
+    let (name, payload) = match text.split_once('=') {
+        Some((name, payload)) => {
+            let json = Json::from_text(payload.to_owned());
+            (name, Some(json.map_err(|error| format!("the payload of `{name}` is not JSON: {error}"))?))
+        }
+        None => (text, None),
+    };
+    Ok(Signal { name: name.to_owned(), payload, after })
 }
 
 /// A definition that can be played.
@@ -99,6 +117,7 @@ impl Given {
         let name = compiled.plan.workflow.as_ref().map(|workflow| format!("{} {}", workflow.name, workflow.version));
         let mut stage = Stage::new(Arc::new(compiled.plan), input, answers);
         stage.config = self.config.as_deref().map(|config| json("--config", config)).transpose()?;
+        stage.signals = self.signals;
         let stage = if self.without_barrier { stage.without_barrier() } else { stage };
         Ok(Scene { file, text, definition, name: name.unwrap_or_default(), stage, made })
     }
@@ -116,7 +135,7 @@ pub(super) fn library(files: &[PathBuf]) -> Result<Library, Error> {
 impl Scene {
     /// The flaw at its place in the file.
     pub(super) fn finding(&self, flaw: &Flaw) -> Finding {
-        let pointer = flaw.step.as_ref().and_then(|step| pointer(&self.definition, step, flaw.operation));
+        let pointer = flaw.branch.as_ref().and_then(|branch| pointer(&self.definition, branch, flaw.operation));
         let pointer = pointer.unwrap_or_default();
         let place = position(&self.text, &pointer);
         let fault = Fault {

@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Color, Style};
 use clap::Args;
 use serde::Serialize;
-use skald_engine::simulate::{End, Entry, Fault, How, Strike, Verdict, What, condensed, judge};
+use skald_engine::simulate::{End, Entry, Fault, How, Strike, Verdict, What, condensed, judge, named};
 use skald_protocol::{CallOutcome, Json, OperationKind, Status, Timestamp, TransactionView};
 
 use super::{
@@ -99,11 +99,7 @@ impl Simulate {
 impl Failing {
     fn fault(&self, scene: &Scene) -> Result<Fault, Error> {
         let Self { step, operation, attempt, strike } = self.clone();
-        let branches = &scene.stage.plan.branches;
-        let branch = branches.iter().find(|branch| branch.id.as_str() == step || branch.step == step);
-        // An item of a map has its index in its path.
-        let last = step.rsplit('.').next().unwrap_or(&step);
-        let branch = branch.or_else(|| branches.iter().find(|branch| branch.step == last));
+        let branch = named(&scene.stage.plan, &step);
         let branch = branch.ok_or_else(|| Error::Usage(format!("--fail: there is no step `{step}`")))?;
         let operation = match operation {
             Some(operation) if branch.operation(operation).is_some() => operation,

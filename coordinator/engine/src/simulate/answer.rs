@@ -1,5 +1,4 @@
-//! What participants are scripted to answer, and what they answer where no script says: a made body that has every member
-//! which an expression of the plan reads of it.
+//! What participants are scripted to answer; where no script says, a made answer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,11 +6,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use skald_protocol::{BranchId, Json, OperationKind, parse_duration};
 
-use super::participant::{Business, response};
+use super::{
+    lookup::{all, spec},
+    made::Made,
+    participant::{Business, response},
+};
 use crate::{
     event::Error,
-    plan::{Branch, Operation, Plan, Target},
-    template::{Path, Segment, Template},
+    outcome::Answered,
+    plan::{Branch, Means, Plan, Rule},
 };
 
 /// One scripted answer.
@@ -54,7 +57,7 @@ pub enum CallbackOutcome {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
     scripted: BTreeMap<String, BTreeMap<OperationKind, Vec<Answer>>>,
-    made: BTreeMap<String, Value>,
+    made: Made,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,9 +72,7 @@ impl Answers {
     /// Made answers for everything.
     #[must_use]
     pub fn made(plan: &Plan) -> Self {
-        let mut members = Members::default();
-        members.read(plan);
-        Self { scripted: BTreeMap::new(), made: members.bodies() }
+        Self { scripted: BTreeMap::new(), made: Made::of(plan) }
     }
 
     /// Scripted answers over made ones.
@@ -82,10 +83,10 @@ impl Answers {
         };
         let mut scripted = BTreeMap::new();
         for (name, operations) in steps {
-            let known: Vec<&Branch> =
-                plan.branches.iter().filter(|branch| branch.id.as_str() == name || branch.step == name).collect();
+            let named = |branch: &&Branch| branch.id.as_str() == name || branch.step == name;
+            let known: Vec<&Branch> = all(plan).into_iter().filter(named).chain(spec(plan, &name)).collect();
             if known.is_empty() {
-                let near = plan.branches.iter().map(|branch| branch.step.as_str());
+                let near = all(plan).into_iter().map(|branch| branch.step.as_str());
                 let near = near.min_by_key(|step| strsim::damerau_levenshtein(step, &name));
                 let near = near.filter(|step| strsim::damerau_levenshtein(step, &name) <= 2);
                 let near = near.map(|step| format!("; did you mean `{step}`?")).unwrap_or_default();
@@ -127,36 +128,54 @@ impl Answers {
 
     /// The made body of a step's forward operation.
     pub(super) fn body(&self, step: &str) -> Value {
-        self.made.get(step).cloned().unwrap_or_else(|| json!({}))
+        self.made.bodies.get(step).cloned().unwrap_or_else(|| json!({}))
+    }
+
+    /// What a signal brings that a step waits for, if anything reads of it.
+    pub(super) fn payload(&self, signal: &str, step: &str) -> Option<Value> {
+        let read = [self.made.payloads.get(signal), self.made.bodies.get(step)];
+        let mut members = Map::new();
+        for body in read.into_iter().flatten() {
+            members.extend(body.as_object().cloned().unwrap_or_default());
+        }
+        (!members.is_empty()).then_some(Value::Object(members))
     }
 
     /// Whether an expression reads a member of the step's answer.
     #[must_use]
     pub fn is_read(&self, step: &str) -> bool {
-        self.made.get(step).is_some_and(|body| body.as_object().is_none_or(|members| !members.is_empty()))
+        self.made.bodies.get(step).is_some_and(|body| body.as_object().is_none_or(|members| !members.is_empty()))
     }
 }
 
 impl Answer {
-    /// As it reaches the coordinator's rules.
-    pub(super) fn business(&self, asynchronous: bool, made: impl FnOnce() -> Value) -> Business {
+    /// What its participant does to give it: the operation's own rules say what it means, else its status.
+    pub(super) fn business(&self, asynchronous: bool, rules: &[Rule], made: impl FnOnce() -> Value) -> Business {
         let status = self.status.unwrap_or(if asynchronous { 202 } else { 200 });
-        let error = || Error {
-            code: self.said("code").unwrap_or_else(|| {
-                if (400..500).contains(&status) { "refused".to_owned() } else { format!("http_{status}") }
-            }),
+        let body = self.body.clone().or_else(|| (200..300).contains(&status).then(made)).map(|body| Json::of(&body));
+        let answered = (!rules.is_empty()).then(|| Answered::new(status, self.headers.clone(), body.as_ref()));
+        let (means, code) = answered.as_ref().and_then(|answered| answered.judge(rules)).unwrap_or((
+            match status {
+                202 if asynchronous => Means::Pending,
+                200..300 => Means::Succeeded,
+                429 => Means::Unsent,
+                408 | 425 => Means::Unknown,
+                400..500 => Means::Refused,
+                _ => Means::Unknown,
+            },
+            None,
+        ));
+        let usual = if means == Means::Refused { "refused".to_owned() } else { format!("http_{status}") };
+        let error = Error {
+            code: code.map(str::to_owned).or_else(|| self.said("code")).unwrap_or(usual),
             message: self.said("message").or_else(|| Some(status.to_string())),
         };
-        match status {
-            202 if asynchronous => Business::Accepts,
-            200..300 => {
-                let body = self.body.clone().unwrap_or_else(made);
-                Business::Does(response(status, self.headers.clone(), Some(Json::of(&body))))
-            }
-            429 => Business::Declines(error()),
-            408 | 425 => Business::Fails(error()),
-            400..500 => Business::Refuses(error()),
-            _ => Business::Fails(error()),
+        match means {
+            Means::Pending => Business::Accepts,
+            Means::Succeeded => Business::Does(response(status, self.headers.clone(), body)),
+            Means::Refused => Business::Refuses(error),
+            Means::Unsent => Business::Declines(error),
+            Means::Unknown | Means::NotFound => Business::Fails(error),
         }
     }
 
@@ -171,161 +190,4 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
-}
-
-/// What expressions read of answers, by step.
-#[derive(Default)]
-struct Members {
-    of: BTreeMap<String, Read>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Read {
-    keys: BTreeMap<String, Read>,
-    items: Option<(usize, Box<Read>)>,
-}
-
-/// Beyond it an index makes no array.
-const LONGEST: usize = 64;
-
-impl Read {
-    fn note(&mut self, segments: &[Segment]) {
-        match segments {
-            [] => {}
-            [Segment::Key(key), rest @ ..] => self.keys.entry(key.clone()).or_default().note(rest),
-            [Segment::Index(index), rest @ ..] => {
-                let (most, item) = self.items.get_or_insert_default();
-                *most = (*most).max(*index + 1).min(LONGEST);
-                item.note(rest);
-            }
-        }
-    }
-
-    fn value(&self, step: &str, name: &str) -> Value {
-        if let Some((count, item)) = &self.items {
-            return Value::Array(vec![item.value(step, name); *count]);
-        }
-        if self.keys.is_empty() {
-            return plausible(step, name);
-        }
-        let members: Map<_, _> = self.keys.iter().map(|(key, read)| (key.clone(), read.value(step, key))).collect();
-        Value::Object(members)
-    }
-}
-
-/// A value of the kind that a member of such a name mostly is.
-fn plausible(step: &str, name: &str) -> Value {
-    const NUMBERS: [&str; 17] = [
-        "amount", "total", "price", "count", "qty", "quantity", "size", "score", "number", "sum", "balance", "fee",
-        "rate", "limit", "index", "seconds", "weight",
-    ];
-    const TRUTHS: [&str; 12] = [
-        "ok",
-        "approved",
-        "accepted",
-        "available",
-        "valid",
-        "enabled",
-        "allowed",
-        "active",
-        "success",
-        "confirmed",
-        "found",
-        "in_stock",
-    ];
-    const LISTS: [&str; 8] = ["items", "lines", "results", "entries", "rows", "parts", "list", "holds"];
-    let name = name.to_ascii_lowercase();
-    let last = name.rsplit('_').next().unwrap_or(&name);
-    if NUMBERS.contains(&last) {
-        json!(100)
-    } else if TRUTHS.contains(&last)
-        || TRUTHS.contains(&name.as_str())
-        || name.starts_with("is_")
-        || name.starts_with("has_")
-    {
-        json!(true)
-    } else if LISTS.contains(&last) {
-        json!([format!("{step}-{name}-1"), format!("{step}-{name}-2")])
-    } else if last == "at" || last == "date" {
-        json!("2026-01-31T12:00:00Z")
-    } else {
-        json!(format!("{step}-{name}"))
-    }
-}
-
-impl Members {
-    fn read(&mut self, plan: &Plan) {
-        for branch in &plan.branches {
-            for operation in [&branch.forward, &branch.confirm, &branch.undo].into_iter().flatten() {
-                each_template(operation, &mut |template| self.template(plan, Some(branch), template));
-            }
-            if let Some(output) = &branch.output {
-                self.template(plan, Some(branch), output);
-            }
-        }
-        if let Some(output) = &plan.output {
-            self.template(plan, None, output);
-        }
-    }
-
-    fn template(&mut self, plan: &Plan, own: Option<&Branch>, template: &Template) {
-        template.each_path(|_, path| self.path(plan, own, path));
-    }
-
-    fn path(&mut self, plan: &Plan, own: Option<&Branch>, path: &Path) {
-        match (path.root.as_str(), path.key(0), path.key(1), own) {
-            ("self", Some("output"), _, Some(own)) => self.output(own, &path.segments[1..]),
-            ("self", Some("response"), Some("body"), Some(own)) => self.note(&own.step, &path.segments[2..]),
-            ("steps", Some(step), Some("output"), _) => {
-                if let Some(branch) = plan.branches.iter().find(|branch| branch.step == step) {
-                    self.output(branch, &path.segments[2..]);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn note(&mut self, step: &str, segments: &[Segment]) {
-        self.of.entry(step.to_owned()).or_default().note(segments);
-    }
-
-    /// A step's output: the answer's body or, mapped, what the mapping takes of it.
-    fn output(&mut self, branch: &Branch, segments: &[Segment]) {
-        let Some(mapping) = &branch.output else { return self.note(&branch.step, segments) };
-        let mut at = mapping.source().value();
-        let mut rest = segments;
-        while let [segment, further @ ..] = rest {
-            let next = match segment {
-                Segment::Key(key) => at.get_mut(key).map(Value::take),
-                Segment::Index(index) => at.get_mut(index).map(Value::take),
-            };
-            let Some(next) = next else { break };
-            (at, rest) = (next, further);
-        }
-        let inside = at.as_str().and_then(|text| text.strip_prefix("${")?.strip_suffix('}'));
-        let Some(path) = inside.and_then(|inside| Path::parse(inside.trim())) else { return };
-        if path.root == "self" && path.key(0) == Some("response") && path.key(1) == Some("body") {
-            let whole: Vec<_> = path.segments[2..].iter().chain(rest).cloned().collect();
-            self.note(&branch.step, &whole);
-        }
-    }
-
-    fn bodies(self) -> BTreeMap<String, Value> {
-        let body = |step: &str, read: &Read| {
-            if read.keys.is_empty() && read.items.is_none() { json!({}) } else { read.value(step, step) }
-        };
-        self.of.iter().map(|(step, read)| (step.clone(), body(step, read))).collect()
-    }
-}
-
-pub(super) fn each_template<'a>(operation: &'a Operation, show: &mut dyn FnMut(&'a Template)) {
-    let (Target::Path(target) | Target::Url(target)) = &operation.target;
-    show(target);
-    operation.query.values().chain(operation.headers.values()).for_each(&mut *show);
-    if let crate::plan::Body::Given(body) = &operation.body {
-        show(body);
-    }
-    if let Some(check) = &operation.status_check {
-        each_template(check, show);
-    }
 }

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use skald_protocol::{Decision, OperationKind, Timestamp};
 
 use super::{
-    Fault, Run, Stage, Strike, When,
+    Fate, Fault, Run, Stage, Strike, When, lookup,
     world::{Point, START},
 };
-use crate::plan::{Branch, Role};
+use crate::plan::{Block, Branch, Role};
 
 /// Aborts of longer definitions are chosen so that each undo is called in one of them.
 const ABORTS: usize = 24;
@@ -52,11 +52,24 @@ pub fn explore(stage: &Stage, pairs: bool) -> Scenarios {
             list.extend(beside.map(|second| vec![first.clone(), second]));
         }
     }
-    let reached: BTreeSet<&str> = known.iter().map(|point| point.branch.as_str()).collect();
-    let unreached = stage.plan.branches.iter().filter(|branch| branch.forward.is_some());
-    let unreached = unreached.filter(|branch| !reached.contains(branch.id.as_str()));
-    let unreached = unreached.map(|branch| branch.step.clone()).collect();
+    let reached: BTreeSet<String> = known.iter().map(|point| lookup::of_any_item(&point.branch)).collect();
+    let unreached = unreached(&stage.plan.branches, "", &reached);
     Scenarios { good, list, unreached }
+}
+
+/// Steps that call somebody, and whom no run called.
+fn unreached(branches: &[Branch], path: &str, reached: &BTreeSet<String>) -> Vec<String> {
+    let mut missed = Vec::new();
+    for branch in branches {
+        let id = format!("{path}{}", branch.id);
+        if branch.forward.is_some() && !reached.contains(&id) {
+            missed.push(id.clone());
+        }
+        if let Some(Block::Map(map)) = &branch.block {
+            missed.extend(unreached(&map.branches, &format!("{id}."), reached));
+        }
+    }
+    missed
 }
 
 fn same_point(first: &Fault, second: &Fault) -> bool {
@@ -94,6 +107,11 @@ fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
         faults.push(Fault::Cancel { record, when: When::Sent });
         deadlines.insert(after(*at));
     }
+    for signal in &run.signals {
+        for fate in [Fate::Missing, Fate::Late, Fate::Early, Fate::Twice] {
+            faults.push(Fault::Signal { name: signal.clone(), fate });
+        }
+    }
     faults.extend(deadlines.into_iter().map(|after_ms| Fault::Deadline { after_ms }));
     faults
 }
@@ -108,9 +126,7 @@ fn strike_at(point: &Point, strike: Strike) -> Fault {
 }
 
 fn spec<'s>(stage: &'s Stage, point: &Point) -> Option<&'s Branch> {
-    let branches = &stage.plan.branches;
-    let exact = stage.plan.find(&point.branch).and_then(|index| branches.get(index));
-    exact.or_else(|| branches.iter().find(|branch| point.branch.ends_with(&format!(".{}", branch.step))))
+    lookup::spec(&stage.plan, &point.branch)
 }
 
 fn fits(stage: &Stage, spec: &Branch, point: &Point, strike: Strike) -> bool {

@@ -11,15 +11,42 @@ pub(super) const OUTAGE_MS: i64 = 10 * 60 * 1_000;
 #[non_exhaustive]
 pub enum Fault {
     /// One call of one operation is struck (some strikes last).
-    Strike { branch: String, operation: OperationKind, ask: bool, attempt: u32, strike: Strike },
+    Strike {
+        branch: String,
+        operation: OperationKind,
+        ask: bool,
+        attempt: u32,
+        strike: Strike,
+    },
     /// The coordinator is killed and another takes over.
-    Crash { record: usize, when: When },
+    Crash {
+        record: usize,
+        when: When,
+    },
     /// A client cancels.
-    Cancel { record: usize, when: When },
+    Cancel {
+        record: usize,
+        when: When,
+    },
     /// The transaction's timeout passes so long after its begin.
-    Deadline { after_ms: u64 },
-    /// A signal never comes, or this much later than it did in the good run.
-    Signal { name: String, late_ms: Option<u64> },
+    Deadline {
+        after_ms: u64,
+    },
+    Signal {
+        name: String,
+        fate: Fate,
+    },
+}
+
+/// What becomes of a signal that a step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Missing,
+    /// When the wait for it is over.
+    Late,
+    /// Before anything else.
+    Early,
+    Twice,
 }
 
 /// Where in the neighbourhood of a record something happens.
@@ -159,7 +186,7 @@ impl fmt::Display for Strike {
 
 impl Fault {
     /// Of the faults that are no strikes, in a table's order.
-    const OTHERS: [&'static str; 7] = [
+    const OTHERS: [&'static str; 9] = [
         "crash, its last append lost",
         "crash after an append",
         "crash with calls in flight",
@@ -167,6 +194,8 @@ impl Fault {
         "deadline",
         "signal missing",
         "signal late",
+        "signal before its wait",
+        "signal twice",
     ];
 
     /// In a table's order.
@@ -188,8 +217,10 @@ impl Fault {
             Self::Crash { when: When::Sent, .. } => "crash with calls in flight",
             Self::Cancel { .. } => "cancelled by a client",
             Self::Deadline { .. } => "deadline",
-            Self::Signal { late_ms: None, .. } => "signal missing",
-            Self::Signal { late_ms: Some(_), .. } => "signal late",
+            Self::Signal { fate: Fate::Missing, .. } => "signal missing",
+            Self::Signal { fate: Fate::Late, .. } => "signal late",
+            Self::Signal { fate: Fate::Early, .. } => "signal before its wait",
+            Self::Signal { fate: Fate::Twice, .. } => "signal twice",
         }
     }
 
@@ -232,10 +263,12 @@ impl fmt::Display for Fault {
             Self::Deadline { after_ms } => {
                 write!(f, "the transaction's timeout passes {} after its begin", span(*after_ms))
             }
-            Self::Signal { name, late_ms: None } => write!(f, "the signal `{name}` never comes"),
-            Self::Signal { name, late_ms: Some(late) } => {
-                write!(f, "the signal `{name}` comes {} late", span(*late))
+            Self::Signal { name, fate: Fate::Missing } => write!(f, "the signal `{name}` never comes"),
+            Self::Signal { name, fate: Fate::Late } => {
+                write!(f, "the signal `{name}` comes when the wait for it is over")
             }
+            Self::Signal { name, fate: Fate::Early } => write!(f, "the signal `{name}` comes before all else"),
+            Self::Signal { name, fate: Fate::Twice } => write!(f, "the signal `{name}` comes twice"),
         }
     }
 }

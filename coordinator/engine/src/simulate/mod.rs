@@ -10,6 +10,8 @@ mod diagram;
 mod explore;
 mod fault;
 mod input;
+mod lookup;
+mod made;
 mod participant;
 mod pattern;
 mod place;
@@ -26,8 +28,9 @@ pub use self::{
     answer::{Answer, Answers, Callback, CallbackOutcome, Unscriptable},
     diagram::diagram,
     explore::{Scenarios, explore},
-    fault::{Fault, Strike, When},
+    fault::{Fate, Fault, Strike, When},
     input::sample,
+    lookup::named,
     participant::{How, Ledger},
     place::pointer,
     tale::{Attempt, Entry, What, condensed},
@@ -45,7 +48,17 @@ pub struct Stage {
     pub answers: Answers,
     /// Participants have the barrier; else they execute whatever arrives.
     pub barrier: bool,
+    /// What outsiders send; a signal that is not among them comes soon after a step begins to wait for it.
+    pub signals: Vec<Signal>,
     gid: Gid,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    pub name: String,
+    pub payload: Option<Json>,
+    /// Since the begin.
+    pub after: Duration,
 }
 
 /// How a run came out.
@@ -66,6 +79,8 @@ pub struct Run {
     pub resumed: bool,
     /// In virtual time.
     pub took: Duration,
+    /// Signals that steps waited for.
+    pub signals: Vec<String>,
     /// When each record was appended.
     pub records: Vec<Timestamp>,
     points: Vec<Point>,
@@ -77,7 +92,7 @@ pub struct Run {
 impl Stage {
     #[must_use]
     pub fn new(plan: Arc<Plan>, input: Option<Json>, answers: Answers) -> Self {
-        Self { plan, input, config: None, answers, barrier: true, gid: world::gid() }
+        Self { plan, input, config: None, answers, barrier: true, signals: Vec::new(), gid: world::gid() }
     }
 
     #[must_use]

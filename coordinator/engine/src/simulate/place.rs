@@ -3,11 +3,20 @@
 use serde_json::Value;
 use skald_protocol::OperationKind;
 
-/// The JSON pointer of a step, or of one of its operations.
+/// The JSON pointer of a branch's step, or of one of its operations; of a step in an included saga, that of the step which
+/// includes it.
 #[must_use]
-pub fn pointer(definition: &Value, step: &str, operation: Option<OperationKind>) -> Option<String> {
-    // A step inside another workflow's lowering is named by its path; its own name is the last of it.
-    let (pointer, found) = find(definition, step, "")?;
+pub fn pointer(definition: &Value, branch: &str, operation: Option<OperationKind>) -> Option<String> {
+    let mut deepest = None;
+    for name in branch.split('.').map(|name| name.trim_end_matches('~')) {
+        let Some((pointer, found)) = find(definition, name, "") else { continue };
+        let is_foreign = found.get("saga").is_some();
+        deepest = Some((pointer, found));
+        if is_foreign {
+            break;
+        }
+    }
+    let (pointer, found) = deepest?;
     let operation = operation.map(OperationKind::as_str).filter(|operation| found.get(operation).is_some());
     Some(operation.map_or_else(|| pointer.clone(), |operation| format!("{pointer}/{operation}")))
 }

@@ -5,9 +5,9 @@
 //! refuses for ever, or what the definition itself suspends.
 
 use serde::Serialize;
-use skald_protocol::{BranchStatus, BranchView, Decision, OperationKind, OperationStatus, Status};
+use skald_protocol::{BranchStatus, BranchView, Decision, ErrorView, OperationKind, OperationStatus, Status};
 
-use super::{Fault, Ledger, Run, Stage, Strike};
+use super::{Fault, Ledger, Run, Stage, Strike, lookup};
 use crate::{
     call::Outcome,
     plan::{Branch, OnExhausted, Role},
@@ -62,6 +62,15 @@ const SETTLE_LONGER: &str = "Let its retry outlast an outage: leave `max_attempt
 const NEVER_REFUSE: &str =
     "An undo must not be refused: undo what can always be undone, or do it only after the pivot.";
 
+const PURE: &str = "After the commit nothing can be taken back: read what may be absent with `has()` or `coalesce`.";
+
+fn told(error: &ErrorView) -> String {
+    match &error.message {
+        Some(message) => format!("{}: {message}", error.code),
+        None => error.code.clone(),
+    }
+}
+
 pub fn judge(stage: &Stage, faults: &[Fault], run: &Run) -> Verdict {
     let mut judge = Judge { stage, faults, run, flaws: Vec::new() };
     judge.wrongs();
@@ -110,10 +119,7 @@ struct Judge<'r> {
 
 impl<'r> Judge<'r> {
     fn spec(&self, view: &BranchView) -> Option<&'r Branch> {
-        // A branch that is made while the transaction runs shares its step's plan.
-        let branches = &self.stage.plan.branches;
-        let exact = self.stage.plan.find(view.branch.as_str()).and_then(|index| branches.get(index));
-        exact.or_else(|| branches.iter().find(|branch| branch.step == view.step))
+        lookup::spec(&self.stage.plan, view.branch.as_str())
     }
 
     fn ledger(&self, view: &BranchView) -> Ledger {
@@ -231,13 +237,14 @@ impl<'r> Judge<'r> {
         let mut end = End::Operator;
         for view in self.run.view.branches.iter().filter(|view| view.status == BranchStatus::Stuck) {
             let Some(spec) = self.spec(view) else { continue };
-            let Some(stuck) = view.operations.last() else { continue };
+            let Some(stuck) = view.operations.last() else {
+                end = End::Bad;
+                let error = view.error.as_ref().map_or_else(|| "it failed".to_owned(), told);
+                self.add(view, None, format!("`{}` is stuck ({error})", view.branch), Some(PURE));
+                continue;
+            };
             let kind = stuck.operation;
-            let error = stuck.last_error.as_ref().map(|error| {
-                let message = error.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
-                format!("{}{message}", error.code)
-            });
-            let error = error.unwrap_or_else(|| "it failed".to_owned());
+            let error = stuck.last_error.as_ref().map_or_else(|| "it failed".to_owned(), told);
             match self.excuse(view, spec, kind) {
                 Some(why) => remarks.push(format!("the {kind} of `{}` waits for an operator: {why}", view.branch)),
                 None => {

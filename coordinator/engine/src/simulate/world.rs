@@ -8,18 +8,23 @@ use std::{
     sync::Arc,
 };
 
-use skald_protocol::{BranchStatus, CallOutcome, CallbackVerdict, Gid, Json, OperationKind, Status, Timestamp};
+use skald_protocol::{
+    BranchStatus, CallOutcome, CallbackVerdict, Gid, Json, OperationKind, OperationStatus, Status, Timestamp,
+};
 
 use super::{
     Run, Stage,
     answer::{Answer, CallbackOutcome},
-    fault::{Fault, OUTAGE_MS, Strike, When},
+    fault::{Fate, Fault, OUTAGE_MS, Strike, When},
+    lookup,
     participant::{Business, How, Ledger, Manners, response},
     tale::{Attempt, Entry, What},
 };
 use crate::{
     call::{Call, Outcome, Reply, Request, Response, Target},
-    event::{Began, Error, Record, TraceContext},
+    event::{Began, Error, Event, Record, TraceContext},
+    outcome::Answered,
+    plan::{Block, Branch, Means, Wait},
     transaction::{Continuity, Decided, Input, Transaction, Word},
 };
 
@@ -99,9 +104,11 @@ pub(super) struct World<'s> {
     crash: Option<When>,
     cancels: BTreeSet<bool>,
     struck_at: BTreeMap<usize, Timestamp>,
-    first: BTreeMap<(usize, OperationKind, bool), Request>,
+    first: BTreeMap<(usize, OperationKind, Option<OperationStatus>), Request>,
     points: Vec<Point>,
     records: Vec<Timestamp>,
+    /// Signals that are on their way, or will never be.
+    signals: Vec<String>,
     wrongs: Vec<(String, String)>,
     unrenderable: Vec<(String, OperationKind, String)>,
     resumed: bool,
@@ -146,6 +153,7 @@ impl<'s> World<'s> {
             first: BTreeMap::new(),
             points: Vec::new(),
             records: Vec::new(),
+            signals: Vec::new(),
             wrongs: Vec::new(),
             unrenderable: Vec::new(),
             resumed: false,
@@ -153,6 +161,7 @@ impl<'s> World<'s> {
             told: 0,
             tale: tell.then(Vec::new),
         };
+        world.announce();
         world.record(Decided { events, record: true });
         let finished = world.run();
         world.end(finished)
@@ -213,6 +222,7 @@ impl<'s> World<'s> {
             unrenderable: self.unrenderable,
             resumed: self.resumed,
             took: START.until(self.tx.settled_at().unwrap_or(self.now)),
+            signals: self.signals,
             records: self.records,
             points: self.points,
             calls: self.messages.len(),
@@ -226,6 +236,7 @@ impl<'s> World<'s> {
         if !decided.record || decided.events.is_empty() {
             return;
         }
+        self.signal(&decided.events);
         let index = self.records.len();
         self.records.push(self.now);
         let crash = self.faults.iter().find_map(|fault| match fault {
@@ -348,7 +359,7 @@ impl<'s> World<'s> {
             self.tell(|| What::Call { of, service: to, method, target, body });
         }
         let (timeout, asynchronous) = (request.timeout, request.asynchronous);
-        let key = (call.branch, call.operation, call.ask);
+        let key = (call.branch, call.operation, self.question(call));
         match self.first.get(&key) {
             None => drop(self.first.insert(key, request)),
             Some(first) if *first != request => {
@@ -364,6 +375,12 @@ impl<'s> World<'s> {
         self.messages.push(Message { call, of, service, asynchronous, holder, awaited: true, strike });
         self.after(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX), Happening::Expire { message });
         self.travel(message, strike, timeout);
+    }
+
+    /// A pending operation is polled, one that is owed is asked about: other requests.
+    fn question(&self, call: Call) -> Option<OperationStatus> {
+        let view = call.ask.then(|| self.tx.branch_view(call.branch))?;
+        view.operations.iter().find(|operation| operation.operation == call.operation).map(|operation| operation.status)
     }
 
     // --- the network --------------------------------------------------------------------------------------------
@@ -428,7 +445,9 @@ impl<'s> World<'s> {
     }
 
     fn paced(&self, message: usize, strike: Option<Strike>, reply: Reply) -> Reply {
-        let lasts = strike.is_some_and(Strike::is_permanent) && self.messages[message].call.attempt > PATIENCE;
+        // Without a strike it is the script that says so.
+        let fails = !matches!(reply.outcome, Outcome::Succeeded(_) | Outcome::Pending);
+        let lasts = strike.map_or(fails, Strike::is_permanent) && self.messages[message].call.attempt > PATIENCE;
         let retry_after = lasts.then(|| std::time::Duration::from_millis(PATIENCE_MS)).or(reply.retry_after);
         Reply { retry_after, ..reply }
     }
@@ -464,6 +483,10 @@ impl<'s> World<'s> {
                     let (branch, operation, verdict) = (branch.clone(), *operation, *verdict);
                     self.tell(|| What::CalledBack { branch, operation, service, verdict });
                 }
+                if let Word::Signal { name, payload } = &*word {
+                    let (name, payload) = (name.clone(), payload.clone());
+                    self.tell(|| What::Signal { name, payload });
+                }
                 self.decide(Input::Word(*word));
             }
             Happening::Load => self.load(),
@@ -482,6 +505,66 @@ impl<'s> World<'s> {
             self.tell(|| what);
         }
         self.decide(Input::Replied { call, reply });
+    }
+
+    /// Signals whose moment does not depend on who waits.
+    fn announce(&mut self) {
+        for signal in &self.stage.signals {
+            if self.fate(&signal.name).is_none() {
+                let word = Word::Signal { name: signal.name.clone(), payload: signal.payload.clone() };
+                self.after(millis(signal.after), Happening::Word(Box::new(word)));
+            }
+        }
+        for fault in self.faults {
+            if let Fault::Signal { name, fate: Fate::Early } = fault {
+                let step = lookup::all(&self.stage.plan).into_iter().find(|branch| waits_for(branch, name));
+                let payload = self.payload(name, step.map_or("", |branch| &branch.step));
+                self.signals.push(name.clone());
+                self.after(0, Happening::Word(Box::new(Word::Signal { name: name.clone(), payload })));
+            }
+        }
+    }
+
+    fn fate(&self, name: &str) -> Option<Fate> {
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Signal { name: struck, fate } if struck == name => Some(*fate),
+            _ => None,
+        })
+    }
+
+    fn payload(&self, name: &str, step: &str) -> Option<Json> {
+        match self.stage.signals.iter().find(|signal| signal.name == name) {
+            Some(signal) => signal.payload.clone(),
+            None => self.stage.answers.payload(name, step).map(Json::from),
+        }
+    }
+
+    /// Whoever is waited for answers in a while.
+    fn signal(&mut self, events: &[Event]) {
+        for event in events {
+            let Event::Armed { branch, delay_ms, signal: Some(name) } = event else { continue };
+            let fate = self.fate(name);
+            if self.signals.contains(name) {
+                continue;
+            }
+            self.signals.push(name.clone());
+            let is_scripted = self.stage.signals.iter().any(|signal| signal.name == *name);
+            let wait = i64::try_from(*delay_ms).unwrap_or(i64::MAX);
+            let soon = WORK_MS.min(wait / 2);
+            let word =
+                || Word::Signal { name: name.clone(), payload: self.payload(name, &self.tx.branch(*branch).step) };
+            let (times, first) = match fate {
+                Some(Fate::Missing) => (0, 0),
+                Some(Fate::Late) => (1, wait.saturating_add(WORK_MS)),
+                Some(Fate::Twice) => (2, soon),
+                None if is_scripted => (0, 0),
+                Some(Fate::Early) | None => (1, soon),
+            };
+            let words: Vec<Word> = (0..times).map(|_| word()).collect();
+            for (word, after) in words.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
+                self.after(after, Happening::Word(Box::new(word)));
+            }
+        }
     }
 
     // --- the participants ---------------------------------------------------------------------------------------
@@ -524,6 +607,7 @@ impl<'s> World<'s> {
                 }
                 _ => self.paced(message, strike, reply),
             };
+            let reply = if call.ask { reply } else { self.judged(call, reply) };
             self.after(delay + WAY_MS, Happening::Answer { message, reply });
         }
     }
@@ -536,7 +620,8 @@ impl<'s> World<'s> {
         let answer = scripted.cloned().unwrap_or_default();
         let (step, forward) = (spec.step.clone(), call.operation.is_forward());
         let made = || if forward { self.stage.answers.body(&step) } else { serde_json::json!({}) };
-        let delay = i64::try_from(answer.delay.as_millis()).unwrap_or(i64::MAX);
+        let delay = millis(answer.delay);
+        let rules = spec.operation(call.operation).map_or(&[][..], |operation| &operation.outcome);
         let business = match strike {
             Some(Strike::Refused | Strike::RefusedForEver) => Business::Refuses(Error::new("refused", "409 Conflict")),
             Some(Strike::Bare) => {
@@ -545,13 +630,38 @@ impl<'s> World<'s> {
             Some(Strike::NotJson) => {
                 Business::Does(Response { output_dropped: true, ..response(200, BTreeMap::new(), None) })
             }
-            _ => answer.business(asynchronous, made),
+            _ => answer.business(asynchronous, rules, made),
         };
         let idempotent = spec.operation(call.operation).is_some_and(|operation| operation.idempotent);
         let manners = Manners { barrier: self.stage.barrier, idempotent };
         let ledger = self.ledgers.entry(of.branch.to_string()).or_default();
         let (reply, how) = ledger.answer(call.operation, manners, business);
         (reply, how, delay)
+    }
+
+    /// What the operation's own rules make of a refusal or a failure; a success was judged when it was made.
+    fn judged(&self, call: Call, reply: Reply) -> Reply {
+        let operation = self.tx.branch(call.branch).operation(call.operation);
+        let Some(rules) = operation.map(|operation| &operation.outcome).filter(|rules| !rules.is_empty()) else {
+            return reply;
+        };
+        let (Outcome::Refused(error) | Outcome::Unknown(error)) = &reply.outcome else { return reply };
+        let told = error.code.strip_prefix("http_").or(error.message.as_deref());
+        let status = told.and_then(|told| told.split(' ').next()?.parse().ok()).unwrap_or(409);
+        let body = Json::of(error);
+        let Some((means, code)) = Answered::new(status, BTreeMap::new(), Some(&body)).judge(rules) else {
+            return reply;
+        };
+        let error =
+            Error { code: code.map_or_else(|| error.code.clone(), str::to_owned), message: error.message.clone() };
+        let outcome = match means {
+            Means::Succeeded => Outcome::Succeeded(response(status, BTreeMap::new(), Some(body))),
+            Means::Refused => Outcome::Refused(error),
+            Means::Pending => Outcome::Pending,
+            Means::Unknown | Means::NotFound => Outcome::Unknown(error),
+            Means::Unsent => Outcome::Unsent(error),
+        };
+        Reply { outcome, ..reply }
     }
 
     /// An accepted operation comes to its end later.
@@ -667,6 +777,15 @@ fn answer_told(of: Attempt, service: String, reply: &Reply) -> What {
         }
     };
     What::Answer { of, service, outcome, status, error, body, barrier: reply.barrier }
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn waits_for(branch: &Branch, signal: &str) -> bool {
+    let Some(Block::Wait(Wait::Signal { name, .. })) = &branch.block else { return false };
+    name.source().value().as_str() == Some(signal)
 }
 
 /// What is called: the service or, without one, the host.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod build;
+mod kinds;
 mod plays;
 mod right;
 mod tampered;
@@ -24,6 +25,15 @@ pub(crate) fn stage(definition: &Value) -> Stage {
     let plan = Arc::new(compiled.plan);
     let answers = Answers::made(&plan);
     Stage::new(plan, input, answers)
+}
+
+/// With what it includes.
+pub(crate) fn including(definition: &Value, included: &Value) -> Stage {
+    let mut library = definition::Library::default();
+    library.add(&included.to_string());
+    let plan = Arc::new(definition::compile_with(&definition.to_string(), &library).unwrap().plan);
+    let answers = Answers::made(&plan);
+    Stage::new(plan, definition.get("input").map(|schema| sample(schema).into()), answers)
 }
 
 pub(crate) fn answering(definition: &Value, script: Value) -> Stage {

@@ -21,7 +21,7 @@ fn an_undo_that_reads_the_answer_of_what_it_undoes_is_caught() {
     let (faults, run, verdict) = explored.runs.iter().find(|(.., verdict)| verdict.end == End::Bad).unwrap();
     let flaw = &verdict.flaws[0];
     assert!(flaw.help.unwrap().contains("self.idempotency_key"));
-    let place = pointer(&definition, flaw.step.as_ref().unwrap(), flaw.operation);
+    let place = pointer(&definition, flaw.branch.as_ref().unwrap(), flaw.operation);
     assert_eq!(place.as_deref(), Some("/steps/0/compensate"));
     assert_eq!(run.ledgers["reserve"].stands, 1, "nobody undid it");
     expect![[r#"
