@@ -8,6 +8,7 @@ mod document;
 mod enlist;
 mod fill;
 mod given;
+mod idle;
 mod include;
 mod kind;
 mod language;
@@ -91,7 +92,7 @@ fn compiled(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>
     types::check(&document.steps, order.as_ref(), document.schema, document.output.as_ref(), &mut faults);
     match order {
         Some(order) if faults.is_empty() => {
-            let warnings = warn::warnings(&document, &parts);
+            let warnings = warn::warnings(&document, &parts, &order);
             let labels = std::mem::take(&mut document.labels);
             let input = document.input.take();
             Ok(Compiled { plan: lower::plan(&document, &parts, &order), warnings, labels, input })

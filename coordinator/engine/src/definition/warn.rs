@@ -6,7 +6,9 @@ use super::{
     Diagnostic,
     check::{Part, Parts},
     document::Document,
+    idle,
     operation::Draft,
+    order::Order,
     read::{Faults, Place, quote},
 };
 use crate::plan::Role;
@@ -14,7 +16,7 @@ use crate::plan::Role;
 /// Below it an asynchronous participant hardly has the time to call back.
 const TIGHT: Duration = Duration::from_secs(10);
 
-pub(super) fn warnings(document: &Document<'_>, parts: &Parts) -> Vec<Diagnostic> {
+pub(super) fn warnings(document: &Document<'_>, parts: &Parts, order: &Order) -> Vec<Diagnostic> {
     let mut warnings = Faults::new();
     let mut used = BTreeSet::new();
     // An included definition was warned about when it was published.
@@ -50,6 +52,7 @@ pub(super) fn warnings(document: &Document<'_>, parts: &Parts) -> Vec<Diagnostic
             warnings.add("W305", &services.key(name), format!("no step uses the service {}", quote(name)));
         }
     }
+    idle::warn(document, order, &mut warnings);
     warnings.into_list()
 }
 
