@@ -230,8 +230,20 @@ impl Build<'_> {
 }
 
 impl Node {
+    /// No expression stands in it, as far as one look tells.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Static(_) => true,
+            Self::Text(pieces) => pieces.iter().all(|piece| matches!(piece, Piece::Text(_))),
+            Self::One(_) | Self::Array(_) | Self::Object(_) => false,
+        }
+    }
+
     fn each_slot<'a>(&'a self, pointer: &mut String, show: &mut impl FnMut(&str, &'a Slot)) {
         let mut below = |segment: &str, node: &'a Self| {
+            if node.is_plain() {
+                return;
+            }
             let length = enter(pointer, segment);
             node.each_slot(pointer, show);
             pointer.truncate(length);
@@ -253,6 +265,9 @@ impl Node {
 
     fn infer(&self, pointer: &mut String, roots: &dyn Roots, known: &Facts, show: &mut dyn FnMut(Found<'_>)) -> Type {
         let mut below = |segment: &str, node: &Self, show: &mut dyn FnMut(Found<'_>)| {
+            if node.is_plain() {
+                return node.infer(&mut String::new(), roots, known, show);
+            }
             let length = enter(pointer, segment);
             let kind = node.infer(pointer, roots, known, show);
             pointer.truncate(length);
@@ -364,7 +379,11 @@ fn text(
 fn enter(pointer: &mut String, segment: &str) -> usize {
     let length = pointer.len();
     pointer.push('/');
-    pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+    if segment.contains(['~', '/']) {
+        pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+    } else {
+        pointer.push_str(segment);
+    }
     length
 }
 
