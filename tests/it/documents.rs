@@ -1,6 +1,19 @@
-//! ARCHITECTURE.md names tests that exist.
+//! The documents say what is so: ARCHITECTURE.md names tests that exist; every definition of docs/workflows.md compiles, and
+//! its commands, and those of the examples' page, print what stands below them.
 
 use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use skald_engine::definition::{Library, compile_with};
+use skald_tests::cluster::command;
+
+fn root() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).to_owned()
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
 
 fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -15,13 +28,13 @@ fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_invariant_names_tests_that_exist() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let root = root();
     let mut files = Vec::new();
     for folder in ["coordinator", "sdk", "tests"] {
         sources(&root.join(folder), &mut files);
     }
     let code: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
-    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let page = page("ARCHITECTURE.md");
     let (_, table) = page.split_once("## Invariants").unwrap();
     let guards = table.lines().filter_map(|line| line.trim_end_matches(" |").rsplit_once(" | "));
     let names: Vec<&str> =
@@ -29,4 +42,151 @@ fn every_invariant_names_tests_that_exist() {
     assert!(names.len() > 20, "{names:?}");
     let missing: Vec<_> = names.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "no such test: {missing:?}");
+}
+
+/// The fenced blocks of a page, as info string, line and text.
+fn blocks(page: &str) -> Vec<(String, usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, usize, String)> = None;
+    for (number, line) in (1..).zip(page.lines()) {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => open = Some((info.to_owned(), number, String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((.., text))) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is never closed");
+    blocks
+}
+
+/// What the fragments of the page stand in: an input that has what they read, and services under their names.
+fn frame(steps: &Value) -> Value {
+    let text = || json!({"type": "string"});
+    let line = json!({"type": "object", "required": ["sku", "qty"], "properties": {"sku": text(), "qty": {"type": "integer"}}});
+    let services = ["stock", "pay", "ship", "mail", "travel"]
+        .map(|name| (name.to_owned(), json!({"url": format!("http://{name}:8080")})));
+    json!({
+        "dsl": "1.0", "name": "frame", "version": "1.0.0",
+        "input": {
+            "type": "object",
+            "required": ["sku", "order_id", "customer", "total", "email", "lines", "days", "flight"],
+            "properties": {
+                "sku": text(), "order_id": text(), "customer": text(), "email": text(), "flight": text(),
+                "total": {"type": "integer"}, "days": {"type": "integer"}, "express": {"type": "boolean"},
+                "lines": {"type": "array", "maxItems": 50, "items": line},
+            },
+        },
+        "services": services.into_iter().collect::<serde_json::Map<_, _>>(),
+        "steps": steps,
+    })
+}
+
+/// A block as a whole definition: what its info string says it is, in its frame.
+fn whole(info: &str, text: &str) -> Result<Value, String> {
+    let parsed = |text: String| serde_json::from_str::<Value>(&text).map_err(|error| error.to_string());
+    match info {
+        "json" => parsed(text.to_owned()),
+        "json step" | "json steps" => Ok(frame(&parsed(format!("[{text}]"))?)),
+        "json members" => {
+            let step = json!({"name": "a", "service": "stock", "role": "read_only", "action": {"path": "/a"}});
+            let mut whole = frame(&json!([step]));
+            for (name, member) in parsed(format!("{{{text}}}"))?.as_object().expect("an object") {
+                whole[name] = member.clone();
+            }
+            Ok(whole)
+        }
+        other => Err(format!("`{other}` is none of json, json step, json steps, json members")),
+    }
+}
+
+#[test]
+fn every_definition_of_the_page_on_workflows_compiles_without_a_fault_or_a_warning() {
+    let mut library = Library::default();
+    library.add(&page("examples/workflows/payment.json"));
+    let mut count = 0;
+    for (info, line, text) in
+        blocks(&page("docs/workflows.md")).into_iter().filter(|(info, ..)| info.starts_with("json"))
+    {
+        let whole = whole(&info, &text).unwrap_or_else(|error| panic!("docs/workflows.md:{line}: {error}"));
+        match compile_with(&whole.to_string(), &library) {
+            Ok(compiled) => {
+                // A frame has services that its fragment does not use, and a fragment gives what others read.
+                let warnings: Vec<_> =
+                    compiled.warnings.iter().filter(|warning| info == "json" || warning.code != "W305").collect();
+                assert!(warnings.is_empty(), "docs/workflows.md:{line}: {warnings:#?}");
+            }
+            Err(faults) => panic!("docs/workflows.md:{line}: {faults:#?}"),
+        }
+        count += 1;
+    }
+    assert!(count >= 17, "{count} definitions");
+}
+
+#[test]
+fn the_page_on_workflows_has_a_remedy_for_every_code() {
+    let page = page("docs/workflows.md");
+    let told = |code: &str| page.lines().any(|line| line.starts_with(&format!("| {code} | ")));
+    let corpus = std::fs::read_dir(root().join("coordinator/engine/tests/definition/faults")).expect("the corpus");
+    let names = corpus.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    let codes: std::collections::BTreeSet<_> = names.map(|name| name[..4].to_uppercase()).collect();
+    assert!(codes.len() > 25, "{codes:?}");
+    let untold: Vec<_> = codes.iter().filter(|code| !told(code)).collect();
+    assert!(untold.is_empty(), "{untold:?}");
+}
+
+#[test]
+fn every_link_within_the_pages_on_workflows_leads_somewhere() {
+    for (path, folder) in [("docs/workflows.md", "docs"), ("examples/workflows/README.md", "examples/workflows")] {
+        let text = page(path);
+        let anchors: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("## "))
+            .map(|heading| {
+                let kept = heading
+                    .to_lowercase()
+                    .chars()
+                    .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
+                    .collect::<String>();
+                format!("#{}", kept.replace(' ', "-"))
+            })
+            .collect();
+        for (number, line) in (1..).zip(text.lines()) {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+                let exists = match link {
+                    anchor if anchor.starts_with('#') => anchors.iter().any(|known| known == anchor),
+                    address if address.starts_with("https://") => true,
+                    file => root().join(folder).join(file).is_file(),
+                };
+                assert!(exists, "{path}:{number}: {link}");
+            }
+        }
+    }
+}
+
+/// Runs each command of the ```console blocks where the page says, and looks for the lines below it in what it prints.
+#[tokio::test]
+async fn the_commands_of_the_pages_on_workflows_print_what_stands_below_them() {
+    let mut count = 0;
+    for path in ["docs/workflows.md", "examples/workflows/README.md"] {
+        for (info, line, text) in blocks(&page(path)).into_iter().filter(|(info, ..)| info.starts_with("console")) {
+            for said in text.split("$ ").filter(|said| !said.is_empty()) {
+                let (written, expected) = said.split_once('\n').expect("a line");
+                let arguments: Vec<_> = written.split_whitespace().skip(1).collect();
+                let run = command(&arguments).current_dir(root().join("examples/workflows")).output();
+                let ran = run.await.expect("it runs");
+                let printed =
+                    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+                assert_eq!(ran.status.success(), info == "console", "{path}:{line}: {written}\n{printed}");
+                for wanted in expected.lines().filter(|wanted| !wanted.is_empty()) {
+                    assert!(printed.contains(wanted), "{path}:{line}: {written} does not print `{wanted}`:\n{printed}");
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 7, "{count} commands");
 }
