@@ -189,3 +189,33 @@ async fn without_the_barrier_the_same_definition_is_at_risk() {
         assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
     }
 }
+
+#[tokio::test]
+async fn signals_maps_and_included_definitions_are_played() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let undo = |name: &str| json!({"path": format!("/{name}/undo"), "body": {"key": "${self.idempotency_key}"}});
+    let included = json!({"dsl": "1.0", "name": "delivery", "version": "1.0.0", "services": {"ship": {"url": "http://ship"}},
+        "steps": [{"name": "book", "service": "ship", "action": {"path": "/book"}, "compensate": undo("book")}]});
+    let included = written(folder.path(), "delivery.json", &included.to_string());
+    let definition = json!({"dsl": "1.0", "name": "order", "version": "1.0.0", "services": {"stock": {"url": "http://stock"}},
+        "input": {"type": "object", "required": ["lines"], "properties": {"lines": {"type": "array", "maxItems": 9, "items": {"type": "string"}}}},
+        "steps": [
+            {"name": "each", "map": {"items": "${input.lines}", "as": "line", "max_items": 9, "steps": [
+                {"name": "hold", "service": "stock", "action": {"path": "/hold", "body": {"sku": "${line}"}}, "compensate": undo("hold")}]}},
+            {"name": "approve", "wait": {"signal": "approval", "timeout": "2d"}},
+            {"name": "deliver", "saga": {"workflow": "delivery", "version": "1.0.0"}}],
+        "output": {"by": "${steps.approve.output.by}"}});
+    let file = written(folder.path(), "order.json", &definition.to_string());
+    let ran =
+        workflow(&["simulate", &file, "--with", &included, "--signal", "approval={\"by\": \"ann@example\"}@1h"]).await;
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for told in ["each.1.hold", "3600.000s", "signal approval", "deliver.book", r#"output: {"by":"ann@example"}"#] {
+        assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
+    }
+    let explored = workflow(&["explore", &file, "--with", &included]).await;
+    assert_eq!(explored.code, 0, "{}{}", explored.stdout, explored.stderr);
+    for told in ["signal missing", "signal twice", " 0 bad ends"] {
+        assert!(explored.stdout.contains(told), "{told}: {}", explored.stdout);
+    }
+    assert_eq!(workflow(&["explore", &file]).await.code, 2, "the included definition is missing");
+}

@@ -53,7 +53,7 @@ impl Explore {
         let output = self.given.output(output);
         let scene = self.given.scene()?;
         let began = Instant::now();
-        let Scenarios { good, list, unreached } = explore(&scene.stage, self.pairs);
+        let Scenarios { good, list, unreached, left_out } = explore(&scene.stage, self.pairs);
         let fair = Explored { verdict: judge(&scene.stage, &[], &good), faults: Vec::new() };
         let mut explored = vec![fair];
         explored.extend(judged(&scene, list));
@@ -63,9 +63,12 @@ impl Explore {
             draw_all(&scene, &explored, folder)?;
         }
         match output.format {
-            Format::Json => output.put(&report(&scene, &explored, &examples, &unreached, took), String::new)?,
+            Format::Json => {
+                output.put(&report(&scene, &explored, &examples, (&unreached, &left_out), took), String::new)?
+            }
             Format::Table => {
                 tell_input(&scene, &unreached);
+                left_out.iter().for_each(|left_out| anstream::eprintln!("{left_out}"));
                 output.line(&if self.each { each(&explored) } else { grouped(&explored) })?;
                 tell_operators(&output, &explored)?;
                 for (index, example) in examples.iter().enumerate() {
@@ -321,6 +324,7 @@ struct Report<'r> {
     bad_ends: usize,
     ends: BTreeMap<End, usize>,
     not_called: &'r [String],
+    left_out: &'r [String],
     seconds: f64,
     runs: Vec<ReportedRun<'r>>,
     counter_examples: Vec<ReportedExample>,
@@ -358,7 +362,7 @@ fn report<'r>(
     scene: &'r Scene,
     explored: &'r [Explored],
     examples: &[CounterExample<'r>],
-    not_called: &'r [String],
+    (not_called, left_out): (&'r [String], &'r [String]),
     took: Duration,
 ) -> Report<'r> {
     let mut ends = BTreeMap::new();
@@ -388,6 +392,7 @@ fn report<'r>(
         bad_ends: explored.iter().filter(|run| run.verdict.end == End::Bad).count(),
         ends,
         not_called,
+        left_out,
         seconds: took.as_secs_f64(),
         runs: runs.collect(),
         counter_examples: counter_examples.collect(),

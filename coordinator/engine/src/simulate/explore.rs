@@ -4,7 +4,7 @@
 //! the same for what only an abort calls: undos, and questions about unknown outcomes, struck one at a time in runs that
 //! are forced into them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skald_protocol::{Decision, OperationKind, Timestamp};
 
@@ -16,6 +16,8 @@ use crate::plan::{Block, Branch, Role};
 
 /// Aborts of longer definitions are chosen so that each undo is called in one of them.
 const ABORTS: usize = 24;
+/// Of one run; of more some are chosen.
+const RECORDS: usize = 300;
 
 /// What is worth a run.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Scenarios {
     pub list: Vec<Vec<Fault>>,
     /// Steps that no run calls: this input takes another way.
     pub unreached: Vec<String>,
+    /// What was left out because there is so much of it.
+    pub left_out: Vec<String>,
 }
 
 /// `pairs`: after each single fault every other one as well.
@@ -54,7 +58,8 @@ pub fn explore(stage: &Stage, pairs: bool) -> Scenarios {
     }
     let reached: BTreeSet<String> = known.iter().map(|point| lookup::of_any_item(&point.branch)).collect();
     let unreached = unreached(&stage.plan.branches, "", &reached);
-    Scenarios { good, list, unreached }
+    let left_out = left_out(&good);
+    Scenarios { good, list, unreached, left_out }
 }
 
 /// Steps that call somebody, and whom no run called.
@@ -86,7 +91,7 @@ fn same_point(first: &Fault, second: &Fault) -> bool {
 fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
-    for point in &run.points {
+    for point in chosen(&run.points) {
         // Of a long row of attempts the first are enough.
         if point.attempt > 2 || !seen.insert(point.clone()) {
             continue;
@@ -97,7 +102,7 @@ fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
         }
     }
     let mut deadlines = BTreeSet::new();
-    for (record, at) in run.records.iter().enumerate() {
+    for (record, at) in run.records.iter().enumerate().filter(|(record, _)| is_chosen(*record, run.records.len())) {
         for when in [When::Lost, When::Recorded, When::Sent] {
             if record > 0 || when != When::Lost {
                 faults.push(Fault::Crash { record, when });
@@ -114,6 +119,50 @@ fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
     }
     faults.extend(deadlines.into_iter().map(|after_ms| Fault::Deadline { after_ms }));
     faults
+}
+
+/// Calls of many items of a map: those of the first two and of the last.
+fn chosen(points: &[Point]) -> Vec<&Point> {
+    let key = |point: &Point| (lookup::of_any_item(&point.branch), point.operation, point.ask);
+    let mut items: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for point in points {
+        let known = items.entry(key(point)).or_default();
+        if !known.contains(&point.branch.as_str()) {
+            match known.len() {
+                0..=2 => known.push(&point.branch),
+                _ => known[2] = &point.branch,
+            }
+        }
+    }
+    points.iter().filter(|point| items[&key(point)].contains(&point.branch.as_str())).collect()
+}
+
+fn forward(run: &Run) -> Vec<&Point> {
+    chosen(&run.points).into_iter().filter(|point| point.operation.is_forward() && !point.ask).collect()
+}
+
+/// Of a long journal's records: the first, the last, and some between.
+fn is_chosen(record: usize, of: usize) -> bool {
+    of <= RECORDS
+        || record < RECORDS / 3
+        || record + RECORDS / 3 >= of
+        || record.is_multiple_of(of.div_ceil(RECORDS / 3))
+}
+
+fn left_out(run: &Run) -> Vec<String> {
+    let distinct = |points: &mut dyn Iterator<Item = &Point>| {
+        points.map(|point| (point.branch.clone(), point.operation)).collect::<BTreeSet<_>>().len()
+    };
+    let (all, struck) = (distinct(&mut run.points.iter()), distinct(&mut chosen(&run.points).into_iter()));
+    let records = (0..run.records.len()).filter(|record| is_chosen(*record, run.records.len())).count();
+    let mut left_out = Vec::new();
+    if struck < all {
+        left_out.push(format!("{struck} of {all} operations are struck: those of the first and last items of a map"));
+    }
+    if records < run.records.len() {
+        left_out.push(format!("a crash is tried around {records} of {} records", run.records.len()));
+    }
+    left_out
 }
 
 fn after(at: Timestamp) -> u64 {
@@ -149,7 +198,7 @@ fn fits(stage: &Stage, spec: &Branch, point: &Point, strike: Strike) -> bool {
 
 /// Runs that are forced to abort, and what forced them.
 fn aborts(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
-    let forward: Vec<&Point> = good.points.iter().filter(|point| point.operation.is_forward() && !point.ask).collect();
+    let forward = forward(good);
     let undos = |run: &Run| -> BTreeSet<(String, OperationKind)> {
         let undos = run.points.iter().filter(|point| point.operation.is_undo());
         undos.map(|point| (point.branch.clone(), point.operation)).collect()
@@ -181,7 +230,7 @@ fn aborts(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
 
 /// What an abort makes of an answer that lacks what an undo reads of it.
 fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<Fault>> {
-    let forward: Vec<&Point> = good.points.iter().filter(|point| point.operation.is_forward() && !point.ask).collect();
+    let forward = forward(good);
     let mut both = Vec::new();
     for (index, point) in forward.iter().enumerate() {
         let Some(spec) = spec(stage, point).filter(|spec| !spec.tail && spec.role != Role::Pivot) else { continue };
@@ -198,7 +247,7 @@ fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<Fault>> {
 fn questions(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
     let mut bases = Vec::new();
     let mut seen = BTreeSet::new();
-    for point in &good.points {
+    for point in chosen(&good.points) {
         let asked = spec(stage, point).and_then(|spec| spec.operation(point.operation)?.status_check.as_ref());
         if point.ask || asked.is_none() || !seen.insert((point.branch.clone(), point.operation)) {
             continue;

@@ -36,6 +36,18 @@ fn a_map_is_undone_per_item_and_confirmed_per_item() {
 }
 
 #[test]
+fn of_a_large_map_the_first_and_the_last_items_are_struck_and_the_rest_is_said_to_be_left_out() {
+    let definition = with_input(saga(&json!([each(&json!([tcc("hold")])), step("charge")])), &lines());
+    let lines: Vec<_> = (0..9).map(|index| json!({"sku": index.to_string()})).collect();
+    let mut stage = stage(&definition);
+    stage.input = Some(json!({"lines": lines}).into());
+    let scenarios = skald_engine::simulate::explore(&stage, false);
+    let struck = |item: &str| scenarios.list.iter().flatten().any(|fault| fault.subject().starts_with(item));
+    assert!(struck("each.0.hold") && struck("each.1.hold") && struck("each.8.hold") && !struck("each.4.hold"));
+    assert_eq!(scenarios.left_out, ["7 of 19 operations are struck: those of the first and last items of a map"]);
+}
+
+#[test]
 fn a_map_whose_items_are_an_answer_gets_a_made_list() {
     let quote = json!({"name": "each", "map": {"items": "${steps.quote.output.parts}", "as": "part", "max_items": 9,
         "steps": [with(step("hold"), &json!({"action": {"body": {"sku": "${part.sku}"}}}))]}});

@@ -49,7 +49,7 @@ pub(crate) struct Explored {
 }
 
 pub(crate) fn explored(stage: &Stage) -> Explored {
-    let Scenarios { good, list, unreached } = explore(stage, false);
+    let Scenarios { good, list, unreached, .. } = explore(stage, false);
     let verdict = judge(stage, &[], &good);
     let mut runs = vec![(Vec::new(), good, verdict)];
     for faults in list {

@@ -1,0 +1,81 @@
+//! Who is no participant: whoever sends the signals that steps wait for.
+
+use skald_protocol::Json;
+
+use super::{Happening, WAY_MS, WORK_MS, World, millis};
+use crate::{
+    event::Event,
+    plan::{Block, Branch, Wait},
+    simulate::{
+        fault::{Fate, Fault},
+        lookup,
+    },
+    transaction::Word,
+};
+
+impl World<'_> {
+    /// Signals whose moment does not depend on who waits.
+    pub(super) fn announce(&mut self) {
+        for signal in &self.stage.signals {
+            if self.fate(&signal.name).is_none() {
+                let word = Word::Signal { name: signal.name.clone(), payload: signal.payload.clone() };
+                self.after(millis(signal.after), Happening::Word(Box::new(word)));
+            }
+        }
+        for fault in self.faults {
+            if let Fault::Signal { name, fate: Fate::Early } = fault {
+                let step = lookup::all(&self.stage.plan).into_iter().find(|branch| waits_for(branch, name));
+                let payload = self.payload(name, step.map_or("", |branch| &branch.step));
+                self.signals.push(name.clone());
+                self.after(0, Happening::Word(Box::new(Word::Signal { name: name.clone(), payload })));
+            }
+        }
+    }
+
+    pub(super) fn fate(&self, name: &str) -> Option<Fate> {
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Signal { name: struck, fate } if struck == name => Some(*fate),
+            _ => None,
+        })
+    }
+
+    pub(super) fn payload(&self, name: &str, step: &str) -> Option<Json> {
+        match self.stage.signals.iter().find(|signal| signal.name == name) {
+            Some(signal) => signal.payload.clone(),
+            None => self.stage.answers.payload(name, step).map(Json::from),
+        }
+    }
+
+    /// Whoever is waited for answers in a while.
+    pub(super) fn signal(&mut self, events: &[Event]) {
+        for event in events {
+            let Event::Armed { branch, delay_ms, signal: Some(name) } = event else { continue };
+            let fate = self.fate(name);
+            if self.signals.contains(name) {
+                continue;
+            }
+            self.signals.push(name.clone());
+            let is_scripted = self.stage.signals.iter().any(|signal| signal.name == *name);
+            let wait = i64::try_from(*delay_ms).unwrap_or(i64::MAX);
+            let soon = WORK_MS.min(wait / 2);
+            let word =
+                || Word::Signal { name: name.clone(), payload: self.payload(name, &self.tx.branch(*branch).step) };
+            let (times, first) = match fate {
+                Some(Fate::Missing) => (0, 0),
+                Some(Fate::Late) => (1, wait.saturating_add(WORK_MS)),
+                Some(Fate::Twice) => (2, soon),
+                None if is_scripted => (0, 0),
+                Some(Fate::Early) | None => (1, soon),
+            };
+            let words: Vec<Word> = (0..times).map(|_| word()).collect();
+            for (word, after) in words.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
+                self.after(after, Happening::Word(Box::new(word)));
+            }
+        }
+    }
+}
+
+fn waits_for(branch: &Branch, signal: &str) -> bool {
+    let Some(Block::Wait(Wait::Signal { name, .. })) = &branch.block else { return false };
+    name.source().value().as_str() == Some(signal)
+}
