@@ -82,7 +82,7 @@ impl Transfer {
         let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
         let url = urls.choose(&mut rng).cloned().unwrap_or_default();
         let amount = rng.random_range(1..50);
-        let shape = rng.random_range(0..8);
+        let shape = rng.random_range(0..9);
         let mut draft = Draft { rng, url };
         let gid = format!("chaos:{seed}-{number}");
         if shape == 7 {
@@ -119,11 +119,39 @@ impl Transfer {
 /// The names of all steps, those of parallel arms included.
 fn names(step: &Value) -> Vec<&'static str> {
     const KNOWN: [&str; 8] = ["debit", "fee", "credit", "hold", "expect", "late", "settle", "notice"];
+    if step["name"] == "each" {
+        return EACH.to_vec();
+    }
+    if let Some(arms) = step["choice"].as_array() {
+        // The first one's condition always holds.
+        return arms[0]["steps"].as_array().into_iter().flatten().flat_map(names).collect();
+    }
     if let Some(arms) = step["parallel"].as_array() {
         let steps = arms.iter().filter_map(|arm| arm["steps"].as_array()).flatten();
         return steps.flat_map(names).collect();
     }
     KNOWN.into_iter().filter(|known| step["name"] == *known).collect()
+}
+
+const EACH: [&str; 3] = ["each.0.debit", "each.1.debit", "each.2.debit"];
+
+/// A debit of each of a few accounts, a pause, and a choice of where the sum goes.
+fn mapped(draft: &mut Draft, amount: i64) -> (Vec<Value>, Order) {
+    let accounts: Vec<String> = EACH.iter().map(|_| draft.account()).collect();
+    let debit = json!({"name": "debit", "service": "bank", "compensate": {"path": "/accounts/${item}/debit/undo"},
+        "action": {"path": "/accounts/${item}/debit", "body": {"amount": "${input.amount}"}}});
+    let sum = amount * i64::try_from(EACH.len()).unwrap_or(0);
+    let mut other = draft.saga("credit", "credit", sum);
+    other["name"] = json!("other");
+    let steps = vec![
+        json!({"name": "each", "map": {"items": accounts, "max_concurrency": 2, "steps": [debit]}}),
+        json!({"name": "pause", "wait": {"for": "20ms"}}),
+        json!({"name": "way", "choice": [
+            {"when": "input.amount > 0", "steps": [draft.saga("credit", "credit", sum)]},
+            {"otherwise": true, "steps": [other]}]}),
+        notice("notice"),
+    ];
+    (steps, EACH.map(|debit| (debit, "credit")).to_vec())
 }
 
 type Order = Vec<(&'static str, &'static str)>;
@@ -166,6 +194,7 @@ fn steps(draft: &mut Draft, shape: u32, amount: i64) -> (Vec<Value>, Order) {
                 vec![("debit", "credit"), ("fee", "credit")],
             )
         }
+        8 => mapped(draft, amount),
         _ => (
             vec![
                 draft.saga("debit", "debit", amount),
