@@ -65,6 +65,20 @@ fn every_kind_of_step_and_every_field_is_taken() {
     assert!(unused.is_empty(), "{unused:?}");
 }
 
+#[test]
+fn the_examples_and_the_demonstration_are_taken() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let folders = ["examples/workflows", "coordinator/src/demo"].map(|folder| format!("{root}/{folder}"));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder"));
+    let files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    let is_definition = |name: &str| name.ends_with(".json") && !name.ends_with(".input.json");
+    let definitions: Vec<_> = files.iter().filter(|file| is_definition(&file.to_string_lossy())).collect();
+    assert!(definitions.len() >= 5, "{definitions:?}");
+    for file in definitions {
+        fits(&std::fs::read_to_string(file).expect("a definition"));
+    }
+}
+
 /// All of WORKFLOW.md's.
 const LANGUAGE_FIELDS: &[&str] = &[
     "dsl",
