@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// Side by side, where nothing is said.
-const CONCURRENCY: u32 = 16;
+pub(super) const CONCURRENCY: u32 = 16;
 /// What an item is called, where nothing is said.
-const ITEM: &str = "item";
+pub(super) const ITEM: &str = "item";
 /// What an expression may start with; no map's variable hides one of them.
-const ROOTS: [&str; 8] = ["input", "steps", "transaction", "self", "response", "signals", "config", "items"];
+pub(super) const ROOTS: [&str; 8] = ["input", "steps", "transaction", "self", "response", "signals", "config", "items"];
 const BLOCKS: [&str; 7] = ["parallel", "choice", "map", "wait", "saga", "set", "fail"];
 
 /// Everything that reading a step needs beside the step.

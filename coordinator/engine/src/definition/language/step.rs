@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 use skald_protocol::BranchId;
 
 use super::{closed, of, text, together};
-use crate::definition::step::ROLES;
+use crate::{
+    definition::{
+        kind::{CONCURRENCY, ITEM, ROOTS},
+        step::ROLES,
+    },
+    limit,
+};
 
 /// Kinds that have no operation of their own.
 const BLOCKS: [&str; 6] = ["parallel", "choice", "map", "wait", "saga", "set"];
-/// Of a map's items: as many as are taken, and how many are worked on at once where nothing is said.
-const ITEMS: u32 = 10_000;
-const CONCURRENCY: u32 = 16;
 
 pub(super) fn defs() -> Value {
     json!({
@@ -100,14 +103,14 @@ fn choice_arm() -> Value {
 }
 
 fn map() -> Value {
-    let count = |default: u32, description: &str| json!({"type": "integer", "minimum": 1, "maximum": ITEMS, "default": default, "description": description});
+    let count = |default: u32, description: &str| json!({"type": "integer", "minimum": 1, "maximum": limit::MAP_ITEMS, "default": default, "description": description});
     closed(
         json!({
             "items": {"anyOf": [{"type": "string", "pattern": r"\$\{"}, {"type": "array"}],
                 "description": "The list, fixed when the map starts.", "examples": ["${input.lines}"]},
-            "as": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "default": "item", "description": "The name of the item in expressions.",
-                "not": {"enum": ["input", "steps", "transaction", "self", "response", "signals", "config", "items", "true", "false", "null", "in"]}},
-            "max_items": count(ITEMS, "A longer list fails the step."),
+            "as": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "default": ITEM, "description": "The name of the item in expressions.",
+                "not": {"enum": ROOTS.iter().copied().chain(["true", "false", "null", "in"]).collect::<Vec<_>>()}},
+            "max_items": count(u32::try_from(limit::MAP_ITEMS).unwrap_or(u32::MAX), "A longer list fails the step."),
             "max_concurrency": count(CONCURRENCY, "Items that are worked on at once."),
             "steps": {"$ref": "#/$defs/steps", "minItems": 1, "description": "For each item. Outside the map only its array of outputs exists."},
         }),
