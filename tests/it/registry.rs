@@ -191,6 +191,33 @@ promises! {
         assert_eq!(read.body["definition"]["services"]["shop"]["url"], "http://shop.invalid", "one text for all");
     }
 
+    async fn what_expressions_read_as_config_is_the_server_s_as_it_stood_at_the_begin(backend: Backend) {
+        let participants = Participants::start().await;
+        let database = Database::fresh(backend).await;
+        let in_region = |region| Node::new(database.url()).with_environment("SKALD_WORKFLOW_CONFIG__REGION", region);
+        let mut order = order(&participants.url(), "1.0.0", &["a", "b"]);
+        order["steps"][0]["action"]["path"] = json!("/a/${config.region}");
+        order["steps"][1]["action"]["path"] = json!("/b/${config.region}");
+        participants.on("/b/eu").is_held();
+        let mut node = in_region("eu");
+        node.start().await;
+        let client = node.client();
+        assert_eq!(client.publish(&order).await.status, 201);
+        let gid = client.begin(&named("g")).await;
+        eventually("b is called", Duration::from_secs(10), || async {
+            participants.arrivals(&gid).iter().any(|call| call.branch == "b").then_some(())
+        })
+        .await;
+        node.kill();
+        participants.behave();
+        let mut other = in_region("us");
+        other.start().await;
+        let client = other.client();
+        client.reaches(&gid, Status::Succeeded).await;
+        let paths: Vec<_> = participants.arrivals(&gid).into_iter().map(|call| call.path).collect();
+        assert!(paths.iter().all(|path| path.ends_with("/eu")), "{paths:?}");
+    }
+
     async fn a_secret_is_published_by_its_name_and_travels_only_to_its_service(backend: Backend) {
         let participants = Participants::start().await;
         let database = Database::fresh(backend).await;
