@@ -96,19 +96,9 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
         Some(filling.operation(&draft))
     };
     Some(Branch {
-        id: request.branch.clone(),
-        step: id.to_owned(),
-        role: Role::Tcc,
-        after: Vec::new(),
-        tail: false,
-        within: None,
-        when: None,
-        arm: None,
-        saga: None,
-        block: None,
         forward: operation(&mut object, "try", OperationKind::Try),
         confirm: operation(&mut object, "confirm", OperationKind::Confirm),
         undo: operation(&mut object, "cancel", OperationKind::Cancel),
-        output: None,
+        ..Branch::new(request.branch.clone(), id, Role::Tcc)
     })
 }

@@ -182,7 +182,7 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
             arm: self.arm(block),
             saga: self.saga(step.scope),
             block: block_of,
-            ..bare(&format!("{}~", self.path(block)), step.name, Role::Pure)
+            ..Branch::new(id(&format!("{}~", self.path(block))), step.name, Role::Pure)
         }
     }
 
@@ -230,7 +230,7 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
             confirm: fill(confirm),
             undo: fill(undo),
             output: step.output.as_ref().map(|(template, _)| template.clone()),
-            ..bare(&self.path(index), step.name, role)
+            ..Branch::new(id(&self.path(index)), step.name, role)
         };
         self.nodes.insert(index, self.branches.len());
         self.branches.push(branch);
@@ -324,25 +324,10 @@ fn reads_headers(step: &Step<'_>) -> bool {
     found
 }
 
-fn bare(id: &str, step: &str, role: Role) -> Branch {
-    Branch {
-        id: BranchId::new(id).expect("a step's path is a branch's"),
-        step: step.to_owned(),
-        role,
-        after: Vec::new(),
-        tail: false,
-        within: None,
-        when: None,
-        arm: None,
-        saga: None,
-        block: None,
-        forward: None,
-        confirm: None,
-        undo: None,
-        output: None,
-    }
-}
-
 fn whole_input() -> Template {
     Template::compile(&"${input}".into()).expect("a path")
+}
+
+fn id(path: &str) -> BranchId {
+    BranchId::new(path).expect("a step's path is a branch's")
 }

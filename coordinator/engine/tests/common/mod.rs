@@ -88,20 +88,10 @@ pub(crate) fn branch(name: &str, flags: &[&str]) -> Branch {
         Role::Pivot | Role::Retriable | Role::ReadOnly | Role::Parallel { .. } | Role::Pure => None,
     };
     Branch {
-        id: BranchId::new(name).unwrap(),
-        step: name.to_owned(),
-        role,
-        after: Vec::new(),
-        tail: false,
-        within: None,
-        when: None,
-        arm: None,
-        saga: None,
-        block: None,
         forward: (!has("client")).then(|| operation(forward, name, flags)),
         confirm: has("tcc").then(|| operation(OperationKind::Confirm, name, &[])),
         undo: undo.map(|kind| operation(kind, name, &[])),
-        output: None,
+        ..Branch::new(BranchId::new(name).unwrap(), name, role)
     }
 }
 
