@@ -53,7 +53,7 @@ impl Explore {
         let output = self.given.output(output);
         let scene = self.given.scene()?;
         let began = Instant::now();
-        let Scenarios { good, list, unreached, left_out } = explore(&scene.stage, self.pairs);
+        let Scenarios { good, list, unreached, left_out, .. } = explore(&scene.stage, self.pairs);
         let fair = Explored { verdict: judge(&scene.stage, &[], &good), faults: Vec::new() };
         let mut explored = vec![fair];
         explored.extend(judged(&scene, list));

@@ -21,6 +21,7 @@ const RECORDS: usize = 300;
 
 /// What is worth a run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Scenarios {
     pub good: Run,
     pub list: Vec<Vec<Fault>>,

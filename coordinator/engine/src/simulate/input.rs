@@ -3,24 +3,31 @@
 //! Made from what is required; whether it is valid is left to the schema itself, so a schema that says more than is
 //! understood here leads to an error and never to a wrong input.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value, json};
 
 /// Of a list where nothing else is said: two items show what one hides.
 const ITEMS: u64 = 2;
 const DEPTH: usize = 32;
+/// Values of one input: lists of lists of many items would be no small input.
+const MOST: usize = 20_000;
 
 /// A value that the schema should take.
 #[must_use]
 pub fn sample(schema: &Value) -> Value {
-    Sample { root: schema }.of(schema, "input", DEPTH)
+    Sample { root: schema, left: Cell::new(MOST) }.of(schema, "input", DEPTH)
 }
 
 struct Sample<'s> {
     root: &'s Value,
+    left: Cell<usize>,
 }
 
 impl Sample<'_> {
     fn of(&self, schema: &Value, name: &str, depth: usize) -> Value {
+        let Some(left) = self.left.get().checked_sub(1) else { return Value::Null };
+        self.left.set(left);
         let Some(depth) = depth.checked_sub(1) else { return Value::Null };
         for given in ["const", "default"] {
             if let Some(value) = schema.get(given) {

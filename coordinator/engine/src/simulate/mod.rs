@@ -40,6 +40,7 @@ use crate::plan::Plan;
 
 /// What is played.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Stage {
     pub plan: Arc<Plan>,
     pub input: Option<Json>,
@@ -63,6 +64,7 @@ pub struct Signal {
 
 /// How a run came out.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Run {
     /// Nothing moves any more; else it was given up.
     pub finished: bool,

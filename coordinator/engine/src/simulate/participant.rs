@@ -14,6 +14,7 @@ use crate::{
 
 /// One branch as its participant keeps it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Ledger {
     /// How often the forward operation's effect stands.
     pub stands: u32,

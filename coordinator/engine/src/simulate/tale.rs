@@ -9,6 +9,7 @@ use super::participant::How;
 use crate::{call::Barrier, event::Error};
 
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Entry {
     /// Since the begin, in virtual time.
     pub at_ms: u64,

@@ -27,6 +27,7 @@ pub enum End {
 
 /// What is wrong with one branch at the end (or with the transaction, if none is named).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Flaw {
     pub branch: Option<String>,
     pub step: Option<String>,
@@ -40,6 +41,7 @@ pub struct Flaw {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[must_use]
+#[non_exhaustive]
 pub struct Verdict {
     pub end: End,
     pub status: Status,

@@ -116,4 +116,6 @@ fn a_small_input_is_made_of_the_schema() {
     assert_eq!(sample(&schema), expected);
     let recursive = json!({"$ref": "#"});
     assert_eq!(sample(&recursive), Value::Null, "and it ends");
+    let nested = json!({"$ref": "#/$defs/many", "$defs": {"many": {"type": "array", "minItems": 900, "items": {"$ref": "#/$defs/many"}}}});
+    assert!(sample(&nested).to_string().len() < 1_000_000, "and soon");
 }
