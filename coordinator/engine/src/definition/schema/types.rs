@@ -168,3 +168,124 @@ fn kinds(schema: &Map<String, Value>) -> Kinds {
     };
     stated.and(given)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(Value::from),
+            (-2_i64..4).prop_map(Value::from),
+            Just(json!(0.5)),
+            prop::sample::select(&["", "a", "b"][..]).prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let name = prop::sample::select(&["a", "b", "c"][..]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..4)
+                    .prop_map(|members| members.into_iter().map(|(name, member)| (name.to_owned(), member)).collect()),
+            ]
+        })
+    }
+
+    fn schema() -> impl Strategy<Value = Value> {
+        let types = ["null", "boolean", "integer", "number", "string", "array", "object"];
+        let leaf = prop_oneof![
+            4 => prop::sample::select(types.to_vec()).prop_map(|name| json!({"type": name})),
+            1 => prop::collection::vec(prop::sample::select(types.to_vec()), 1..3).prop_map(|names| json!({"type": names})),
+            1 => value().prop_map(|value| json!({"const": value})),
+            1 => prop::collection::vec(value(), 1..3).prop_map(|values| json!({"enum": values})),
+            1 => any::<bool>().prop_map(Value::from),
+            1 => Just(json!({})),
+            1 => prop::sample::select(&["s", "t"][..]).prop_map(|name| json!({"$ref": format!("#/$defs/{name}")})),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            let name = || prop::sample::select(&["a", "b", "c"][..]);
+            let object = (
+                prop::collection::btree_map(name(), inner.clone(), 0..3),
+                prop::option::of(prop::collection::btree_set(name(), 0..3)),
+                prop::option::weighted(0.4, inner.clone()),
+            );
+            let object = object.prop_map(|(properties, required, more)| {
+                // Without a type the properties of what is no object say nothing; here they mean an object.
+                let mut schema = json!({"type": "object", "properties": properties});
+                if let Some(required) = required {
+                    schema["required"] = json!(required);
+                }
+                if let Some(more) = more {
+                    schema["additionalProperties"] = more;
+                }
+                schema
+            });
+            let list = (prop::option::of(inner.clone()), prop::option::of(0..3_u64)).prop_map(|(items, most)| {
+                let mut schema = json!({"type": "array"});
+                schema["items"] = items.unwrap_or(json!(true));
+                if let Some(most) = most {
+                    schema["maxItems"] = json!(most);
+                }
+                schema
+            });
+            let keyword = prop::sample::select(&["allOf", "anyOf", "oneOf"][..]);
+            let joined = (inner.clone(), keyword, prop::collection::vec(inner.clone(), 1..3));
+            let joined = joined.prop_map(|(base, keyword, parts)| {
+                let mut schema = if base.is_object() { base } else { json!({}) };
+                schema[keyword] = json!(parts);
+                schema
+            });
+            let tested = (inner.clone(), inner.clone(), inner).prop_map(
+                |(one, two, three)| json!({"type": "object", "properties": {"a": one}, "if": two, "then": three}),
+            );
+            prop_oneof![3 => object, 1 => list, 2 => joined, 1 => tested]
+        })
+    }
+
+    /// Whether the type admits it. Members beside those that are named are no matter: reading one is told (E205).
+    fn admits(kind: &Type, value: &Value) -> bool {
+        let written = match value {
+            Value::Number(_) => Kinds::NUMBER,
+            other => Type::of_value(other).kinds,
+        };
+        let inside = match value {
+            Value::Array(items) => kind.list.as_ref().is_none_or(|list| {
+                list.most.is_none_or(|most| items.len() as u64 <= most)
+                    && items.iter().all(|item| admits(&list.item, item))
+            }),
+            Value::Object(members) => kind.map.as_ref().is_none_or(|map| {
+                map.members.iter().all(|(name, member)| match members.get(&**name) {
+                    Some(value) => admits(&member.kind, value),
+                    None => member.presence != Presence::Required,
+                }) && members
+                    .iter()
+                    .filter(|(name, _)| !map.members.contains_key(name.as_str()))
+                    .all(|(_, value)| map.rest.as_ref().is_none_or(|rest| admits(rest, value)))
+            }),
+            _ => true,
+        };
+        kind.kinds.may_be(written) && inside
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_a_schema_takes_its_type_admits(schema in schema(), s in schema(), t in schema(), value in value()) {
+            // References are proven to end before types are asked for.
+            let ending = |schema: Value| -> Value {
+                serde_json::from_str(&schema.to_string().replace("$ref", "x-ref")).expect("JSON")
+            };
+            let whole = json!({"allOf": [schema], "$defs": {"s": ending(s), "t": ending(t)}});
+            let text = whole.to_string();
+            let Ok(validator) = jsonschema::options().offline().build(&whole) else { return Ok(()) };
+            if validator.is_valid(&value) {
+                let kind = type_of(&whole);
+                prop_assert!(admits(&kind, &value), "{text} takes {value}, and {kind:?} does not");
+            }
+        }
+    }
+}
