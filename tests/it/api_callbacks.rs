@@ -72,5 +72,12 @@ async fn a_callback_that_makes_no_sense_is_told_and_changes_nothing() {
         let (status, problem) = world.participants.call_back(&gid, "a", &verdict).await;
         assert_eq!((status, problem["code"].as_str()), (422, Some(code)), "{verdict}: {problem}");
     }
+    let url = world.participants.arrivals(&gid).pop().unwrap().callback.unwrap();
+    let twice = r#"{"outcome": "succeeded", "output": {"id": 1, "id": 2}}"#;
+    let request = skald_tests::client::http().post(url).header("content-type", "application/json").body(twice);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 400);
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!((&problem["code"], &problem["errors"][0]["pointer"]), (&json!("duplicate_key"), &json!("/output/id")));
     assert_eq!(world.client.transaction(&gid).await.status, Status::Running);
 }

@@ -106,6 +106,12 @@ fn words() -> Vec<Bad> {
     };
     vec![
         post(&at("branches"), branch.to_string(), 404, "unknown_gid"),
+        post(
+            &at("resolve"),
+            r#"{"branch": "a", "outcome": "succeeded", "output": {"b": [{"c": 1, "c": 2}]}, "reason": "r"}"#,
+            400,
+            "duplicate_key",
+        ),
         post(&at("branches"), "", 400, "invalid_json"),
         post(&at("branches"), "{}", 422, "invalid_request"),
         post(&at("branches"), with("branch", json!("a b")), 422, "invalid_request"),

@@ -7,6 +7,7 @@ use skald_protocol::{BranchStatus, Status};
 use skald_tests::{
     World,
     client::http,
+    cluster::run_with,
     definition::{begin, definition, step},
     eventually, promises,
 };
@@ -138,5 +139,30 @@ promises! {
         let gid = open.transaction().gid.to_string();
         let told = world.client.post(&at(&gid, "go"), &json!({})).await;
         assert_eq!((told.status, told.code()), (409, "no_signals"));
+    }
+
+    async fn the_command_line_sends_signals_and_tells_what_is_wrong_with_them(backend: Backend) {
+        let world = World::start(backend).await;
+        let gid = begun(&world).await;
+        let url = world.node.url();
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("payload.json");
+        std::fs::write(&file, r#"{"by": "eve"}"#).expect("a file");
+        let file = format!("@{}", file.display());
+        for (arguments, code, told) in [
+            (vec!["nobody", "go"], 3, "unknown_gid"),
+            (vec![&gid, "other", "--payload", &file], 0, "running"),
+            (vec![&gid, "other", "--payload", r#"{"by": "eve"}"#], 0, "running"),
+            (vec![&gid, "other", "--payload", "1"], 1, "signal_conflict"),
+            (vec![&gid, "a b"], 2, "no signal's name"),
+            (vec![&gid, "other", "--payload", "{"], 2, "--payload"),
+            (vec![&gid, "go", "--wait", "20s"], 0, "succeeded"),
+            (vec![&gid, "go"], 1, "settled"),
+        ] {
+            let all = [&["tx", "signal"], &arguments[..], &["--url", &url]].concat();
+            let ran = run_with(&all, &[]).await;
+            let printed = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(ran.code == code && printed.contains(told), "{arguments:?}: {} {printed}", ran.code);
+        }
     }
 }

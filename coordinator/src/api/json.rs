@@ -56,6 +56,13 @@ fn place(text: &[u8], at: usize) -> (usize, usize) {
 
 /// Reads a body as `T`; the words of the error are for whoever wrote the body.
 pub(super) fn read<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<T, Error> {
+    let read = shaped(text)?;
+    // What a `T` keeps as it was sent was only passed over: a member given twice in it would be read as either later.
+    let _strict = value(text, "")?;
+    Ok(read)
+}
+
+fn shaped<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<T, Error> {
     check_depth(text)?;
     let read = serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))?;
     check_object(text)?;
@@ -72,7 +79,7 @@ pub(super) fn check_object(text: &[u8]) -> Result<(), Error> {
 
 /// As `read`, with the SHA-256 of the body's RFC 8785 form.
 pub(super) fn read_digested<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, [u8; 32]), Error> {
-    let read = read(text)?;
+    let read = shaped(text)?;
     let mut hash = Sha256::new();
     hash.update(canonical(&value(text, "")?)?);
     Ok((read, hash.finalize().into()))

@@ -14,7 +14,6 @@ use super::{
     decide::{decided, optional},
     edge::{self, Place},
     error::Error,
-    json,
 };
 
 /// Send a signal
@@ -46,14 +45,9 @@ pub(super) async fn signal(
         return Err(Error::InvalidSignal);
     }
     let body = edge::body(&parts.headers, body).await?;
-    json::check_depth(&body)?;
     let SignalRequest { payload } = optional(&body)?;
     if payload.as_ref().is_some_and(|payload| payload.text().len() > limit::OUTPUT) {
         return Err(Error::PayloadTooLarge);
-    }
-    if let Some(payload) = &payload {
-        // A member that is given twice would mean one thing here and another to whoever reads the first.
-        let _well_formed = json::value(payload.text().as_bytes(), "/payload")?;
     }
     let view = api.coordinator.word(&gid, Word::Signal { name, payload }).await?;
     decided(&api, &place, view, wait).await
