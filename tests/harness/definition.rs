@@ -1,4 +1,4 @@
-//! Definitions (WORKFLOW.md) written briefly: step `x` calls `/x`, its other operations `/x/<operation>`.
+//! Definitions (docs/workflows.md) written briefly: step `x` calls `/x`, its other operations `/x/<operation>`.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The limits of WORKFLOW.md. Over one of them is a 4xx with its code, and nothing is stored.
+//! The limits of docs/workflows.md. Over one of them is a 4xx with its code, and nothing is stored.
 
 use std::time::Duration;
 

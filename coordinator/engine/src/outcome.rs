@@ -1,4 +1,4 @@
-//! What an answer means by a definition's own rules (WORKFLOW.md, `outcome`).
+//! What an answer means by a definition's own rules (docs/workflows.md, What an answer means).
 
 use std::collections::BTreeMap;
 

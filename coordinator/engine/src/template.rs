@@ -1,4 +1,4 @@
-//! JSON with `${expression}` in its strings (WORKFLOW.md, Expressions).
+//! JSON with `${expression}` in its strings (docs/workflows.md, Expressions).
 //!
 //! A string that is one expression gives its typed value; else text is interpolated; `$${` is a literal `${`. A plain path
 //! is a walk; any other expression is CEL. A template serializes as the JSON it was written as and is compiled when it is

@@ -40,7 +40,7 @@ const LATEST: &str = "latest";
 #[utoipa::path(
     put, operation_id = "publish_workflow", path = "/v1/workflows/{name}/{version}", tag = "workflows",
     params(("name" = String, Path), ("version" = String, Path)),
-    request_body(content = serde_json::Value, description = "A definition (WORKFLOW.md)", content_type = "application/json"),
+    request_body(content = serde_json::Value, description = "A definition (docs/workflows.md)", content_type = "application/json"),
     responses(
         (status = 201, description = "Published", body = PublishedView, headers(("location" = String))),
         (status = 200, description = "The same content was published before", body = PublishedView),

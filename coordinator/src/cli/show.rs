@@ -126,9 +126,9 @@ fn branches(branches: &[BranchView]) -> String {
             branch.branch.to_string(),
             branch.status.to_string(),
             "-".into(),
+            without_operation(branch),
             String::new(),
-            String::new(),
-            String::new(),
+            branch.error.as_ref().map(said).unwrap_or_default(),
         ];
         let mut rows: Vec<[String; 6]> = Vec::new();
         for operation in &branch.operations {
@@ -145,6 +145,17 @@ fn branches(branches: &[BranchView]) -> String {
         if rows.is_empty() { vec![blank] } else { rows }
     });
     table(["BRANCH", "STATUS", "OPERATION", "STATE", "ATTEMPTS", "LAST ERROR"], rows)
+}
+
+/// What is to be said of a step that makes no call.
+fn without_operation(branch: &BranchView) -> String {
+    match (&branch.signal, &branch.waits_until, branch.items) {
+        (Some(signal), Some(until), _) => format!("waits for the signal {signal} until {until}"),
+        (_, Some(until), _) => format!("waits until {until}"),
+        (_, _, Some(1)) => "1 item".to_owned(),
+        (_, _, Some(items)) => format!("{items} items"),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn dry_run(output: &Output, dry: &DryRun) -> Result<(), Error> {

@@ -109,7 +109,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct BeginVerb {
-    /// A definition (WORKFLOW.md) as a JSON file; `-` reads stdin.
+    /// A definition (docs/workflows.md) as a JSON file; `-` reads stdin.
     #[arg(required_unless_present_any = ["open", "workflow"], conflicts_with_all = ["open", "workflow"])]
     definition: Option<PathBuf>,
     /// A published workflow: its latest version, or the one that is named.

@@ -8,7 +8,7 @@ use url::Url;
 
 const REDACTED: &str = "[redacted]";
 
-/// A duration as WORKFLOW.md writes it: `"500ms" "3s" "15m" "24h" "7d"`.
+/// A duration as docs/workflows.md writes it: `"500ms" "3s" "15m" "24h" "7d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 

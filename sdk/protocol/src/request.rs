@@ -17,7 +17,7 @@ pub struct Begin {
     /// Of the `workflow`; without one, the latest published when the transaction begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// An inline definition (WORKFLOW.md).
+    /// An inline definition (docs/workflows.md).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ pub struct BranchRequest {
     pub body: Option<Json>,
 }
 
-/// An operation as in WORKFLOW.md, read by the definition compiler; at least a `url`, or a `path` on the `service`.
+/// An operation as in docs/workflows.md, read by the definition compiler; at least a `url`, or a `path` on the `service`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -75,7 +75,7 @@ impl utoipa::ToSchema for Timestamp {}
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Reads `"500ms" "3s" "15m" "24h" "7d"`: a whole number and one unit (WORKFLOW.md, Retry).
+/// Reads `"500ms" "3s" "15m" "24h" "7d"`: a whole number and one unit (docs/workflows.md, Retries and deadlines).
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("`{text}` is not a duration: write a whole number and a unit, such as 500ms, 3s, 15m, 24h or 7d");

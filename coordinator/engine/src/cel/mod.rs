@@ -1,4 +1,4 @@
-//! CEL (<https://cel.dev>, WORKFLOW.md, Expressions): pure, bounded, a function of recorded state.
+//! CEL (<https://cel.dev>, docs/workflows.md, Expressions): pure, bounded, a function of recorded state.
 //!
 //! The crate `cel` gives the syntax, and nothing of it is seen outside this module. Its evaluation is not used: it cannot
 //! be stopped (its `||` and `all` swallow whatever error would end it), it walks maps in the random order of a hash

@@ -1,4 +1,4 @@
-//! What makes a definition safe: every failure ends fully done or fully undone (WORKFLOW.md, What the compiler refuses).
+//! What makes a definition safe: every failure ends fully done or fully undone (docs/workflows.md, What the compiler says).
 
 use skald_protocol::{BranchId, OperationKind};
 

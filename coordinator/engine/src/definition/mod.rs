@@ -1,4 +1,4 @@
-//! The JSON saga language (WORKFLOW.md): a definition is read, proven and lowered to a `Plan`.
+//! The JSON saga language (docs/workflows.md): a definition is read, proven and lowered to a `Plan`.
 //!
 //! All faults come at once, each with its code and its place. What a definition costs is bounded before it is read, so
 //! hostile text is refused or compiled in milliseconds; nothing recurses deeper than JSON may nest.
@@ -42,7 +42,7 @@ use locate::Mark;
 use order::Order;
 use read::{Faults, Node, Place};
 
-/// One fault of a definition: a code of WORKFLOW.md, the JSON pointer of its place, what is wrong and what to write.
+/// One fault of a definition: a code of docs/workflows.md, the JSON pointer of its place, what is wrong and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: &'static str,

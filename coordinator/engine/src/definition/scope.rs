@@ -1,4 +1,4 @@
-//! What an expression may read where it stands (WORKFLOW.md, Expressions): E202 and E203, in plain paths and in CEL.
+//! What an expression may read where it stands (docs/workflows.md, Expressions): E202 and E203, in plain paths and in CEL.
 
 use super::{
     operation::Draft,

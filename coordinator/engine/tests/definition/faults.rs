@@ -8,7 +8,7 @@ use skald_engine::definition::{Diagnostic, Library, compile_with};
 
 use super::*;
 
-/// All of WORKFLOW.md's.
+/// All of docs/workflows.md's.
 const CODES: &[&str] = &[
     "E001", "E002", "E003", "E004", "E101", "E102", "E103", "E104", "E105", "E106", "E110", "E111", "E112", "E113",
     "E114", "E115", "E117", "E118", "E120", "E201", "E202", "E203", "E204", "E205", "E206", "E207", "E208", "E209",

@@ -79,7 +79,7 @@ fn the_examples_and_the_demonstration_are_taken() {
     }
 }
 
-/// All of WORKFLOW.md's.
+/// All of docs/workflows.md's.
 const LANGUAGE_FIELDS: &[&str] = &[
     "dsl",
     "name",

@@ -5,6 +5,7 @@
 mod common;
 
 mod choices;
+mod cost;
 mod maps;
 mod polls;
 mod sagas;

@@ -1,4 +1,4 @@
-//! Skald's own contract: PARTICIPANT.md's headers out, WORKFLOW.md's "Outcome by default" back.
+//! Skald's own contract: PARTICIPANT.md's headers out, docs/workflows.md's "What an answer means" back.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! WORKFLOW.md, "Outcome by default", in both directions.
+//! docs/workflows.md, "What an answer means", in both directions.
 
 use skald_engine::{Barrier, Outcome, Response, limit};
 

@@ -1,4 +1,4 @@
-//! What the language costs: the order of WORKFLOW.md against the same plan with static bodies, side by side, and large
+//! What the language costs: the order of docs/workflows.md against the same plan with static bodies, side by side, and large
 //! definitions and maps against smaller ones.
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const LINES: usize = 3;
 const SIZES: [usize; 4] = [1_000, 2_500, 5_000, 10_000];
 const STEPS: [usize; 3] = [100, 300, 1_000];
 
-/// The order of WORKFLOW.md; `is_static`: with every expression written out as what it comes to.
+/// The order of docs/workflows.md; `is_static`: with every expression written out as what it comes to.
 pub(crate) fn order(participants: &str, is_static: bool) -> Value {
     let said = |expression: &str, value: Value| if is_static { value } else { json!(expression) };
     let items = said("${input.lines}", lines());

@@ -1,4 +1,4 @@
-//! The JSON Schema (2020-12) of the language, for editors: every field of WORKFLOW.md with its meaning, default and limit.
+//! The JSON Schema (2020-12) of the language, for editors: every field of docs/workflows.md with its meaning, default and limit.
 //!
 //! It knows what stands where, not what is safe: whatever it refuses the compiler refuses, too, and not the other way
 //! round. Unknown fields are refused, `x-…` aside; names, words and limits are those of the compiler.
