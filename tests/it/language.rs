@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use skald_protocol::{OperationKind, Status, TransactionView};
 use skald_tests::{
-    World,
+    Backend, Chance, World,
     definition::{definition, pivot, retriable, step, tcc},
     eventually, promises,
 };
@@ -109,7 +109,77 @@ async fn went_on_with_the_signal(world: &World, gid: &str) {
     assert_eq!((b.branch.as_str(), b.body), ("b", json!({"by": "eve"})));
 }
 
+/// Most of what the language can say, in one definition: the even go left, every third is declined before its pivot.
+fn whole(world: &World) -> Value {
+    let mut hold = tcc("hold");
+    hold["try"]["body"] = json!({"item": "${item}"});
+    let mut pay = pivot("pay");
+    pay["action"]["status_check"] = json!({"path": "/pay/status"});
+    let mut print = retriable("print");
+    print["action"]["async"] = json!({"timeout": "1m", "heartbeat": "30s"});
+    let arm = |step: Value| json!({"steps": [step]});
+    let steps = json!([
+        {"name": "m", "map": {"items": "${input.items}", "max_concurrency": 2, "steps": [hold]}},
+        {"name": "c", "choice": [
+            {"when": "input.n % 2 == 0", "steps": [step("left")]}, {"otherwise": true, "steps": [step("right")]}]},
+        {"name": "w", "wait": {"for": "100ms"}},
+        {"name": "sub", "saga": {"workflow": "inner"}},
+        {"name": "d", "choice": [
+            {"when": "input.n % 3 == 0", "steps": [{"name": "f", "fail": {"error": "declined"}}]},
+            {"otherwise": true, "steps": []}]},
+        pay,
+        {"name": "tail", "parallel": [arm(retriable("receipt")), arm(print)]},
+    ]);
+    let mut whole = quick(world, &steps);
+    whole["defaults"]["retry"]["max_attempts"] = json!(100);
+    whole["timeout"] = json!("10m");
+    whole
+}
+
+/// What stands of the `n`th of them at its end.
+fn end_of(n: usize) -> (Status, Vec<String>) {
+    let side = if n.is_multiple_of(2) { "left" } else { "right" };
+    let saga = [side, "sub.one", "sub.two"];
+    let declined = n.is_multiple_of(3);
+    let (confirmed, tail): (_, &[&str]) =
+        if declined { ("cancel", &[]) } else { ("confirm", &["pay", "receipt", "print"]) };
+    let tries = (0..3).flat_map(|i| ["try", confirmed].map(|operation| format!("m.{i}.hold {operation}")));
+    let done = saga.iter().chain(tail).map(|step| format!("{step} action"));
+    let undone = saga.iter().filter(|_| declined).map(|step| format!("{step} compensate"));
+    let mut effects: Vec<_> = tries.chain(done).chain(undone).collect();
+    effects.sort();
+    (if declined { Status::Compensated } else { Status::Succeeded }, effects)
+}
+
 promises! {
+    async fn transactions_of_all_kinds_of_steps_end_well_over_kills_and_faults(backend: Backend) {
+        const COUNT: usize = 40;
+        let mut world = World::start(backend).await;
+        let mut inner = quick(&world, &json!([step("one"), step("two")]));
+        inner["name"] = json!("inner");
+        inner["defaults"]["retry"]["max_attempts"] = json!(100);
+        assert_eq!(world.client.publish(&inner).await.status, 201);
+        let definition = whole(&world);
+        world.participants.by_chance(Chance { unavailable: 0.1, cut_off: 0.1, seed: 7, ..Chance::default() });
+        let mut gids = Vec::new();
+        for n in 0..COUNT {
+            gids.push(begun(&world, &definition, &json!({"n": n, "items": ["a", "b", "c"]})).await);
+        }
+        for calls in [200, 350, 500] {
+            eventually(&format!("{calls} calls"), Duration::from_secs(30), || async {
+                (world.participants.arrived() >= calls).then_some(())
+            })
+            .await;
+            world.node.kill();
+            world.node.start().await;
+        }
+        for (n, gid) in gids.iter().enumerate() {
+            let (status, effects) = end_of(n);
+            world.client.reaches(gid, status).await;
+            assert_eq!(effects_once(&world, gid), effects, "{n}");
+        }
+    }
+
     async fn a_map_killed_in_the_middle_goes_on_with_what_is_left(backend: Backend) {
         let mut world = World::start(backend).await;
         let definition = quick(&world, &json!([map(2), step("z")]));
@@ -334,5 +404,25 @@ promises! {
             assert_eq!(world.participants.effects(&gid), expected);
             let _each_once = effects_once(&world, &gid);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_may_be_sent_to_any_node_and_is_kept_when_the_one_that_held_the_wait_is_killed() {
+    let mut world = World::start(Backend::Postgres).await;
+    let mut second = world.another_node();
+    second.start().await;
+    let definition = around_a_signal(&world);
+    for kill in [false, true] {
+        let gid = begun(&world, &definition, &json!({})).await;
+        waits(&world, &gid, "w").await;
+        if kill {
+            world.node.kill();
+        }
+        let path = format!("/v1/transactions/{gid}/signals/go");
+        let sent = second.client().post(&path, &json!({"payload": {"by": "eve"}})).await;
+        assert!(sent.is_success(), "{} {}", sent.status, sent.body);
+        second.client().reaches(&gid, Status::Succeeded).await;
+        assert_eq!(effects_once(&world, &gid), ["a action", "b action"]);
     }
 }
