@@ -4,7 +4,7 @@
 //! participants may be anything. What a stored plan holds was judged when it was published, by the compiler of that day.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
 };
@@ -55,6 +55,8 @@ pub(super) struct Types<'s, 'a> {
     outputs: Vec<Type>,
     /// Of the items of each map, once they are asked for: all that they read has come before.
     items: Vec<OnceCell<Type>>,
+    /// What the conditions around an arm's steps say, by block and arm.
+    around: RefCell<BTreeMap<Option<(usize, usize)>, Rc<Facts>>>,
 }
 
 /// The same, as seen from a step; without one all are done.
@@ -103,7 +105,8 @@ pub(super) fn check(
 
 /// An operation of an enlisted branch, which reads nothing that has a type but what it calls for.
 pub(super) fn check_enlisted(operation: &Draft<'_>, faults: &mut Faults) {
-    let types = Types { steps: None, inputs: Vec::new(), outputs: Vec::new(), items: Vec::new() };
+    let types =
+        Types { steps: None, inputs: Vec::new(), outputs: Vec::new(), items: Vec::new(), around: RefCell::default() };
     types.at(None).operation(operation, faults);
 }
 
@@ -119,7 +122,7 @@ impl<'s, 'a> Types<'s, 'a> {
         let inputs = inputs.map(|schema| schema.map_or(Type::DYN, &mut typed)).collect();
         let outputs = vec![Type::DYN; steps.list.len()];
         let items = steps.list.iter().map(|_| OnceCell::new()).collect();
-        let mut types = Self { steps: Some(steps), inputs, outputs, items };
+        let mut types = Self { steps: Some(steps), inputs, outputs, items, around: RefCell::default() };
         // Each reads what comes before it.
         for index in order.into_iter().flat_map(|order| &order.sequence).copied() {
             types.outputs[index] = types.output(index, &steps.list[index]);
@@ -130,11 +133,13 @@ impl<'s, 'a> Types<'s, 'a> {
     fn at(&self, step: Option<usize>) -> Here<'_, 's, 'a> {
         let names = self.steps.zip(step).map_or(0, |(steps, step)| steps.list[step].scope);
         let mut here = Here { types: self, step, names, from_end: false, known: Rc::default() };
-        let mut known = here.known_around();
+        let within = self.steps.zip(step).and_then(|(steps, step)| steps.list[step].within);
+        let mut around = self.around.borrow_mut();
+        here.known = Rc::clone(around.entry(within).or_insert_with(|| Rc::new(here.known_around())));
         if let Some((when, _)) = here.own_condition() {
-            when.facts(true, &mut known);
+            when.facts(true, Rc::make_mut(&mut here.known));
         }
-        here.known = Rc::new(known);
+        drop(around);
         here
     }
 

@@ -254,8 +254,8 @@ fn a_definition_full_of_expressions_is_refused_or_taken_soon() {
         let began = std::time::Instant::now();
         let compiled = compile(&source);
         let took = began.elapsed();
-        // Ten times as long as a build with optimization takes.
-        assert!(took.as_millis() < 500, "{:.40}: {took:?}, taken: {}", piece, compiled.is_ok());
+        // Many times as long as a build with optimization takes, for a machine that is busy.
+        assert!(took.as_millis() < 2_000, "{:.40}: {took:?}, taken: {}", piece, compiled.is_ok());
     }
 }
 
@@ -269,7 +269,7 @@ fn the_places_of_a_hundred_faults_are_found_soon() {
     let began = std::time::Instant::now();
     let faults = compile(&source).unwrap_err();
     let took = began.elapsed();
-    assert!(took.as_millis() < 500, "{took:?}");
+    assert!(took.as_millis() < 2_000, "{took:?}");
     let lines: Vec<_> = faults.iter().map(|fault| fault.position.unwrap()).map(|at| (at.line, at.column)).collect();
     assert_eq!(lines, (0..100).map(|fault| (fault + 2, 1)).collect::<Vec<_>>());
 }

@@ -403,7 +403,7 @@ fn outputs_within_outputs_nest_without_end_and_are_judged_soon() {
     let began = std::time::Instant::now();
     compile(&definition(SCHEMA, &steps.join(","))).unwrap_or_else(|faults| panic!("{}", told(&faults)));
     let took = began.elapsed();
-    assert!(took.as_millis() < 1_000, "{took:?}");
+    assert!(took.as_millis() < 5_000, "{took:?}");
 }
 
 #[test]
@@ -623,5 +623,5 @@ fn conditions_around_many_steps_are_read_soon() {
         .map(|compiled| compiled.plan)
         .unwrap_or_else(|faults| panic!("{}", told(&faults)));
     let took = began.elapsed();
-    assert!(took.as_millis() < 2_000, "{took:?}");
+    assert!(took.as_millis() < 5_000, "{took:?}");
 }
