@@ -46,6 +46,9 @@ enum Spot {
     Json,
 }
 
+/// By block and arm; `None` is the top.
+type Around = BTreeMap<Option<(usize, usize)>, Rc<Facts>>;
+
 /// What is known of all data of a definition.
 pub(super) struct Types<'s, 'a> {
     steps: Option<&'s Steps<'a>>,
@@ -56,7 +59,7 @@ pub(super) struct Types<'s, 'a> {
     /// Of the items of each map, once they are asked for: all that they read has come before.
     items: Vec<OnceCell<Type>>,
     /// What the conditions around an arm's steps say, by block and arm.
-    around: RefCell<BTreeMap<Option<(usize, usize)>, Rc<Facts>>>,
+    around: RefCell<Around>,
 }
 
 /// The same, as seen from a step; without one all are done.

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
 
 mod bounds;
+#[path = "../common/clock.rs"]
+mod clock;
 mod cost;
 mod golden;
 mod random;

@@ -250,12 +250,11 @@ fn a_definition_full_of_expressions_is_refused_or_taken_soon() {
         &reads,
     ] {
         let source = filled(piece);
-        #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
-        let began = std::time::Instant::now();
+        let began = clock::spent();
         let compiled = compile(&source);
-        let took = began.elapsed();
+        let took = clock::spent() - began;
         // Many times as long as a build with optimization takes, for a machine that is busy.
-        assert!(took.as_millis() < 2_000, "{:.40}: {took:?}, taken: {}", piece, compiled.is_ok());
+        assert!(took.as_millis() < 500, "{:.40}: {took:?}, taken: {}", piece, compiled.is_ok());
     }
 }
 
@@ -265,11 +264,10 @@ fn the_places_of_a_hundred_faults_are_found_soon() {
     let step = action(&format!(r#""path":"/","body":[{}]"#, strange.join(",")));
     let source = definition("", &step);
     assert!(source.len() > 120_000, "{}", source.len());
-    #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
-    let began = std::time::Instant::now();
+    let began = clock::spent();
     let faults = compile(&source).unwrap_err();
-    let took = began.elapsed();
-    assert!(took.as_millis() < 2_000, "{took:?}");
+    let took = clock::spent() - began;
+    assert!(took.as_millis() < 500, "{took:?}");
     let lines: Vec<_> = faults.iter().map(|fault| fault.position.unwrap()).map(|at| (at.line, at.column)).collect();
     assert_eq!(lines, (0..100).map(|fault| (fault + 2, 1)).collect::<Vec<_>>());
 }

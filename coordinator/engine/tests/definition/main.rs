@@ -3,6 +3,9 @@
 #![allow(clippy::needless_pass_by_value, reason = "an expect! is written where it is handed over")]
 
 mod accepted;
+#[path = "../common/clock.rs"]
+#[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
+mod clock;
 mod enlisted;
 mod faults;
 mod graph;
