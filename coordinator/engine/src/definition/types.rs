@@ -58,6 +58,9 @@ pub(super) struct Types<'s, 'a> {
     outputs: Vec<Type>,
     /// Of the items of each map, once they are asked for: all that they read has come before.
     items: Vec<OnceCell<Type>>,
+    order: Option<&'s Order>,
+    /// The waits that fail without the signal of that name.
+    waits: BTreeMap<String, Vec<usize>>,
     /// What the conditions around an arm's steps say, by block and arm.
     around: RefCell<Around>,
 }
@@ -108,14 +111,21 @@ pub(super) fn check(
 
 /// An operation of an enlisted branch, which reads nothing that has a type but what it calls for.
 pub(super) fn check_enlisted(operation: &Draft<'_>, faults: &mut Faults) {
-    let types =
-        Types { steps: None, inputs: Vec::new(), outputs: Vec::new(), items: Vec::new(), around: RefCell::default() };
+    let types = Types {
+        steps: None,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        items: Vec::new(),
+        order: None,
+        waits: BTreeMap::new(),
+        around: RefCell::default(),
+    };
     types.at(None).operation(operation, faults);
 }
 
 impl<'s, 'a> Types<'s, 'a> {
     /// `input`: a schema that was read without a fault.
-    fn of(steps: &'s Steps<'a>, order: Option<&Order>, input: Option<&Value>) -> Self {
+    fn of(steps: &'s Steps<'a>, order: Option<&'s Order>, input: Option<&Value>) -> Self {
         let included = steps.included.iter().map(|included| included.schema);
         let inputs = std::iter::once(input).chain(included);
         // One that is included often is read once.
@@ -125,7 +135,17 @@ impl<'s, 'a> Types<'s, 'a> {
         let inputs = inputs.map(|schema| schema.map_or(Type::DYN, &mut typed)).collect();
         let outputs = vec![Type::DYN; steps.list.len()];
         let items = steps.list.iter().map(|_| OnceCell::new()).collect();
-        let mut types = Self { steps: Some(steps), inputs, outputs, items, around: RefCell::default() };
+        let mut waits: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, step) in steps.list.iter().enumerate() {
+            if let Kind::Wait { wait: Wait::Signal { name, goes_on: false, .. }, .. } = &step.kind
+                && name.is_static()
+                && let Value::String(name) = name.source().value()
+            {
+                waits.entry(name).or_default().push(index);
+            }
+        }
+        let around = RefCell::default();
+        let mut types = Self { steps: Some(steps), inputs, outputs, items, order, waits, around };
         // Each reads what comes before it.
         for index in order.into_iter().flat_map(|order| &order.sequence).copied() {
             types.outputs[index] = types.output(index, &steps.list[index]);
@@ -255,6 +275,10 @@ impl Roots for Here<'_, '_, '_> {
                 let presence = if absent { Presence::Optional } else { Presence::Assumed };
                 Root { presence, ..known(self.types.outputs[step].clone(), 2) }
             }
+            ("signals", Some(name), _) => {
+                let presence = if self.is_awaited(name) { Presence::Assumed } else { Presence::Optional };
+                Root { presence, ..known(Type::DYN, 1) }
+            }
             ("self", Some("idempotency_key"), _) => known(Type::TEXT, 1),
             ("self", Some("output"), _) => match self.step {
                 Some(step) => known(self.types.outputs[step].clone(), 1),
@@ -270,6 +294,16 @@ impl Roots for Here<'_, '_, '_> {
 }
 
 impl Here<'_, '_, '_> {
+    /// Whether a wait before this, which fails without it, has seen the signal.
+    fn is_awaited(&self, signal: &str) -> bool {
+        let (Some(steps), Some(order)) = (self.types.steps, self.types.order) else { return false };
+        let waits = self.types.waits.get(signal).into_iter().flatten();
+        waits.copied().any(|wait| {
+            let before = self.step.is_none_or(|step| order.follows(step, wait));
+            before && !steps.may_be_absent(wait, self.step)
+        })
+    }
+
     fn step(&self, step: &Step<'_>, faults: &mut Faults) {
         if let Some((when, place)) = &step.when {
             // It says nothing of itself.
@@ -426,15 +460,18 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
         What::Unfit { help } => ("E206", message, help.map(str::to_owned)),
         What::Absent { path } => {
             let of_step = path.starts_with("steps.");
+            let of_signal = path.starts_with("signals.");
             let message = if of_step {
                 format!("{message}: the step may be skipped")
+            } else if of_signal {
+                format!("{message}: no wait before this makes sure that the signal came")
             } else {
                 format!("{message}: the schema does not require it")
             };
             let path = if path.len() > 60 || path.is_empty() { "…".to_owned() } else { path };
             let guard = if path.ends_with(']') { String::new() } else { format!("Ask has({path}) first, or r") };
             let read = if guard.is_empty() { "R" } else { "" };
-            let required = if of_step { "" } else { ", or name it in the schema's `required`" };
+            let required = if of_step || of_signal { "" } else { ", or name it in the schema's `required`" };
             ("E204", message, Some(format!("{guard}{read}ead it as coalesce({path}, …){required}.")))
         }
         What::NoMember { written, of, help } => {

@@ -623,3 +623,18 @@ fn conditions_around_many_steps_are_read_soon() {
     let took = clock::spent() - began;
     assert!(took.as_millis() < 2_000, "{took:?}");
 }
+
+#[test]
+fn e204_a_signal_that_no_wait_makes_sure_of() {
+    let wait = |more: &str| format!(r#"{{"name":"w","wait":{{"signal":"go","timeout":"1d"{more}}}}}"#);
+    let read = r#"{"name":"r","set":{"a":"${signals.go.by}","b":"${has(signals.go.by) ? signals.go.by : 'nobody'}"}}"#;
+    check(&definition("", &[read, &wait("")].join(",")), expect![[r#"
+        E204 /steps/0/set/a `signals.go` may be absent: no wait before this makes sure that the signal came
+          Ask has(signals.go) first, or read it as coalesce(signals.go, …).
+    "#]]);
+    check(&definition("", &[wait(r#","on_timeout":"continue""#).as_str(), read].join(",")), expect![[r#"
+        E204 /steps/1/set/a `signals.go` may be absent: no wait before this makes sure that the signal came
+          Ask has(signals.go) first, or read it as coalesce(signals.go, …).
+    "#]]);
+    compile(&definition("", &[wait("").as_str(), read].join(","))).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+}

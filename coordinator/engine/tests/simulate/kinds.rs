@@ -101,7 +101,7 @@ fn a_signal_may_be_missing_late_early_or_doubled() {
 #[test]
 fn a_step_that_reads_a_signal_which_may_not_come_is_caught_after_the_commit() {
     let wait = json!({"name": "word", "wait": {"signal": "address", "timeout": "2d", "on_timeout": "continue"}});
-    let reads = with(retriable("ship"), &json!({"action": {"body": {"to": "${signals.address.city}"}}}));
+    let reads = with(retriable("ship"), &json!({"action": {"body": {"to": "${steps.word.output.city}"}}}));
     let definition = saga(&json!([pivot("pay"), wait, reads]));
     let stage = stage(&definition);
     let run = stage.tell(&[]);
@@ -109,7 +109,7 @@ fn a_step_that_reads_a_signal_which_may_not_come_is_caught_after_the_commit() {
         What::Signal { payload, .. } => payload.clone(),
         _ => None,
     });
-    assert_eq!(came.unwrap().text(), r#"{"city":"address-city"}"#);
+    assert_eq!(came.unwrap().text(), r#"{"city":"word-city"}"#);
     explored(&stage)
         .all_bad_ends_are(&[("the signal `address` never comes", "the action of `ship` is stuck (expression_failed")]);
 }
