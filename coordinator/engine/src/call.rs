@@ -74,7 +74,7 @@ pub struct Response {
     pub status: u16,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,
     /// The body was too large or not JSON.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -54,10 +54,10 @@ pub struct Began {
     pub plan: String,
     /// How participants are spoken to; `native` is PARTICIPANT.md.
     pub contract: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub input: Option<Json>,
     /// What expressions read as `config`: the coordinator's own, as it stood then, of plans that read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub config: Option<Json>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -122,7 +122,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_default")]
         response: Response,
         /// Where the branch maps its output; else the response's body is the output.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         /// It ran, but the branch's `output` mapping fails on its answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ pub enum Event {
     /// A signal's first arrival; it stays.
     Signalled {
         name: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
         payload: Option<Json>,
     },
     /// Its `when` is true: its operation is owed.
@@ -190,7 +190,7 @@ pub enum Event {
     /// A pure branch is done; with a reason, by an operator's word.
     Computed {
         branch: usize,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -242,14 +242,14 @@ pub enum Event {
         branch: usize,
         operation: OperationKind,
         outcome: ResolvedOutcome,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         reason: String,
     },
     Resumed,
     Settled {
         status: Status,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ErrorView>,
@@ -321,6 +321,15 @@ impl Event {
             | Self::Mapped { branch, .. }
             | Self::Faulted { branch, .. } => Some(*branch),
             _ => None,
+        }
+    }
+
+    /// Bytes of JSON that came of expressions.
+    pub(crate) fn made(&self) -> usize {
+        match self {
+            Self::Computed { output: Some(output), .. } => output.text().len(),
+            Self::Mapped { items, .. } => items.iter().map(|item| item.text().len()).sum(),
+            _ => 0,
         }
     }
 
@@ -396,6 +405,11 @@ impl Record {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// JSON that is null was said all the same: a state that is read back is the state that was written.
+pub(crate) fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -113,7 +113,9 @@ impl Services {
             return Ok(site.clone());
         }
         drop(known);
-        let site = Arc::new(Site::new(name, plan, self.settings.get(name))?);
+        // An included definition's service may have that definition behind its name: here it is the same one.
+        let settings = self.settings.get(name.split('@').next().unwrap_or(name));
+        let site = Arc::new(Site::new(name, plan, settings)?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= NAMES {
             known.clear();

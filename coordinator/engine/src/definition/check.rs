@@ -298,8 +298,13 @@ fn path(steps: &Steps<'_>, index: usize, faults: &mut Faults) {
         _ => 0,
     });
     // One more letter for a block's gate.
-    let length = around.sum::<usize>() + step.name.len() + 1;
-    if length > BranchId::MAX && step.name.len() <= BranchId::MAX && steps.around(index).next().is_some() {
+    let gated = match step.kind {
+        Kind::Choice { .. } | Kind::Include { .. } => true,
+        Kind::Parallel { .. } => step.when.is_some(),
+        _ => false,
+    };
+    let length = around.sum::<usize>() + step.name.len() + usize::from(gated);
+    if length > BranchId::MAX {
         let message =
             format!("the path of {} is {length} letters long, and {} are taken", quote(step.name), BranchId::MAX);
         faults.add_with("E004", &step.place, message, "Shorten the names of the blocks around it.");

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit,
-    plan::{Fail, Wait},
+    plan::{Fail, OnExhausted, Wait},
     template::Template,
 };
 
@@ -289,6 +289,16 @@ impl<'a> Steps<'a> {
             Kind::Choice { .. } => !shared(block, Some(arm)),
             _ => self.list[block].when.is_some() && !shared(block, None),
         })
+    }
+
+    /// Whether `step` may be without output in a run that comes to `here`: skipped, given up, or waited in vain.
+    pub(super) fn may_lack_output(&self, step: usize, here: Option<usize>) -> bool {
+        let in_vain = match &self.list[step].kind {
+            Kind::Saga { action, .. } => action.on_exhausted == Some(OnExhausted::Ignore),
+            Kind::Wait { wait: Wait::Signal { goes_on, .. }, .. } => *goes_on,
+            _ => false,
+        };
+        in_vain || self.may_be_absent(step, here)
     }
 
     /// Whether the two stand in different arms of one choice, so that never both of them run.

@@ -271,7 +271,7 @@ impl Roots for Here<'_, '_, '_> {
                 if field == "status" {
                     return known(Type::TEXT, 2);
                 }
-                let absent = self.types.steps.is_some_and(|steps| steps.may_be_absent(step, self.step));
+                let absent = self.types.steps.is_some_and(|steps| steps.may_lack_output(step, self.step));
                 let presence = if absent { Presence::Optional } else { Presence::Assumed };
                 Root { presence, ..known(self.types.outputs[step].clone(), 2) }
             }
@@ -462,7 +462,7 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
             let of_step = path.starts_with("steps.");
             let of_signal = path.starts_with("signals.");
             let message = if of_step {
-                format!("{message}: the step may be skipped")
+                format!("{message}: the step may be skipped, or come to nothing")
             } else if of_signal {
                 format!("{message}: no wait before this makes sure that the signal came")
             } else {

@@ -104,8 +104,10 @@ impl Transaction {
         let mut outputs = Vec::with_capacity(state.items.len());
         let mut bytes = 0;
         for item in 0..state.items.len() {
-            let result = state.base + item * map.branches.len() + map.result;
-            let one = rendered(output, &Here::of(self, Some(result), None))?;
+            let first = state.base + item * map.branches.len();
+            // An included saga's own names end with it: its gate stands among those of the map.
+            let among = map.branches[map.result].saga.unwrap_or(map.result);
+            let one = rendered(output, &Here::of(self, Some(first + among), None))?;
             bytes += one.text().len();
             if bytes > limit::OUTPUT {
                 return Err(failed(format!("the outputs of the items are over {} bytes together", limit::OUTPUT)));

@@ -185,10 +185,15 @@ impl State {
         let fits = (plan.open || self.enlisted.is_empty())
             && (!plan.open || plan.branches.is_empty())
             && self.enlisted.iter().all(Enlistment::fits)
+            && self.seen <= self.signals.len()
             && self.halted.iter().chain(&self.resting).all(|block| *block < self.branches.len())
             && self.branches.iter().enumerate().all(|(branch, state)| {
                 spec(branch).is_some_and(|spec| {
-                    (state.forward.is_none() || spec.forward.is_some())
+                    let seen = [&state.forward, &state.confirm, &state.undo];
+                    let map = state.map();
+                    seen.into_iter().flatten().all(|op| op.seen <= self.signals.len())
+                        && map.is_none_or(|map| map.finished <= map.started && map.started <= map.items.len())
+                        && (state.forward.is_none() || spec.forward.is_some())
                         && (state.confirm.is_none() || spec.confirm.is_some())
                         && (state.undo.is_none() || spec.undo.is_some())
                         && (state.block.is_none() || spec.block.is_some() || spec.when.is_some())

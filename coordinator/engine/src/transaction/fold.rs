@@ -40,7 +40,10 @@ impl Transaction {
             Event::Failed { .. } => self.fold_failed(event, branch, slot, at),
             Event::NotFound { attempt, cleared, delay_ms, .. } => self.touch(branch, slot, |op| {
                 op.attempts = *attempt;
-                op.uncounted = op.uncounted.saturating_add(1);
+                // A poll takes no attempt's number.
+                if op.status != OperationStatus::Pending {
+                    op.uncounted = op.uncounted.saturating_add(1);
+                }
                 op.resend(at);
                 if *cleared {
                     (op.unknown, op.adopted, op.asking) = (false, false, false);
@@ -53,6 +56,8 @@ impl Transaction {
                 let rest = millis(at.until(Timestamp(op.pending_until)));
                 op.wait(at, rest.min(*delay_ms));
             }),
+            // What is polled is asked at its own pace.
+            Event::Heartbeat { .. } if self.polls(branch, slot) => {}
             Event::Heartbeat { .. } => {
                 let heartbeat = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref()?.heartbeat);
                 self.touch(branch, slot, |op| {

@@ -6,7 +6,10 @@ use super::{
     Decided, Transaction,
     state::{Deadline, Slot},
 };
-use crate::event::Event;
+use crate::{
+    event::{Error, Event},
+    limit,
+};
 
 impl Transaction {
     /// Folds one event of this node's own making.
@@ -26,11 +29,26 @@ impl Transaction {
 
     /// Adds what follows until nothing more does, and counts the record.
     pub(super) fn follow(&mut self, out: &mut Decided, now: Timestamp) {
+        let mut made = 0;
         while let Some(event) = self.next(now) {
+            made += event.made();
+            let event = if made > limit::JOURNAL { self.too_much(event) } else { event };
             self.emit(out, event, now);
         }
         if out.record {
             self.state.records += 1;
+        }
+    }
+
+    /// What follows from one decision is one record, and no record is longer than a journal may be.
+    fn too_much(&self, event: Event) -> Event {
+        match event.turn() {
+            Some(_) if self.state.decision.is_none() && !self.state.failed => Event::JournalFull,
+            Some(branch) => {
+                let message = "what follows at once is more than a transaction's journal holds";
+                Event::Faulted { branch, error: Error::new("journal_full", message) }
+            }
+            None => event,
         }
     }
 

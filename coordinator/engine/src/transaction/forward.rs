@@ -160,11 +160,17 @@ impl Transaction {
     }
 
     pub(super) fn rest_blocks(&mut self) {
-        while let Some(block) = self.state.resting.iter().copied().find(|block| !self.active.contains_key(block)) {
+        while let Some(block) = self.state.resting.iter().copied().find(|block| self.rests(*block)) {
             self.state.resting.remove(&block);
             self.state.halted.insert(block);
             self.fail_outwards(self.block_around(block));
         }
+    }
+
+    /// Nothing in the block runs, or has its turn at this moment.
+    fn rests(&self, block: usize) -> bool {
+        let holds = |branch: &usize| self.blocks_around(*branch).any(|around| around == block);
+        !self.active.contains_key(&block) && !self.ready.iter().any(holds)
     }
 
     /// The branch's forward operation is owed or pending, or an operator could make it so again.

@@ -61,6 +61,11 @@ impl Transaction {
         self.state.branches.get(branch).and_then(|state| state.slot(slot))
     }
 
+    pub(super) fn polls(&self, branch: usize, slot: Slot) -> bool {
+        let pending = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref());
+        pending.is_some_and(|pending| pending.poll.is_some())
+    }
+
     /// A forward operation whose transaction is aborted: its outcome only says whether there is something to undo.
     pub(super) fn is_aborting(&self, slot: Slot) -> bool {
         slot == Slot::Forward && self.state.decision == Some(Decision::Abort)

@@ -142,7 +142,7 @@ pub enum Rejection {
     OpenTakesNoSignals,
     #[error("the transaction already has {limit} signals")]
     TooManySignals { limit: usize },
-    #[error("branch `{branch}` is a choice or a map: it can be retried or skipped, but has no outcome to be given")]
+    #[error("branch `{branch}` is stuck at a choice, a map or a condition: retry or skip it")]
     NotResolvable { branch: BranchId },
 }
 
@@ -415,10 +415,12 @@ impl Transaction {
             return None;
         }
         let call = if self.state.deadline == Deadline::Paused {
-            let pending = self.wakes.iter().find(|(_, branch, slot)| {
-                self.slot_state(*branch, *slot).is_some_and(|op| op.status == OperationStatus::Pending)
+            // Nothing is asked while it is paused.
+            let pending = self.wakes.iter().filter_map(|(due, branch, slot)| {
+                let op = self.slot_state(*branch, *slot).filter(|op| op.status == OperationStatus::Pending)?;
+                Some(Timestamp(if self.polls(*branch, *slot) { op.pending_until } else { *due }))
             });
-            pending.map(|(due, ..)| Timestamp(*due))
+            pending.min()
         } else {
             self.earliest().map(Timestamp)
         };

@@ -33,7 +33,6 @@ impl Transaction {
         };
         let mut scope = Here::of(self, Some(call.branch), None);
         scope.signals = op.map_or(scope.signals, |op| op.seen);
-        scope.settles = slot != Slot::Forward;
         let meter = &mut Meter::new();
         let target = match &spec.target {
             plan::Target::Path(path) => Target::Path(path.render_text(&scope, meter, |text| percent_encode(&text))?),
@@ -80,7 +79,9 @@ impl Transaction {
             }),
             Body::Given(template) => template.render(scope, meter).map(Some),
             Body::Forward => match self.operation(branch, Slot::Forward) {
-                Some(forward) if forward.body != Body::Forward => self.body(branch, forward, scope, meter),
+                Some(forward) if forward.body != Body::Forward => {
+                    self.body(branch, forward, &Here::of_forward(self, branch), meter)
+                }
                 Some(_) | None => Ok(None),
             },
         }
@@ -144,8 +145,6 @@ pub(super) struct Here<'a> {
     branch: Option<usize>,
     /// How many signals are seen.
     signals: usize,
-    /// After the decision: of what a step came to before it.
-    settles: bool,
     /// An answer that is not folded yet.
     response: Option<&'a Response>,
     /// Parsed or rendered once, however many expressions read of it.
@@ -166,7 +165,6 @@ impl<'a> Here<'a> {
             transaction,
             branch,
             signals: transaction.state.signals.len(),
-            settles: false,
             response,
             input: OnceCell::new(),
             config: OnceCell::new(),
@@ -174,6 +172,13 @@ impl<'a> Here<'a> {
             body: OnceCell::new(),
             request: OnceCell::new(),
         }
+    }
+
+    /// As the branch's forward operation was rendered.
+    fn of_forward(transaction: &'a Transaction, branch: usize) -> Self {
+        let seen = transaction.slot_state(branch, Slot::Forward).map(|op| op.seen);
+        let scope = Self::of(transaction, Some(branch), None);
+        Self { signals: seen.unwrap_or(scope.signals), ..scope }
     }
 
     fn output(&self, branch: usize) -> Option<Rc<Value>> {
@@ -205,8 +210,7 @@ impl<'a> Here<'a> {
         let branch = self.transaction.step_named(self.branch, name);
         let branch = branch.ok_or_else(|| format!("there is no step `{name}`"))?;
         match path.key(1) {
-            Some("status") if self.settles => Ok(Value::from(self.transaction.status_seen(branch).as_str())),
-            Some("status") => Ok(Value::from(self.transaction.branch_status(branch).as_str())),
+            Some("status") => Ok(Value::from(self.transaction.status_seen(branch).as_str())),
             Some("output") => {
                 let output = self.output(branch).ok_or_else(|| format!("step `{name}` has no output"))?;
                 Path::walk(&path.segments[2..], &output)
@@ -241,7 +245,8 @@ impl<'a> Here<'a> {
                 let body = self.request.get_or_init(|| {
                     let forward =
                         transaction.operation(branch, Slot::Forward).ok_or("there is no forward operation")?;
-                    let body = transaction.body(branch, forward, self, &mut Meter::new());
+                    let scope = Here::of_forward(transaction, branch);
+                    let body = transaction.body(branch, forward, &scope, &mut Meter::new());
                     Ok(body.map_err(|error| error.to_string())?.map_or(Value::Null, |body| body.value()))
                 });
                 Path::walk(&path.segments[2..], body.as_ref().map_err(Clone::clone)?)

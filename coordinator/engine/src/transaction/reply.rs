@@ -193,7 +193,7 @@ impl Transaction {
         let cleared = op.live_until <= asked.0;
         let live = now.until(Timestamp(op.live_until));
         // A question that was answered is no attempt of the operation.
-        let counted = call.attempt.saturating_sub(1);
+        let counted = call.attempt.saturating_sub(u32::from(op.status != OperationStatus::Pending));
         let next = self.next_attempt(call.branch, slot, counted, retry_after, !cleared && op.may_have_run(), now);
         let (delay, exhausted) = match next {
             Next::After(delay) => (delay.max(live), false),

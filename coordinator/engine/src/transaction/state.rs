@@ -70,7 +70,7 @@ pub(super) struct Cancel {
 #[serde(deny_unknown_fields)]
 pub(super) struct Signal {
     pub(super) name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub(super) payload: Option<Json>,
 }
 
@@ -92,7 +92,7 @@ pub(super) enum Deadline {
 pub(super) struct Settled {
     pub(super) status: Status,
     pub(super) at: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub(super) output: Option<Json>,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct BranchState {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BlockState {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub(super) output: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) arm: Option<usize>,
@@ -218,7 +218,7 @@ pub(super) struct OperationState {
     pub(super) unmapped: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) response: Option<Response>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
     pub(super) output: Option<Json>,
 }
 

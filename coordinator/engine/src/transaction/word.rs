@@ -244,7 +244,10 @@ impl Transaction {
     ) -> Worded {
         let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
         if self.stuck_block(id).is_some() {
-            if matches!(self.spec(branch).block, Some(Block::Choose(_) | Block::Map(_) | Block::Fail { .. })) {
+            let spec = self.spec(branch);
+            let chooses = matches!(spec.block, Some(Block::Choose(_) | Block::Map(_) | Block::Fail { .. }));
+            // Nor has a condition: what it admits has.
+            if chooses || spec.forward.is_some() {
                 return Err(Rejection::NotResolvable { branch: id.clone() });
             }
             if outcome == ResolvedOutcome::Refused {

@@ -310,3 +310,13 @@ fn all_faults_come_at_once() {
         "#]],
     );
 }
+
+#[test]
+fn e004_a_block_s_name_leaves_room_for_its_gate() {
+    let choice = |length: usize| {
+        format!(r#"{{"name":"{}","choice":[{{"otherwise":true,"steps":[{}]}}]}}"#, "c".repeat(length), saga("a"))
+    };
+    compile(&definition("", &choice(255))).unwrap();
+    let faults = compile(&definition("", &choice(256))).unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), ["E004"]);
+}

@@ -478,9 +478,9 @@ fn e204_a_step_that_may_be_skipped() {
             r#"{"name":"e","set":["${steps.a.output.n}","${steps.c.output.n + 1}","${has(steps.a.output) ? steps.a.output.n : 0}","${coalesce(steps.c.output.n, 0)}","${steps.a.status}"]}"#,
         ],
         expect![[r#"
-            E204 /steps/2/set/0 `steps.a.output` may be absent: the step may be skipped
+            E204 /steps/2/set/0 `steps.a.output` may be absent: the step may be skipped, or come to nothing
               Ask has(steps.a.output) first, or read it as coalesce(steps.a.output, …).
-            E204 /steps/2/set/1 `steps.c.output` may be absent: the step may be skipped
+            E204 /steps/2/set/1 `steps.c.output` may be absent: the step may be skipped, or come to nothing
               Ask has(steps.c.output) first, or read it as coalesce(steps.c.output, …).
         "#]],
     );
@@ -628,13 +628,32 @@ fn conditions_around_many_steps_are_read_soon() {
 fn e204_a_signal_that_no_wait_makes_sure_of() {
     let wait = |more: &str| format!(r#"{{"name":"w","wait":{{"signal":"go","timeout":"1d"{more}}}}}"#);
     let read = r#"{"name":"r","set":{"a":"${signals.go.by}","b":"${has(signals.go.by) ? signals.go.by : 'nobody'}"}}"#;
-    check(&definition("", &[read, &wait("")].join(",")), expect![[r#"
+    check(
+        &definition("", &[read, &wait("")].join(",")),
+        expect![[r#"
         E204 /steps/0/set/a `signals.go` may be absent: no wait before this makes sure that the signal came
           Ask has(signals.go) first, or read it as coalesce(signals.go, …).
-    "#]]);
-    check(&definition("", &[wait(r#","on_timeout":"continue""#).as_str(), read].join(",")), expect![[r#"
+    "#]],
+    );
+    check(
+        &definition("", &[wait(r#","on_timeout":"continue""#).as_str(), read].join(",")),
+        expect![[r#"
         E204 /steps/1/set/a `signals.go` may be absent: no wait before this makes sure that the signal came
           Ask has(signals.go) first, or read it as coalesce(signals.go, …).
-    "#]]);
+    "#]],
+    );
     compile(&definition("", &[wait("").as_str(), read].join(","))).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+}
+
+#[test]
+fn e204_what_a_step_that_may_come_to_nothing_leaves() {
+    let ignored = r#"{"name":"r","role":"retriable","service":"s","action":{"path":"/","on_exhausted":"ignore"}}"#;
+    let in_vain = r#"{"name":"w","wait":{"signal":"go","timeout":"1d","on_timeout":"continue"}}"#;
+    let read = r#"{"name":"x","set":["${steps.r.output.id}","${steps.w.output}","${has(steps.r.output.id)}"]}"#;
+    check(&definition("", &[ignored, in_vain, read].join(",")), expect![[r#"
+        E204 /steps/2/set/0 `steps.r.output` may be absent: the step may be skipped, or come to nothing
+          Ask has(steps.r.output) first, or read it as coalesce(steps.r.output, …).
+        E204 /steps/2/set/1 `steps.w.output` may be absent: the step may be skipped, or come to nothing
+          Ask has(steps.w.output) first, or read it as coalesce(steps.w.output, …).
+    "#]]);
 }

@@ -265,3 +265,62 @@ fn what_the_coordinator_is_configured_with_is_read_as_it_stood_at_the_begin() {
     let [call] = transaction.owed(now)[..] else { panic!("one call") };
     assert_eq!(transaction.render(call).unwrap().target, skald_engine::Target::Path("/eu%2F1".to_owned()));
 }
+
+#[test]
+fn what_comes_to_null_is_null_after_a_crash_too() {
+    let mut reads = saga("b");
+    reads["when"] = json!("steps.a.output == null && steps.s.output == null");
+    let mapped = with(saga("a"), &json!({"output": "${coalesce(self.response.body.ref)}"}));
+    let whole = definition(&json!([mapped, {"name": "s", "set": null}, {"name": "w", "wait": {"for": "1h"}}, reads]));
+    check(&whole, &json!({}), r#"a ok={"ref":null} | crash | +1h | b ok"#, &expect![[r#"
+        begin: -> action a
+        a ok={"ref":null}: s = null; w waits 1h
+        crash:
+        +1h: w waited -> action b
+        b ok: commit; settled succeeded
+    "#]]);
+}
+
+#[test]
+fn a_stuck_condition_can_be_retried_or_skipped_but_not_resolved() {
+    let whole =
+        definition(&json!(
+            [role("p", "pivot"), with(role("r", "retriable"), &json!({"when": "steps.p.output.flag"})),]
+        ));
+    check(&whole, &json!({}), "p ok={} | resolve r ok | skip r", &expect![[r#"
+        begin: -> action p
+        p ok={}: commit; r failed (expression_failed); suspended
+        resolve r ok: rejected not_resolvable
+        skip r: r passed; settled succeeded
+    "#]]);
+}
+
+#[test]
+fn a_status_is_what_the_step_came_to_whatever_is_confirmed_beside_it() {
+    let whole = definition(&json!([
+        tcc("hold"),
+        role("p", "pivot"),
+        with(role("r", "retriable"), &json!({"when": "steps.hold.status == 'done'"})),
+    ]));
+    check(&whole, &json!({}), "hold ok | p ok | r ok | hold confirm ok", &expect![[r#"
+        begin: -> try hold
+        hold ok: -> action p
+        p ok: commit -> confirm hold, action r
+        r ok:
+        hold confirm ok: settled succeeded
+    "#]]);
+}
+
+#[test]
+fn more_than_a_journal_holds_at_once_aborts_and_is_never_one_record() {
+    let each =
+        json!({"name": "m", "map": {"items": "${input.items}", "steps": [{"name": "s", "set": "${input.blob}"}]}});
+    let input = json!({"items": vec![1; 200], "blob": "x".repeat(200_000)});
+    let plan = |steps| skald_engine::definition::compile(&definition(&steps).to_string()).unwrap().plan;
+    let (drive, events) =
+        crate::common::Drive::begin_with(plan(json!([each])), None, Some(skald_protocol::Json::of(&input)));
+    assert_eq!(drive.transaction.status(), skald_protocol::Status::Compensated);
+    assert_eq!(drive.transaction.error().unwrap().code, "journal_full");
+    let record = skald_engine::Record::new(drive.now, events).encode();
+    assert!(record.len() < 2 * skald_engine::limit::JOURNAL, "{}", record.len());
+}

@@ -253,3 +253,45 @@ fn a_crash_or_a_snapshot_in_the_middle_of_a_map_changes_nothing_of_what_it_comes
         "#]],
     );
 }
+
+#[test]
+fn a_map_s_output_is_read_among_its_own_steps_also_where_the_last_is_a_saga() {
+    let payment =
+        with(definition(&json!([saga("x")])), &json!({"name": "payment", "output": {"id": "${steps.x.output.id}"}}));
+    let pay = json!({"name": "pay", "saga": {"workflow": "payment", "input": {}}});
+    let each = with(
+        map("m", "${input.lines}", 2, &json!([saga("hold"), pay])),
+        &json!({"output": {"hold": "${steps.hold.output.id}", "pay": "${steps.pay.output.id}", "of": "${input.who}"}}),
+    );
+    let whole = definition(&json!([each]));
+    crate::check_with(
+        &whole,
+        std::slice::from_ref(&payment),
+        &json!({"lines": [1], "who": "ann"}),
+        r#"m.0.hold ok={"id":1} | m.0.pay.x ok={"id":2}"#,
+        &expect![[r#"
+            begin: m of 1 -> action m.0.hold
+            m.0.hold ok={"id":1}: m.0.pay~ = {} -> action m.0.pay.x
+            m.0.pay.x ok={"id":2}: m.0.pay = {"id":2}; m = [{"hold":1,"of":"ann","pay":2}]; commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn a_block_that_waits_for_all_waits_for_a_map_whose_turn_comes_as_the_last_step_ends() {
+    let block = json!({"name": "w", "fail": "wait_all", "parallel": [
+        {"steps": [saga("x"), map("m", "${input.lines}", 1, &json!([saga("a")]))]}, {"steps": [saga("b")]}]});
+    check(
+        &definition(&json!([block])),
+        &json!({"lines": [1]}),
+        "b refused | x ok | m.0.a ok | m.0.a undo ok | x undo ok",
+        &expect![[r#"
+            begin: -> action x, action b
+            b refused: b refused
+            x ok: m of 1 -> action m.0.a
+            m.0.a ok: abort (no) -> compensate m.0.a
+            m.0.a undo ok: -> compensate x
+            x undo ok: settled compensated
+        "#]],
+    );
+}

@@ -103,3 +103,54 @@ fn an_abort_does_not_wait_for_a_pending_operation() {
         "#]],
     );
 }
+
+#[test]
+fn a_poll_that_finds_nothing_again_and_again_uses_up_the_retries() {
+    let mut step = polled("a");
+    step["retry"] = json!({"max_attempts": 2, "jitter": "none"});
+    check(
+        &definition(&json!([step])),
+        &json!({}),
+        "a pending | +2s | a notfound | +1m | a pending | +2s | a notfound",
+        &expect![[r#"
+            begin: -> action a
+            a pending:
+            +2s: -> ask action a
+            a notfound: did not run
+            +1m: -> action a #2
+            a pending:
+            +2s: -> ask action a #2
+            a notfound: did not run; a exhausted; abort (exhausted); settled compensated
+        "#]],
+    );
+}
+
+#[test]
+fn a_callback_that_says_it_goes_on_leaves_the_polling_alone() {
+    check(
+        &definition(&json!([polled("a")])),
+        &json!({}),
+        "a pending | callback a pending | +2s | a ok",
+        &expect![[r#"
+            begin: -> action a
+            a pending:
+            callback a pending:
+            +2s: -> ask action a
+            a ok: commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn a_paused_transaction_does_not_wake_to_poll() {
+    let whole = crate::with(definition(&json!([polled("a")])), &json!({"timeout": "1s", "on_timeout": "suspend"}));
+    let plan = skald_engine::definition::compile(&whole.to_string()).unwrap().plan;
+    let (mut drive, _) = crate::common::Drive::begin(plan, None);
+    let [call] = drive.send()[..] else { panic!("one call") };
+    let reply = crate::common::reply("pending");
+    let _ = drive.decide(skald_engine::Input::Replied { call, reply }).unwrap();
+    drive.now = drive.now.plus(std::time::Duration::from_secs(5));
+    let _ = drive.decide(skald_engine::Input::Tick).unwrap();
+    assert!(drive.send().is_empty());
+    assert_eq!(drive.transaction.next_wake(), Some(skald_protocol::Timestamp(1_000_000 + 60_000)));
+}

@@ -196,3 +196,22 @@ fn a_retry_sees_the_signals_that_its_first_attempt_saw() {
     let [again] = drive.send()[..] else { panic!("one call") };
     assert_eq!(body(&drive, again), r#"{"early":false}"#);
 }
+
+#[test]
+fn an_undo_sends_what_the_step_sent_whatever_signal_came_later() {
+    let mut step = saga("a");
+    step["action"]["body"] = json!({"early": "${has(signals.go)}"});
+    let plan = skald_engine::definition::compile(&definition(&json!([step, saga("b")])).to_string()).unwrap().plan;
+    let (mut drive, _) = crate::common::Drive::begin(plan, None);
+    let answer = |drive: &mut crate::common::Drive, call, word| {
+        let _ = drive.decide(skald_engine::Input::Replied { call, reply: crate::common::reply(word) }).unwrap();
+    };
+    let [call] = drive.send()[..] else { panic!("one call") };
+    answer(&mut drive, call, "ok");
+    let go = skald_engine::Word::Signal { name: "go".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Word(go)).unwrap();
+    let [call] = drive.send()[..] else { panic!("one call") };
+    answer(&mut drive, call, "refused");
+    let [undo] = drive.send()[..] else { panic!("one call") };
+    assert_eq!(drive.transaction.render(undo).unwrap().body.unwrap().text(), r#"{"early":false}"#);
+}

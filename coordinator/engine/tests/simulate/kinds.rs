@@ -99,22 +99,6 @@ fn a_signal_may_be_missing_late_early_or_doubled() {
 }
 
 #[test]
-fn a_step_that_reads_a_signal_which_may_not_come_is_caught_after_the_commit() {
-    let wait = json!({"name": "word", "wait": {"signal": "address", "timeout": "2d", "on_timeout": "continue"}});
-    let reads = with(retriable("ship"), &json!({"action": {"body": {"to": "${steps.word.output.city}"}}}));
-    let definition = saga(&json!([pivot("pay"), wait, reads]));
-    let stage = stage(&definition);
-    let run = stage.tell(&[]);
-    let came = run.tale.iter().find_map(|entry| match &entry.what {
-        What::Signal { payload, .. } => payload.clone(),
-        _ => None,
-    });
-    assert_eq!(came.unwrap().text(), r#"{"city":"word-city"}"#);
-    explored(&stage)
-        .all_bad_ends_are(&[("the signal `address` never comes", "the action of `ship` is stuck (expression_failed")]);
-}
-
-#[test]
 fn waits_conditions_and_included_sagas_end_well() {
     let included = json!({"dsl": "1.0", "name": "delivery", "version": "1.0.0", "services": {"ship": {"url": "http://ship"}},
         "steps": [
