@@ -650,10 +650,13 @@ fn e204_what_a_step_that_may_come_to_nothing_leaves() {
     let ignored = r#"{"name":"r","role":"retriable","service":"s","action":{"path":"/","on_exhausted":"ignore"}}"#;
     let in_vain = r#"{"name":"w","wait":{"signal":"go","timeout":"1d","on_timeout":"continue"}}"#;
     let read = r#"{"name":"x","set":["${steps.r.output.id}","${steps.w.output}","${has(steps.r.output.id)}"]}"#;
-    check(&definition("", &[ignored, in_vain, read].join(",")), expect![[r#"
+    check(
+        &definition("", &[ignored, in_vain, read].join(",")),
+        expect![[r#"
         E204 /steps/2/set/0 `steps.r.output` may be absent: the step may be skipped, or come to nothing
           Ask has(steps.r.output) first, or read it as coalesce(steps.r.output, …).
         E204 /steps/2/set/1 `steps.w.output` may be absent: the step may be skipped, or come to nothing
           Ask has(steps.w.output) first, or read it as coalesce(steps.w.output, …).
-    "#]]);
+    "#]],
+    );
 }

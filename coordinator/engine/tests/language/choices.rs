@@ -272,13 +272,18 @@ fn what_comes_to_null_is_null_after_a_crash_too() {
     reads["when"] = json!("steps.a.output == null && steps.s.output == null");
     let mapped = with(saga("a"), &json!({"output": "${coalesce(self.response.body.ref)}"}));
     let whole = definition(&json!([mapped, {"name": "s", "set": null}, {"name": "w", "wait": {"for": "1h"}}, reads]));
-    check(&whole, &json!({}), r#"a ok={"ref":null} | crash | +1h | b ok"#, &expect![[r#"
+    check(
+        &whole,
+        &json!({}),
+        r#"a ok={"ref":null} | crash | +1h | b ok"#,
+        &expect![[r#"
         begin: -> action a
         a ok={"ref":null}: s = null; w waits 1h
         crash:
         +1h: w waited -> action b
         b ok: commit; settled succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -287,12 +292,17 @@ fn a_stuck_condition_can_be_retried_or_skipped_but_not_resolved() {
         definition(&json!(
             [role("p", "pivot"), with(role("r", "retriable"), &json!({"when": "steps.p.output.flag"})),]
         ));
-    check(&whole, &json!({}), "p ok={} | resolve r ok | skip r", &expect![[r#"
+    check(
+        &whole,
+        &json!({}),
+        "p ok={} | resolve r ok | skip r",
+        &expect![[r#"
         begin: -> action p
         p ok={}: commit; r failed (expression_failed); suspended
         resolve r ok: rejected not_resolvable
         skip r: r passed; settled succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -302,13 +312,18 @@ fn a_status_is_what_the_step_came_to_whatever_is_confirmed_beside_it() {
         role("p", "pivot"),
         with(role("r", "retriable"), &json!({"when": "steps.hold.status == 'done'"})),
     ]));
-    check(&whole, &json!({}), "hold ok | p ok | r ok | hold confirm ok", &expect![[r#"
+    check(
+        &whole,
+        &json!({}),
+        "hold ok | p ok | r ok | hold confirm ok",
+        &expect![[r#"
         begin: -> try hold
         hold ok: -> action p
         p ok: commit -> confirm hold, action r
         r ok:
         hold confirm ok: settled succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

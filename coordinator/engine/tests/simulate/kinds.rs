@@ -1,10 +1,10 @@
 //! Every kind of step is explored: maps, choices, waits, conditions, included sagas, polls, outcome rules.
 
 use serde_json::{Value, json};
-use skald_engine::simulate::{Answers, End, Fate, Fault, Stage, What, pointer};
+use skald_engine::simulate::{Answers, End, Fate, Fault, Stage, pointer};
 use skald_protocol::Status;
 
-use super::{answering, explored, including, pivot, retriable, saga, stage, step, tcc, with};
+use super::{answering, explored, including, pivot, saga, stage, step, tcc, with};
 
 fn with_input(definition: Value, properties: &Value) -> Value {
     let required: Vec<_> = properties.as_object().unwrap().keys().cloned().collect();
