@@ -136,6 +136,11 @@ impl<'a> Steps<'a> {
         object.end(faults);
         let (workflow, place) = workflow?;
         let asked = version.as_ref().map(|(version, _)| *version);
+        if reading.including.iter().any(|(name, _)| *name == workflow) {
+            let path: Vec<_> = reading.including.iter().map(|(name, _)| *name).chain([workflow]).collect();
+            faults.add("E106", &place, format!("a workflow cannot include itself: {}", path.join(" → ")));
+            return None;
+        }
         let Some(shelved) = reading.library.find(workflow, asked) else {
             let at = version.as_ref().map_or(&place, |(_, place)| place);
             if version.is_some() && reading.library.names().any(|name| name == workflow) {
@@ -149,11 +154,6 @@ impl<'a> Steps<'a> {
             return None;
         };
         let title = format!("{workflow}@{}", shelved.version);
-        if reading.including.iter().any(|(name, _)| *name == workflow) {
-            let path: Vec<_> = reading.including.iter().map(|(name, _)| *name).chain([workflow]).collect();
-            faults.add("E106", &place, format!("a workflow cannot include itself: {}", path.join(" → ")));
-            return None;
-        }
         if reading.including.len() >= DEPTH {
             faults.add("E106", &place, format!("workflows include each other at most {DEPTH} deep"));
             return None;

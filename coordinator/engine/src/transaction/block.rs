@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cel::Meter,
+    definition::is_signal,
     event::{Error, Event, millis},
     limit,
     plan::{Block, Branch, Map, Wait},
@@ -44,7 +45,13 @@ impl Transaction {
         match &spec.block {
             None if spec.forward.is_some() => Ok(Event::Admitted { branch }),
             None => Ok(computed(None)),
-            Some(Block::Set(template)) => Ok(computed(Some(rendered(template, &scope)?))),
+            Some(Block::Set(template)) => {
+                let output = rendered(template, &scope)?;
+                if output.text().len() > limit::OUTPUT {
+                    return Err(failed(format!("its output is over {} KiB", limit::OUTPUT >> 10)));
+                }
+                Ok(computed(Some(output)))
+            }
             Some(Block::Choose(conditions)) => {
                 for (arm, condition) in conditions.iter().enumerate() {
                     if truth(condition, &scope)? {
@@ -61,7 +68,7 @@ impl Transaction {
             Some(Block::Wait(Wait::Until(moment))) => {
                 let text = text(moment, &scope)?;
                 let moment: Timestamp =
-                    text.parse().map_err(|_| failed(format!("{text:?} is no timestamp (RFC 3339)")))?;
+                    text.parse().map_err(|_| failed(format!("{:?} is no timestamp (RFC 3339)", shortened(&text))))?;
                 let ahead = now.until(moment);
                 if ahead > limit::TIMEOUT {
                     return Err(failed(format!("{text} is more than a year ahead")));
@@ -75,7 +82,11 @@ impl Transaction {
                     None => text(name, &scope)?,
                 };
                 match self.state.signals.iter().find(|signal| signal.name == name) {
-                    Some(signal) => Ok(computed(signal.payload.clone())),
+                    Some(signal) => Ok(computed(Some(signal.payload.clone().unwrap_or_default()))),
+                    None if !is_signal(&name) => {
+                        let name = shortened(&name);
+                        Err(failed(format!("{name:?} is no signal's name: letters, digits and `_.~-`, at most 128")))
+                    }
                     None => Ok(armed(millis(*timeout), Some(name))),
                 }
             }
@@ -358,7 +369,7 @@ fn span(text: &str) -> Result<Duration, Error> {
     match parse_duration(text) {
         Ok(span) if span <= limit::TIMEOUT => Ok(span),
         Ok(_) => Err(failed(format!("{text} is more than a year"))),
-        Err(_) => Err(failed(format!("{text:?} is no duration: 500ms, 3s, 15m, 24h, 7d"))),
+        Err(_) => Err(failed(format!("{:?} is no duration: 500ms, 3s, 15m, 24h, 7d", shortened(text)))),
     }
 }
 

@@ -122,7 +122,8 @@ impl Transaction {
         if self.is_settling(call.branch, slot) || pivot_may {
             self.emit(out, Event::Stuck { branch: call.branch, operation: call.operation, error }, now);
         } else {
-            self.refused(call, error, false, now, out);
+            // Recorded state alone makes a request, so none of this call's can ever have been sent.
+            self.refused(call, error, true, now, out);
         }
     }
 

@@ -215,3 +215,42 @@ fn an_undo_sends_what_the_step_sent_whatever_signal_came_later() {
     let [undo] = drive.send()[..] else { panic!("one call") };
     assert_eq!(drive.transaction.render(undo).unwrap().body.unwrap().text(), r#"{"early":false}"#);
 }
+
+#[test]
+fn a_signal_without_a_payload_leaves_null_and_one_that_never_came_nothing() {
+    let read = json!({"name": "r", "set": {"came": "${has(steps.w.output)}", "what": "${coalesce(steps.w.output)}"}});
+    let whole = definition(&json!([approval("continue"), read]));
+    check(&whole, &json!({}), "signal approval | crash", &expect![[r#"
+        begin: w waits 1d
+        signal approval: signal approval; w = null; r = {"came":true,"what":null}; commit; settled succeeded
+        crash:
+    "#]]);
+}
+
+#[test]
+fn a_wait_for_what_can_be_no_signal_fails_at_once() {
+    let wait = json!({"name": "w", "wait": {"signal": "approve-${input.sku}", "timeout": "365d"}});
+    check(&definition(&json!([saga("a"), wait])), &json!({"sku": "SK 417"}), "a ok | a undo ok", &expect![[r#"
+        begin: -> action a
+        a ok: w failed (expression_failed); abort (expression_failed) -> compensate a
+        a undo ok: settled compensated
+    "#]]);
+}
+
+#[test]
+fn a_call_that_could_never_be_made_is_not_undone_also_after_a_crash() {
+    let mut step = saga("b");
+    step["action"]["body"] = json!({"v": "${input.x.y}"});
+    let plan = skald_engine::definition::compile(&definition(&json!([saga("a"), step])).to_string()).unwrap().plan;
+    let (mut drive, _) =
+        crate::common::Drive::begin_with(plan, None, Some(skald_protocol::Json::of(&json!({"x": {}}))));
+    let [call] = drive.send()[..] else { panic!("one call") };
+    let reply = crate::common::reply("ok");
+    let _ = drive.decide(skald_engine::Input::Replied { call, reply }).unwrap();
+    let _ = drive.reload(skald_engine::transaction::Continuity::Broken);
+    let [call] = drive.transaction.owed(drive.now)[..] else { panic!("one call") };
+    let error = drive.transaction.render(call).unwrap_err();
+    let _ = drive.decide(skald_engine::Input::Unrenderable { call, error }).unwrap();
+    let [undo] = drive.send()[..] else { panic!("one call") };
+    assert_eq!(drive.transaction.branch_id(undo.branch).as_str(), "a");
+}
