@@ -220,21 +220,31 @@ fn an_undo_sends_what_the_step_sent_whatever_signal_came_later() {
 fn a_signal_without_a_payload_leaves_null_and_one_that_never_came_nothing() {
     let read = json!({"name": "r", "set": {"came": "${has(steps.w.output)}", "what": "${coalesce(steps.w.output)}"}});
     let whole = definition(&json!([approval("continue"), read]));
-    check(&whole, &json!({}), "signal approval | crash", &expect![[r#"
+    check(
+        &whole,
+        &json!({}),
+        "signal approval | crash",
+        &expect![[r#"
         begin: w waits 1d
         signal approval: signal approval; w = null; r = {"came":true,"what":null}; commit; settled succeeded
         crash:
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_wait_for_what_can_be_no_signal_fails_at_once() {
     let wait = json!({"name": "w", "wait": {"signal": "approve-${input.sku}", "timeout": "365d"}});
-    check(&definition(&json!([saga("a"), wait])), &json!({"sku": "SK 417"}), "a ok | a undo ok", &expect![[r#"
+    check(
+        &definition(&json!([saga("a"), wait])),
+        &json!({"sku": "SK 417"}),
+        "a ok | a undo ok",
+        &expect![[r#"
         begin: -> action a
         a ok: w failed (expression_failed); abort (expression_failed) -> compensate a
         a undo ok: settled compensated
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
