@@ -1,8 +1,6 @@
 //! A chart in Graphviz's language.
 
-use std::fmt::{Display, Write};
-
-use super::{Arrow, Chart, Edge, End, Node, Shape, TAIL, colours};
+use super::{Arrow, Chart, Edge, End, Node, Shape, TAIL, colours, line};
 
 pub(super) fn write(chart: &Chart) -> String {
     let mut text = String::new();
@@ -17,10 +15,6 @@ pub(super) fn write(chart: &Chart) -> String {
     }
     line(&mut text, 0, "}");
     text
-}
-
-fn line(text: &mut String, depth: usize, line: impl Display) {
-    writeln!(text, "{:indent$}{line}", "", indent = depth * 4).expect("a String takes any text");
 }
 
 /// Blocks nest no deeper than JSON does.

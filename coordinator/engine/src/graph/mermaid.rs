@@ -1,11 +1,8 @@
 //! A chart as a Mermaid flowchart.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{Display, Write},
-};
+use std::collections::BTreeSet;
 
-use super::{Arrow, Chart, End, Node, Shape, TAIL, colours};
+use super::{Arrow, Chart, End, Node, Shape, TAIL, colours, line};
 
 pub(super) fn write(chart: &Chart) -> String {
     let mut text = String::new();
@@ -24,10 +21,6 @@ pub(super) fn write(chart: &Chart) -> String {
     }
     classes(chart, &mut text);
     text
-}
-
-fn line(text: &mut String, depth: usize, line: impl Display) {
-    writeln!(text, "{:indent$}{line}", "", indent = depth * 4).expect("a String takes any text");
 }
 
 /// Blocks nest no deeper than JSON does.

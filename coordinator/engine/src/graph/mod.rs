@@ -7,7 +7,10 @@
 mod dot;
 mod mermaid;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+};
 
 use skald_protocol::{BranchStatus, TransactionView, duration_text};
 
@@ -351,3 +354,8 @@ const fn colours(status: BranchStatus) -> (&'static str, &'static str) {
 
 /// Of what follows the pivot.
 const TAIL: (&str, &str) = ("#eef2ff", "#6366f1");
+
+/// One line of a chart's text.
+fn line(text: &mut String, depth: usize, line: impl Display) {
+    writeln!(text, "{:indent$}{line}", "", indent = depth * 4).expect("a String takes any text");
+}

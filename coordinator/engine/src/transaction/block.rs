@@ -61,7 +61,9 @@ impl Transaction {
                 Ok(Event::Chosen { branch, arm: conditions.len() })
             }
             Some(Block::Fail { error, message }) => {
-                let message = message.as_ref().map(|message| text(message, &scope)).transpose()?;
+                // The code is what was said, also where its message cannot be made.
+                let message = message.as_ref().map(|message| text(message, &scope));
+                let message = message.map(|made| made.unwrap_or_else(|error| error.message.unwrap_or_default()));
                 Err(Error { code: error.clone(), message })
             }
             Some(Block::Wait(Wait::For(duration))) => Ok(armed(millis(span(&text(duration, &scope)?)?), None)),

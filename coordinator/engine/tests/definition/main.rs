@@ -13,6 +13,7 @@ mod hostile;
 mod language;
 mod scope;
 mod shape;
+mod steps;
 mod types;
 mod values;
 

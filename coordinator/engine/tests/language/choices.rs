@@ -339,3 +339,18 @@ fn more_than_a_journal_holds_at_once_aborts_and_is_never_one_record() {
     let record = skald_engine::Record::new(drive.now, events).encode();
     assert!(record.len() < 2 * skald_engine::limit::JOURNAL, "{}", record.len());
 }
+
+#[test]
+fn a_fail_keeps_its_code_where_its_message_cannot_be_made() {
+    let fail = json!({"name": "f", "fail": {"error": "boo", "message": "${steps.a.output.y} is bad"}});
+    check(
+        &definition(&json!([saga("a"), fail])),
+        &json!({}),
+        "a ok={} | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok={}: f failed (boo); abort (boo) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+}
