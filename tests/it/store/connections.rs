@@ -5,7 +5,7 @@ use std::{error::Error as _, time::Duration};
 use skald::store::{Append, Batch, Error, Options, Projection, SqlStore, Store};
 use skald_protocol::{Status, Timestamp};
 use skald_tests::Backend;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::{Fresh, Writer, batch, begin, next, projection, records};
 
@@ -102,6 +102,29 @@ async fn behind_a_pooler_no_session_state_is_left() {
     while sqlx::query(open).fetch_one(&mut direct).await.expect("a count").get::<i64, _>(0) > 0 {}
 }
 
+/// One server process has written, and is warm for, all batches; where it is ended, the next batch finds another.
+#[tokio::test]
+async fn batches_stay_on_one_connection() {
+    let fresh = Fresh::new(Backend::Postgres).await;
+    let store = fresh.connect().await;
+    let mut writer = Writer::alone(&store).await;
+    for seq in 0..20 {
+        writer.append(if seq == 0 { begin("a") } else { next("a", seq) }).await;
+        store.ready().await.expect("a database");
+    }
+    let mut direct = PgConnection::connect(&fresh.url).await.expect("a connection");
+    let writers = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'WITH node%'";
+    let count = sqlx::query(AssertSqlSafe(format!("SELECT count(*) {writers}")));
+    assert_eq!(count.fetch_one(&mut direct).await.expect("a count").get::<i64, _>(0), 1);
+    let end = sqlx::query(AssertSqlSafe(format!("SELECT count(pg_terminate_backend(pid)) {writers}")));
+    end.fetch_one(&mut direct).await.expect("an end");
+    // Long enough for a connection to be tried before it is used.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    writer.append(next("a", 20)).await;
+    assert_eq!(records(&store, "a").await.len(), 21);
+    tokio::time::timeout(Duration::from_secs(5), store.close()).await.expect("an end in time");
+}
+
 /// Plans that were made when the tables were empty still look up keys when they are full, if nothing ever analyzes them.
 #[tokio::test]
 async fn a_plan_from_empty_tables_never_scans_them_later() {
@@ -127,7 +150,7 @@ async fn scanned_and_looked_up(analyzed: Option<usize>) -> (i64, i64) {
     let mut direct = PgConnection::connect(&fresh.url).await.expect("a connection");
     for table in ["transactions", "journal", "labels", "nodes", "shards", "plans"] {
         let unattended = format!("ALTER TABLE {table} SET (autovacuum_enabled = false)");
-        sqlx::query(sqlx::AssertSqlSafe(unattended)).execute(&mut direct).await.expect("an option");
+        sqlx::query(AssertSqlSafe(unattended)).execute(&mut direct).await.expect("an option");
     }
     let mut writer = Writer::alone(&store).await;
     for round in 0..ROUNDS {

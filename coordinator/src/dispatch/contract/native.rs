@@ -231,6 +231,9 @@ fn json(bytes: Vec<u8>) -> Option<Json> {
 
 /// Only counts brackets: the parser that keeps text as it is has no limit of its own.
 fn too_deep(text: &str) -> bool {
+    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit::JSON_DEPTH {
+        return false;
+    }
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
         match byte {

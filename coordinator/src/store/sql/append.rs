@@ -4,10 +4,7 @@
 //! the same order, and with at most one change of each transaction's row. A change that stands beside an append of the same
 //! transaction lands only if that append does; beside its begin it is void, since its writer cannot know yet.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    sync::atomic::AtomicUsize,
-};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use skald_protocol::Gid;
 
@@ -136,13 +133,13 @@ impl<'a> Change<'a> {
 pub(super) async fn append(
     pool: &Pool,
     fenced: bool,
-    careful: &AtomicUsize,
+    previous: &append_postgres::Previous,
     node: NodeId,
     expected: i64,
     batch: &Batch,
 ) -> Result<Vec<Appended>, Error> {
     let conflicts = match pool.kind() {
-        Kind::Postgres => append_postgres::append(pool, fenced, careful, node, expected, batch).await?,
+        Kind::Postgres => append_postgres::append(pool, fenced, previous, node, expected, batch).await?,
         Kind::Sqlite => append_sqlite::append(pool, fenced, node, expected, batch).await?,
     };
     let answer = |append: &Append| {

@@ -15,7 +15,11 @@
 use std::{
     collections::HashSet,
     fmt::Write as _,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use skald_engine::event::FORMAT;
@@ -24,8 +28,9 @@ use skald_protocol::Status;
 use super::{
     super::{Batch, Error, NodeId, Projection, StoredPlan},
     append::{Change, Entry, Nature, Parts, full},
+    connect::STALE,
     dialect::{Sql, sql},
-    session::{Kind, Pool, Query, Row, Session},
+    session::{Kind, Pool, Query, Session},
 };
 
 const FENCE: &str = "WITH node AS (UPDATE nodes SET batch = batch + 1 \
@@ -43,11 +48,12 @@ const BEGINS: &str = ", begun AS (INSERT INTO transactions \
      FROM node, unnest($17::text[], $18::integer[], $19::text[], $20::text[], $21::bytea[], $22::bytea[], $23::bigint[]) \
      b (gid, shard, workflow, version, request_digest, plan, created_at)";
 
-const LABELS: &str = "), labelled AS (INSERT INTO labels (gid, key, value, created_at) \
+const LABELS: &str = ", labelled AS (INSERT INTO labels (gid, key, value, created_at) \
      SELECT l.* FROM node, unnest($24::text[], $25::text[], $26::text[], $27::bigint[]) l (gid, key, value, created_at)";
 const OF_THE_BEGUN: &str = " WHERE (l.gid IN (SELECT gid FROM begun)) IS TRUE";
 
-const JOURNAL: &str = ", written AS (INSERT INTO journal (gid, seq, format, events) \
+const WRITTEN: &str = ", written AS (";
+const JOURNAL: &str = " INSERT INTO journal (gid, seq, format, events) \
      SELECT r.gid, r.seq, $7::integer, r.events \
      FROM node, unnest($3::text[], $4::bigint[], $5::integer[], $6::bytea[]) r (gid, seq, nature, events)";
 
@@ -63,7 +69,7 @@ const UNLESS_THERE: &str = " ON CONFLICT DO NOTHING RETURNING gid";
 /// transaction that was set aside. `c.gid || ''` is what makes the planner expect one row to look up, and `CASE` what keeps
 /// it from guessing how few rows of the table may be meant.
 const CHANGES: Sql = sql!(
-    "), change AS MATERIALIZED (SELECT c.* FROM node, unnest($8::text[], $9::boolean[], $10::bigint[], $11::bigint[], \
+    ", change AS MATERIALIZED (SELECT c.* FROM node, unnest($8::text[], $9::boolean[], $10::bigint[], $11::bigint[], \
      $12::text[], $13::bigint[], $14::uuid[], $15::bigint[], $16::bigint[]) \
      c (gid, appended, mark, seq, status, next_wake_at, parked_node, parked_epoch, settled_at)"
 );
@@ -80,10 +86,11 @@ const CHANGED: Sql = sql!(
 );
 
 /// One row, however many were written; their gids only if some were not.
-const ANSWER: &str = ") SELECT (SELECT batch FROM node), n.written, \
+const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
      CASE WHEN n.written < cardinality($3::text[]) THEN (SELECT string_agg(gid, ' ') FROM written) END \
      FROM (SELECT count(*) AS written FROM written) n";
-const HOPEFUL_ANSWER: &str = ") SELECT batch FROM node";
+/// Of a batch without appends.
+const NODE: &str = " SELECT batch FROM node";
 
 /// Batches that go the careful way after one that met a conflict: whoever sends a begin twice may do so again.
 const CAREFUL: usize = 64;
@@ -114,31 +121,81 @@ fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
     if !parts.begins.is_empty() {
         add(BEGINS);
         add(careful(UNLESS_THERE));
+        add(")");
         if parts.has_labels() {
             add(LABELS);
             add(careful(OF_THE_BEGUN));
+            add(")");
         }
+    }
+    if way == Way::Careful {
+        add(WRITTEN);
+        add(JOURNAL);
+        add(if parts.begins.is_empty() { ALLOWED_WITHOUT_BEGINS } else { ALLOWED });
+        add(UNLESS_THERE);
         add(")");
     }
-    add(JOURNAL);
-    add(careful(if parts.begins.is_empty() { ALLOWED_WITHOUT_BEGINS } else { ALLOWED }));
-    add(careful(UNLESS_THERE));
     if !parts.changes.is_empty() {
         add(CHANGES.text(Kind::Postgres));
         add(careful(OF_THE_WRITTEN));
         add(CHANGED.text(Kind::Postgres));
+        add(")");
     }
-    add(if way == Way::Careful { ANSWER } else { HOPEFUL_ANSWER });
+    add(match way {
+        Way::Careful => ANSWER,
+        Way::Hopeful if parts.entries.is_empty() => NODE,
+        Way::Hopeful => JOURNAL,
+    });
     // Another text is another statement.
     write!(text, " -- {}", plan_of(batch)).expect("a String takes any text");
     text
 }
 
-/// The gids whose appends conflicted. `careful`: how many batches still go the careful way.
+/// What one batch leaves to the next.
+#[derive(Debug, Default)]
+pub(super) struct Previous {
+    /// How many batches still go the careful way.
+    careful: AtomicUsize,
+    /// The server's process that wrote one batch has all at hand for the next; a pool would let each of its own have a turn.
+    session: Mutex<Option<(Instant, Session)>>,
+}
+
+impl Previous {
+    async fn session(&self, pool: &Pool) -> Result<Session, Error> {
+        if let Some((since, mut session)) = self.take()
+            && (since.elapsed() < STALE || session.answers().await)
+        {
+            return Ok(session);
+        }
+        pool.session().await
+    }
+
+    fn keep(&self, pool: &Pool, session: Session) {
+        let mut kept = self.lock();
+        if !pool.is_closed() {
+            *kept = Some((Instant::now(), session));
+        }
+    }
+
+    fn take(&self) -> Option<(Instant, Session)> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Session)>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what it keeps: a pool that closes waits for it.
+    pub(super) fn clear(&self) {
+        drop(self.take());
+    }
+}
+
+/// The gids whose appends conflicted.
 pub(super) async fn append(
     pool: &Pool,
     fenced: bool,
-    careful: &AtomicUsize,
+    previous: &Previous,
     node: NodeId,
     expected: i64,
     batch: &Batch,
@@ -146,18 +203,25 @@ pub(super) async fn append(
     let parts = Parts::new(batch, &HashSet::new())?;
     let foreign = parts.entries.iter().any(|entry| entry.nature == Nature::Foreign);
     // Only one batch of a node is written at a time.
-    let left = careful.load(Ordering::Relaxed);
-    careful.store(left.saturating_sub(1), Ordering::Relaxed);
+    let left = previous.careful.load(Ordering::Relaxed);
+    previous.careful.store(left.saturating_sub(1), Ordering::Relaxed);
     if left == 0 && !foreign && !pool.is_wrapped() {
-        let mut session = pool.session().await?;
-        match written(&mut session, fenced, Way::Hopeful, node, expected, &parts).await {
-            Err(Error::Refused(_)) => careful.store(CAREFUL, Ordering::Relaxed),
-            Ok(_) => return Ok(HashSet::new()),
+        let mut session = previous.session(pool).await?;
+        match hoped(&mut session, fenced, node, expected, &parts).await {
+            Err(Error::Refused(_)) => previous.careful.store(CAREFUL, Ordering::Relaxed),
+            Ok(()) => {
+                previous.keep(pool, session);
+                return Ok(HashSet::new());
+            }
             Err(error @ (Error::Deposed | Error::Unavailable(_) | Error::Misconfigured(_))) => return Err(error),
         }
     }
     let mut session = pool.session().await?;
-    let answer = written(&mut session, fenced, Way::Careful, node, expected, &parts).await?;
+    let query = query(fenced, Way::Careful, node, expected, &parts);
+    let answer = query.fetch_optional(&mut session).await?.ok_or(Error::Deposed)?;
+    if answer.get::<Option<i64>>(0)?.is_none() {
+        return Err(Error::Deposed);
+    }
     session.commit().await?;
     if answer.get::<i64>(1)? == full(&parts.entries) {
         return Ok(HashSet::new());
@@ -168,21 +232,26 @@ pub(super) async fn append(
     Ok(missing.map(|entry| entry.gid.to_owned()).collect())
 }
 
-async fn written(
+/// All or nothing: nothing where the node's row was not its own any more.
+async fn hoped(
     session: &mut Session,
     fenced: bool,
-    way: Way,
     node: NodeId,
     expected: i64,
     parts: &Parts<'_>,
-) -> Result<Row, Error> {
+) -> Result<(), Error> {
+    let query = query(fenced, Way::Hopeful, node, expected, parts);
+    let landed = if parts.entries.is_empty() {
+        query.fetch_optional(session).await?.is_some()
+    } else {
+        query.execute(session).await? > 0
+    };
+    if landed { Ok(()) } else { Err(Error::Deposed) }
+}
+
+fn query(fenced: bool, way: Way, node: NodeId, expected: i64, parts: &Parts<'_>) -> Query {
     let query = Query::assembled(Kind::Postgres, statement(fenced, way, expected, parts)).hot();
-    let answer = bind(query.bind(node.0).bind(expected), parts).fetch_optional(session).await?;
-    let answer = answer.ok_or(Error::Deposed)?;
-    if answer.get::<Option<i64>>(0)?.is_none() {
-        return Err(Error::Deposed);
-    }
-    Ok(answer)
+    bind(query.bind(node.0).bind(expected), parts)
 }
 
 /// As far as the statement's placeholders go: what only begins need stands last.

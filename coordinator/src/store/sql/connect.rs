@@ -1,6 +1,6 @@
 //! From a URL to pools. No part of a URL that may hold a password ever stands in an error.
 
-use std::{fs::File, io, path::Path, str::FromStr, sync::atomic::AtomicUsize, time::Duration};
+use std::{fs::File, io, path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _,
@@ -10,13 +10,14 @@ use sqlx::{
 
 use super::{
     Error, Inner, Options,
+    append_postgres::Previous,
     session::{Kind, Pool},
 };
 
 /// A batch, its `resolve`, a heartbeat, a claim: never more at once.
 const WRITERS: u32 = 4;
 /// A connection that lay idle this long is tried before it is used: the database may have been restarted.
-const STALE: Duration = Duration::from_secs(1);
+pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Left to itself Postgres plans a batch's statement anew each time, which costs more than the batch: its estimate for
 /// arrays of unknown length is higher than for those at hand. A pooler would hand the setting to others.
 const WRITER_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
@@ -76,7 +77,7 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
     let writer = Pool::Postgres { pool: pool(WRITERS, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
     let reader = Pool::Postgres { pool: pool(options.connections, None), wrapped };
     tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
-    Ok(Inner { writer, reader, options, careful: AtomicUsize::new(0), _lock: None })
+    Ok(Inner { writer, reader, options, previous: Previous::default(), _lock: None })
 }
 
 async fn memory(options: Options) -> Result<Inner, Error> {
@@ -91,7 +92,7 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         .await?;
     let pool = Pool::Sqlite(pool);
     debug_assert_eq!(pool.kind(), Kind::Sqlite);
-    Ok(Inner { writer: pool.clone(), reader: pool, options, careful: AtomicUsize::new(0), _lock: None })
+    Ok(Inner { writer: pool.clone(), reader: pool, options, previous: Previous::default(), _lock: None })
 }
 
 async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
@@ -127,7 +128,7 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
         writer: Pool::Sqlite(writer),
         reader: Pool::Sqlite(reader),
         options,
-        careful: AtomicUsize::new(0),
+        previous: Previous::default(),
         _lock: Some(lock),
     })
 }

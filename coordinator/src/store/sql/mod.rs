@@ -19,12 +19,7 @@ mod retention;
 mod schema;
 mod session;
 
-use std::{
-    fs::File,
-    future::Future,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{fs::File, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
@@ -74,8 +69,7 @@ struct Inner {
     writer: Pool,
     reader: Pool,
     options: Options,
-    /// Batches that are still written as if something of them will conflict (`append_postgres`).
-    careful: AtomicUsize,
+    previous: append_postgres::Previous,
     /// Of SQLite: held as long as this process uses the file.
     _lock: Option<File>,
 }
@@ -94,7 +88,7 @@ impl SqlStore {
     /// Closes every connection; what is under way ends first.
     pub async fn close(&self) {
         self.0.reader.close().await;
-        self.0.writer.close().await;
+        tokio::join!(self.0.writer.close(), async { self.0.previous.clear() });
     }
 
     fn kind(&self) -> Kind {
@@ -143,7 +137,7 @@ impl Store for SqlStore {
 
     async fn append(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Vec<Appended>, Error> {
         // Large, and on its way through `within` it would be moved often.
-        let work = Box::pin(append::append(&self.0.writer, self.fenced(), &self.0.careful, node, expected, batch));
+        let work = Box::pin(append::append(&self.0.writer, self.fenced(), &self.0.previous, node, expected, batch));
         self.within(work).await
     }
 

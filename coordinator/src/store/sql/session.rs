@@ -4,7 +4,8 @@
 //! its pool: on Postgres its connection is closed, on SQLite its transaction is rolled back.
 
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type,
+    AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool,
+    Transaction, Type,
     pool::PoolConnection,
     postgres::{PgArguments, PgHasArrayType, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
@@ -65,6 +66,13 @@ impl Pool {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Postgres { pool, .. } => pool.is_closed(),
+            Self::Sqlite(pool) => pool.is_closed(),
+        }
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Postgres { pool, .. } => pool.close().await,
@@ -73,14 +81,17 @@ impl Pool {
     }
 }
 
+#[derive(Debug)]
 pub(super) struct Session(Inner);
 
+#[derive(Debug)]
 enum Inner {
     Postgres(PostgresSession),
     Sqlite(PoolConnection<Sqlite>),
     SqliteTransaction(Transaction<'static, Sqlite>),
 }
 
+#[derive(Debug)]
 struct PostgresSession {
     connection: PoolConnection<Postgres>,
     /// Whether the server may keep prepared statements for this connection.
@@ -124,6 +135,18 @@ impl Session {
         match self.0 {
             Inner::Postgres(_) => Kind::Postgres,
             Inner::Sqlite(_) | Inner::SqliteTransaction(_) => Kind::Sqlite,
+        }
+    }
+
+    /// Whether the server is still there.
+    pub(super) async fn answers(&mut self) -> bool {
+        match &mut self.0 {
+            Inner::Postgres(session) => {
+                session.busy = true;
+                session.busy = session.connection.ping().await.is_err();
+                !session.busy
+            }
+            Inner::Sqlite(_) | Inner::SqliteTransaction(_) => true,
         }
     }
 
@@ -263,9 +286,9 @@ impl Query {
         match (self, &mut session.0) {
             (Self::Postgres { query, hot }, Inner::Postgres(session)) => {
                 session.busy = true;
-                let done = query.persistent(hot && session.prepared).execute(&mut *session.connection).await?;
-                session.busy = false;
-                Ok(done.rows_affected())
+                let done = query.persistent(hot && session.prepared).execute(&mut *session.connection).await;
+                session.busy = done.as_ref().is_err_and(|error| error.as_database_error().is_none());
+                Ok(done?.rows_affected())
             }
             (Self::Sqlite(query), Inner::Sqlite(connection)) => {
                 Ok(query.execute(&mut **connection).await?.rows_affected())
