@@ -195,7 +195,8 @@ async fn settle_in(coordinator: &Coordinator, within: Duration) {
 }
 
 async fn open(config: &Config) -> Result<SqlStore, Error> {
-    SqlStore::connect(config.database.expose(), store::Options::default()).await.map_err(|source| at(config, source))
+    let options = store::Options { transaction_pooler: config.transaction_pooler, ..store::Options::default() };
+    SqlStore::connect(config.database.expose(), options).await.map_err(|source| at(config, source))
 }
 
 fn at(config: &Config, source: store::Error) -> Error {

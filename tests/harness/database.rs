@@ -159,8 +159,8 @@ impl Drop for Postgres {
     }
 }
 
-/// `initdb` refuses root.
-fn unprivileged() -> anyhow::Result<User> {
+/// Postgres and PgBouncer refuse to run as root.
+pub(crate) fn unprivileged() -> anyhow::Result<User> {
     for name in ["postgres", "nobody"] {
         if let Some(user) = User::from_name(name)? {
             return Ok(user);
@@ -170,7 +170,7 @@ fn unprivileged() -> anyhow::Result<User> {
 }
 
 /// On PATH, else where Debian puts it, the newest first.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(found) = std::env::split_paths(&on_path).map(|folder| folder.join(name)).find(|path| path.is_file()) {
         return Ok(found);
@@ -183,7 +183,8 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
         .filter(|path| path.is_file())
         .collect();
     debian.sort();
-    debian.pop().with_context(|| format!("no `{name}`: apt-get install postgresql, or set TEST_DATABASE_URL"))
+    let found = debian.pop().or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()));
+    found.with_context(|| format!("no `{name}`: `tests/run` installs it, or says how"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod eventually;
 pub mod faulty;
 pub mod ledger;
 pub mod participants;
+pub mod pooler;
 pub mod world;
 
 pub use client::{Answer, Client};

@@ -20,6 +20,7 @@ mod nodes;
 mod open;
 mod operator;
 mod pivot;
+mod pooler;
 mod registry;
 mod restart;
 mod retry;

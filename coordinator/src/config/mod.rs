@@ -31,6 +31,9 @@ pub struct Config {
     /// one. `<host name>:<port>` if absent.
     pub node_address: Option<String>,
     pub database: DatabaseUrl,
+    /// Postgres is reached through a pooler in transaction mode (PgBouncer): nothing is kept on a connection, at the cost
+    /// of two more round trips a commit.
+    pub transaction_pooler: bool,
     /// Signs callback URLs; all nodes of one database share it. If absent, it is made once and kept in the database.
     pub callback_key: Option<Secret>,
     /// A node that is silent for this long loses its transactions to the others.
@@ -138,6 +141,7 @@ impl Default for Config {
             public_url: None,
             node_address: None,
             database: DatabaseUrl::default(),
+            transaction_pooler: false,
             callback_key: None,
             lease: Span(Duration::from_secs(2)),
             drain: Span(Duration::from_secs(25)),

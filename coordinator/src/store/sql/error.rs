@@ -51,6 +51,12 @@ fn lasting(error: &dyn DatabaseError) -> Error {
     if missing {
         return Error::Misconfigured(format!("the database lacks Skald's schema ({message}): run `skald migrate`"));
     }
+    // A statement prepared on one of the server's connections was asked for, or made again, on another.
+    if matches!(code.as_ref(), "26000" | "42P05") {
+        return Error::Misconfigured(format!(
+            "the database refuses: {message}; if a pooler in transaction mode stands before it, set `transaction_pooler = true`"
+        ));
+    }
     // Who may log in, and to what: an operator's matter.
     if matches!(code.as_ref(), "28000" | "28P01" | "3D000" | "42501") || sqlite_code(error) == Some(26) {
         return Error::Misconfigured(format!("the database refuses: {message}"));
