@@ -57,6 +57,14 @@ const JOURNAL: &str = " INSERT INTO journal (gid, seq, format, events) \
      SELECT r.gid, r.seq, $7::integer, r.events \
      FROM node, unnest($3::text[], $4::bigint[], $5::integer[], $6::bytea[]) r (gid, seq, nature, events)";
 
+/// The same of one append, which alone pays for every set that a statement goes through.
+const LONE_BEGIN: &str = ", begun AS (INSERT INTO transactions \
+     (gid, shard, status, workflow, version, request_digest, plan, created_at, next_wake_at, expired) \
+     SELECT $3::text, $7::integer, 'running', $8::text, $9::text, $10::bytea, $11::bytea, $12::bigint, $12, false \
+     FROM node)";
+const LONE_JOURNAL: &str = " INSERT INTO journal (gid, seq, format, events) \
+     SELECT $3::text, $4::bigint, $6::integer, $5::bytea FROM node";
+
 /// By `Nature`: a begin needs its row to be new, a foreign append its row to be there still.
 const ALLOWED: &str = " WHERE CASE r.nature WHEN 0 THEN true WHEN 1 THEN r.gid IN (SELECT gid FROM begun) \
      ELSE coalesce((SELECT NOT t.expired FROM transactions t WHERE t.gid = r.gid), false) END";
@@ -146,7 +154,11 @@ fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
         Way::Hopeful if parts.entries.is_empty() => NODE,
         Way::Hopeful => JOURNAL,
     });
-    // Another text is another statement.
+    numbered(text, batch)
+}
+
+/// Another text is another statement.
+fn numbered(mut text: String, batch: i64) -> String {
     write!(text, " -- {}", plan_of(batch)).expect("a String takes any text");
     text
 }
@@ -240,13 +252,44 @@ async fn hoped(
     expected: i64,
     parts: &Parts<'_>,
 ) -> Result<(), Error> {
-    let query = query(fenced, Way::Hopeful, node, expected, parts);
+    let lone = lone(fenced, node, expected, parts);
+    let query = lone.unwrap_or_else(|| query(fenced, Way::Hopeful, node, expected, parts));
     let landed = if parts.entries.is_empty() {
         query.fetch_optional(session).await?.is_some()
     } else {
         query.execute(session).await? > 0
     };
     if landed { Ok(()) } else { Err(Error::Deposed) }
+}
+
+/// A batch of one append and nothing else.
+fn lone(fenced: bool, node: NodeId, expected: i64, parts: &Parts<'_>) -> Option<Query> {
+    let [entry] = parts.entries.as_slice() else { return None };
+    if parts.has_labels() || !parts.plans.is_empty() || !parts.changes.is_empty() {
+        return None;
+    }
+    let begin = parts.begins.first().map(|(_, begin)| begin);
+    let fence = if fenced { FENCE } else { NO_FENCE };
+    let text = [fence, if begin.is_some() { LONE_BEGIN } else { "" }, LONE_JOURNAL].concat();
+    let query = Query::assembled(Kind::Postgres, numbered(text, expected)).hot();
+    let query = query
+        .bind(node.0)
+        .bind(expected)
+        .bind(entry.gid.to_owned())
+        .bind(entry.seq)
+        .bind(entry.record.to_owned())
+        .bind(format_column(FORMAT));
+    let Some(begin) = begin else { return Some(query) };
+    let workflow = begin.workflow.as_ref();
+    Some(
+        query
+            .bind(begin.shard)
+            .bind(workflow.map(|workflow| workflow.name.clone()))
+            .bind(workflow.map(|workflow| workflow.version.clone()))
+            .bind(begin.request_digest.to_vec())
+            .bind(begin.plan.to_vec())
+            .bind(begin.created_at.0),
+    )
 }
 
 fn query(fenced: bool, way: Way, node: NodeId, expected: i64, parts: &Parts<'_>) -> Query {
