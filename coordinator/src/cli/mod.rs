@@ -162,29 +162,39 @@ impl Serve {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit on open files stays as it is");
         }
-        let server = Server::start(config, schema).await?;
+        let mut told = std::pin::pin!(stop_signal()?);
+        let server = tokio::select! {
+            started = Server::start(config, schema) => started?,
+            told = &mut told => {
+                anstream::eprintln!("{told}: before it was ready");
+                return Ok(Exit::Done);
+            }
+        };
         anstream::eprintln!("listening on {}", server.url());
-        let told = stop_signal().await?;
+        let told = told.await;
         anstream::eprintln!("{told}: finishing what is under way");
+        let again = stop_signal()?;
         tokio::select! {
             drained = server.shutdown() => drained?,
-            again = stop_signal() => {
-                return Err(Error::Io { what: format!("stopped by a second {}", again?), source: io::ErrorKind::Interrupted.into() });
+            again = again => {
+                return Err(Error::Io { what: format!("stopped by a second {again}"), source: io::ErrorKind::Interrupted.into() });
             }
         }
         Ok(Exit::Done)
     }
 }
 
-/// Waits for SIGTERM or ctrl-c; its name.
-pub(crate) async fn stop_signal() -> Result<&'static str, SignalError> {
+/// The name of the first SIGTERM or ctrl-c from now on.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = &'static str>, SignalError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

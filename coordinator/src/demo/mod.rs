@@ -99,7 +99,7 @@ async fn tell(url: &str, shop: &Shop, options: &Options) -> Result<(), Error> {
     ))?;
     if options.serve {
         say(&format!("or: SKALD_URL={url} skald tx list\nctrl-c ends it."))?;
-        stop_signal().await?;
+        stop_signal()?.await;
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::Unexpected(faults)) }
 }
