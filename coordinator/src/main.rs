@@ -1,12 +1,20 @@
-use std::{io, process::ExitCode, thread::available_parallelism, time::Duration};
+use std::{process::ExitCode, thread::available_parallelism, time::Duration};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// tokio's own name for it.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+const MOST_THREADS: usize = 1024;
+
 fn main() -> ExitCode {
-    let runtime = match runtime() {
+    let Some(threads) = threads() else {
+        eprintln!("error: {THREADS} must be a whole number from 1 to {MOST_THREADS}");
+        return ExitCode::from(2);
+    };
+    let runtime = match Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: no threads to run on: {error}");
@@ -21,10 +29,10 @@ fn main() -> ExitCode {
 
 /// All cores but one: the kernel's work for the connections, and on a small machine the database, need that one. Two
 /// threads on two cores cost a quarter more of the processor for the same throughput, and each hop between them a wake.
-fn runtime() -> io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        builder.worker_threads(available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)));
+fn threads() -> Option<usize> {
+    match std::env::var_os(THREADS) {
+        None => Some(available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))),
+        // tokio would panic on what is none.
+        Some(text) => text.to_str()?.parse().ok().filter(|threads| (1..=MOST_THREADS).contains(threads)),
     }
-    builder.enable_all().build()
 }

@@ -97,7 +97,6 @@ impl Server {
             address: node_address,
             config: Some(skald_protocol::Json::of(&config.workflow_config)),
             lease: config.lease.0,
-            tasks: tokio::runtime::Handle::current().metrics().num_workers(),
             max_in_memory: config.limits.in_memory,
             keep_journals: config.retention.journals.0,
             keep_tombstones: config.retention.tombstones.0,

@@ -9,7 +9,7 @@ use nix::{
 use serde_json::{Value, json};
 use skald_protocol::Status;
 use skald_tests::{
-    Backend, Client, Participants, World,
+    Backend, Client, Database, Node, Participants, World,
     cluster::{Ran, command, run_with},
     database,
     definition::{definition, step},
@@ -161,4 +161,23 @@ async fn the_configuration_in_effect_names_its_sources_and_no_secret() {
     let wrong = run_with(&["config"], &[("SKALD_LISTN", "127.0.0.1:1")]).await;
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("SKALD_LISTN") && wrong.stderr.contains("`listen`"), "{}", wrong.stderr);
+}
+
+#[tokio::test]
+async fn the_number_of_threads_is_taken_or_refused_with_what_it_must_be() {
+    for wrong in ["0", "two", "", "100000"] {
+        let ran = run_with(&["config"], &[("TOKIO_WORKER_THREADS", wrong)]).await;
+        assert_eq!(ran.code, 2, "{wrong}: {}", ran.stderr);
+        assert_eq!(ran.stderr, "error: TOKIO_WORKER_THREADS must be a whole number from 1 to 1024\n");
+    }
+    let database = Database::fresh(Backend::Sqlite).await;
+    let mut counts = Vec::new();
+    for threads in ["1", "9"] {
+        let mut node = Node::new(database.url()).with_environment("TOKIO_WORKER_THREADS", threads);
+        node.start().await;
+        let tasks = format!("/proc/{}/task", node.pid().expect("a process"));
+        counts.push(std::fs::read_dir(tasks).expect("its threads").count());
+        assert!(node.terminate().await.success());
+    }
+    assert!(counts[1] >= counts[0] + 5, "{counts:?}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skald_protocol::Json;
+use tokio::runtime::Handle;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -13,7 +14,7 @@ pub struct Options {
     pub config: Option<Json>,
     /// How long a node that is not heard of keeps its shards.
     pub lease: Duration,
-    /// Tasks that own transactions.
+    /// Tasks that own transactions; as many as there are threads to run them.
     pub tasks: usize,
     /// Unsettled transactions in memory; beyond it begins are refused and due ones wait.
     pub max_in_memory: usize,
@@ -47,7 +48,7 @@ impl Default for Options {
             address: "127.0.0.1:7410".to_owned(),
             config: None,
             lease: Duration::from_secs(2),
-            tasks: std::thread::available_parallelism().map_or(2, usize::from).min(64),
+            tasks: Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers()).min(64),
             max_in_memory: 200_000,
             max_calls: 200_000,
             inbox: 8192,
