@@ -26,3 +26,32 @@ pub const ATTEMPTS: u32 = 1_000;
 pub const TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Records between two snapshots, at least.
 pub const SNAPSHOT_EVERY: u64 = 512;
+
+/// Where a JSON text first nests deeper than `JSON_DEPTH`; everything else about it is a parser's to judge.
+#[must_use]
+pub fn too_deep(text: &[u8]) -> Option<usize> {
+    // What opens so few does not nest deeper, whatever of it stands in strings.
+    if text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= JSON_DEPTH {
+        return None;
+    }
+    let mut depth = 0usize;
+    let mut bytes = text.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'{' | b'[' if depth == JSON_DEPTH => return Some(at),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some((_, byte)) = bytes.next() {
+                    match byte {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}

@@ -18,37 +18,12 @@ use utoipa::{
 
 use super::error::Error;
 
-/// Refuses what nests deeper than the limit; everything else about the text is the parser's to judge.
+/// Refuses what nests deeper than the limit.
 pub(super) fn check_depth(text: &[u8]) -> Result<(), Error> {
-    // What opens so few does not nest deeper, whatever of it stands in strings.
-    if text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit::JSON_DEPTH {
-        return Ok(());
-    }
-    let mut depth = 0usize;
-    let mut bytes = text.iter().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > limit::JSON_DEPTH {
-                    let (line, column) = place(text, at);
-                    return Err(Error::TooDeep { line, column });
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some((_, byte)) = bytes.next() {
-                    match byte {
-                        b'\\' => drop(bytes.next()),
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    limit::too_deep(text).map_or(Ok(()), |at| {
+        let (line, column) = place(text, at);
+        Err(Error::TooDeep { line, column })
+    })
 }
 
 fn place(text: &[u8], at: usize) -> (usize, usize) {

@@ -226,31 +226,8 @@ fn success(status: StatusCode, body: Payload) -> Response {
 /// The body as it came, if it is JSON that everyone can read.
 fn json(bytes: Vec<u8>) -> Option<Json> {
     let text = String::from_utf8(bytes).ok()?;
-    if too_deep(&text) { None } else { Json::from_text(text).ok() }
-}
-
-/// Only counts brackets: the parser that keeps text as it is has no limit of its own.
-fn too_deep(text: &str) -> bool {
-    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit::JSON_DEPTH {
-        return false;
-    }
-    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                depth += 1;
-                if depth > limit::JSON_DEPTH {
-                    return true;
-                }
-            }
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
+    // The parser that keeps text as it is has no limit of its own.
+    if limit::too_deep(text.as_bytes()).is_some() { None } else { Json::from_text(text).ok() }
 }
 
 /// `{code, message}` or problem+json with a `code`; else `refused` and the status line.
