@@ -184,7 +184,9 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
         .collect();
     debian.sort();
     let found = debian.pop().or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()));
-    found.with_context(|| format!("no `{name}`: `tests/run` installs it, or says how"))
+    found.with_context(|| {
+        format!("no `{name}`: `tests/run` installs it, or says how; TEST_DATABASE_URL names a Postgres to use instead")
+    })
 }
 
 #[cfg(test)]

@@ -5,11 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::{fs::chown, process::CommandExt},
     process::{Child, Command, Stdio},
-    str::FromStr,
 };
 
 use nix::unistd::Uid;
-use sqlx::postgres::PgConnectOptions;
+use reqwest::Url;
 use tempfile::TempDir;
 
 use crate::{cluster, database};
@@ -26,16 +25,16 @@ impl Pooler {
     /// # Panics
     /// Where there is no PgBouncer, or it does not start.
     pub async fn before(url: &str, servers: u16) -> Self {
-        let target = PgConnectOptions::from_str(url).expect("a database URL");
-        let name = target.get_database().expect("a database").to_owned();
+        let target = Url::parse(url).expect("a database URL");
+        let password = target.password().map(|password| format!(" password='{password}'")).unwrap_or_default();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster::free_port()));
         let settings = format!(
-            "[databases]\n* = host={} port={} user={}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\n\
+            "[databases]\n* = host={} port={} user={}{password}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {servers}\n",
-            target.get_host(),
-            target.get_port(),
-            target.get_username(),
+            target.host_str().expect("a host"),
+            target.port().unwrap_or(5432),
+            target.username(),
             address.ip(),
             address.port(),
         );
@@ -51,7 +50,7 @@ impl Pooler {
         }
         let child = command.spawn().expect("PgBouncer starts");
         cluster::listens(address, true).await;
-        Self { url: format!("postgres://{}@{address}/{name}", target.get_username()), child, _folder: folder }
+        Self { url: format!("postgres://{}@{address}{}", target.username(), target.path()), child, _folder: folder }
     }
 
     #[must_use]

@@ -31,8 +31,8 @@ pub struct Config {
     /// one. `<host name>:<port>` if absent.
     pub node_address: Option<String>,
     pub database: DatabaseUrl,
-    /// Postgres is reached through a pooler in transaction mode (PgBouncer): nothing is kept on a connection, at the cost
-    /// of two more round trips a commit.
+    /// Postgres is reached through a pooler in transaction mode (PgBouncer): nothing is kept on a connection, so each
+    /// commit takes several round trips in place of one.
     pub transaction_pooler: bool,
     /// Signs callback URLs; all nodes of one database share it. If absent, it is made once and kept in the database.
     pub callback_key: Option<Secret>,

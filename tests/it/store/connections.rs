@@ -2,6 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
+use futures_util::future::join_all;
 use skald::store::{Append, Batch, Error, Options, Projection, SqlStore, Store};
 use skald_protocol::{Status, Timestamp};
 use skald_tests::Backend;
@@ -108,9 +109,11 @@ async fn batches_stay_on_one_connection() {
     let fresh = Fresh::new(Backend::Postgres).await;
     let store = fresh.connect().await;
     let mut writer = Writer::alone(&store).await;
+    // The pool has more than one, each of which would have its turn.
+    let settings = (0..3).map(|_| store.setting("key", b"value"));
+    join_all(settings).await.into_iter().for_each(|setting| drop(setting.expect("a setting")));
     for seq in 0..20 {
         writer.append(if seq == 0 { begin("a") } else { next("a", seq) }).await;
-        store.ready().await.expect("a database");
     }
     let mut direct = PgConnection::connect(&fresh.url).await.expect("a connection");
     let writers = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'WITH node%'";

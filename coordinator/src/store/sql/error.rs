@@ -29,7 +29,23 @@ impl From<sqlx::Error> for Error {
                 other => Self::Unavailable(other),
             };
         };
+        if is_of_a_pooler(database) {
+            return Self::Misconfigured(format!(
+                "the database refuses: {}; if a pooler in transaction mode stands before it, set `transaction_pooler = true`",
+                database.message()
+            ));
+        }
         if transient(database) { Self::Unavailable(error) } else { lasting(database) }
+    }
+}
+
+/// A statement prepared on one of the server's connections was asked for, bound or made again on another.
+fn is_of_a_pooler(error: &dyn DatabaseError) -> bool {
+    match error.code().as_deref() {
+        Some("26000" | "42P05") => true,
+        // PgBouncer gives the same code to what will pass.
+        Some("08P01") => error.message().contains("prepared statement"),
+        _ => false,
     }
 }
 
@@ -50,12 +66,6 @@ fn lasting(error: &dyn DatabaseError) -> Error {
     let missing = matches!(code.as_ref(), "42P01" | "42703") || message.starts_with("no such table");
     if missing {
         return Error::Misconfigured(format!("the database lacks Skald's schema ({message}): run `skald migrate`"));
-    }
-    // A statement prepared on one of the server's connections was asked for, or made again, on another.
-    if matches!(code.as_ref(), "26000" | "42P05") {
-        return Error::Misconfigured(format!(
-            "the database refuses: {message}; if a pooler in transaction mode stands before it, set `transaction_pooler = true`"
-        ));
     }
     // Who may log in, and to what: an operator's matter.
     if matches!(code.as_ref(), "28000" | "28P01" | "3D000" | "42501") || sqlite_code(error) == Some(26) {
