@@ -7,6 +7,8 @@
 mod client;
 mod error;
 mod follow;
+#[cfg(feature = "participant")]
+pub mod participant;
 mod registry;
 
 pub use client::{Client, ClientBuilder, ListFilter, Operator};

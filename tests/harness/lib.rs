@@ -12,6 +12,7 @@ pub mod definition;
 mod eventually;
 pub mod faulty;
 pub mod ledger;
+pub mod mariadb;
 pub mod participants;
 pub mod pooler;
 pub mod world;

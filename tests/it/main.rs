@@ -7,6 +7,7 @@ mod api_events;
 mod api_input;
 mod api_open;
 mod api_operators;
+mod barrier;
 mod begin;
 mod callback;
 mod command_line;

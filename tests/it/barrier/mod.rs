@@ -1,0 +1,5 @@
+//! With the barrier each effect happens once, is undone once and only if it happened, and never happens after its undo.
+
+mod rules;
+mod services;
+mod storm;
