@@ -1,1 +1,3 @@
 //! Stories a reader would tell, each a binary: `cargo run -p skald-examples --bin transfer`.
+
+pub mod order;

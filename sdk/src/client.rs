@@ -127,9 +127,9 @@ impl Client {
         self.retries
     }
 
-    /// Durable when this returns. With `wait`, returns once it settled or was suspended, or when that time (60 s at most)
+    /// As `begin`, from the request itself. With `wait`, returns once it settled or was suspended, or when that time (60 s at most)
     /// is over.
-    pub async fn begin(&self, mut begin: Begin, wait: Option<Duration>) -> Result<TransactionView, Error> {
+    pub async fn begin_with(&self, mut begin: Begin, wait: Option<Duration>) -> Result<TransactionView, Error> {
         begin.gid.get_or_insert_with(new_gid);
         self.post("/v1/transactions", &begin, wait).await
     }
@@ -142,7 +142,7 @@ impl Client {
         labels: BTreeMap<String, String>,
     ) -> Result<TransactionView, Error> {
         let begin = Begin { gid, open: true, timeout: Some(timeout.to_owned()), labels, ..Begin::default() };
-        self.begin(begin, None).await
+        self.begin_with(begin, None).await
     }
 
     /// With a `try` in it, returns once the try has an outcome, or when `wait` (default 30 s) is over.
@@ -341,6 +341,6 @@ impl Client {
     }
 }
 
-fn new_gid() -> Gid {
+pub(crate) fn new_gid() -> Gid {
     Gid::new(uuid::Uuid::now_v7().to_string()).expect("a UUID is a gid")
 }

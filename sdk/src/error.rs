@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{StatusCode, header::HeaderMap};
-use skald_protocol::Problem;
+use skald_protocol::{Problem, TransactionView};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +30,9 @@ pub enum Error {
     /// The coordinator failed.
     #[error("{}", Told(.0))]
     Failed(Box<Problem>),
+    /// The transaction came to another end than success, or waits for a person; what there is to know of it is in the view.
+    #[error("{}", Ended(.0))]
+    Unsuccessful(Box<TransactionView>),
     /// The answer is none of this API: something else answers at the URL, or a much newer coordinator.
     #[error("the answer of {url} is not a Skald coordinator's: {reason}")]
     Unintelligible { url: String, reason: String },
@@ -46,7 +49,9 @@ impl Error {
             | Self::Rejected(problem)
             | Self::Failed(problem)
             | Self::Unavailable { problem, .. } => Some(problem),
-            Self::Misconfigured(_) | Self::Unreachable { .. } | Self::Unintelligible { .. } => None,
+            Self::Misconfigured(_) | Self::Unreachable { .. } | Self::Unintelligible { .. } | Self::Unsuccessful(_) => {
+                None
+            }
         }
     }
 
@@ -65,6 +70,7 @@ impl Error {
             | Self::Conflict(_)
             | Self::Rejected(_)
             | Self::Failed(_)
+            | Self::Unsuccessful(_)
             | Self::Unintelligible { .. } => false,
         }
     }
@@ -130,5 +136,20 @@ impl fmt::Display for Told<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// An end for a person: the status, and the error where there is one.
+struct Ended<'a>(&'a TransactionView);
+
+impl fmt::Display for Ended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TransactionView { gid, status, error, .. } = self.0;
+        write!(f, "transaction {gid} is {status}")?;
+        let Some(error) = error else { return Ok(()) };
+        if let Some(step) = &error.step {
+            write!(f, ": step `{step}`")?;
+        }
+        write!(f, ": {}", error.message.as_deref().unwrap_or(&error.code))
     }
 }

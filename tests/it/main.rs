@@ -27,6 +27,7 @@ mod restart;
 mod retry;
 mod runtime;
 mod saga;
+mod sdk;
 mod shutdown;
 mod signals;
 mod store;

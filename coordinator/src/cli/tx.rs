@@ -243,7 +243,7 @@ impl BeginVerb {
             timeout: self.timeout,
             open: self.open,
         };
-        let view = client.begin(begin, None).await?;
+        let view = client.begin_with(begin, None).await?;
         self.wait.finish(client, view, Status::Succeeded, output).await
     }
 }

@@ -111,7 +111,7 @@ impl Story {
             Start::Saga { definition, input } => {
                 let definition = Json::from_text((*definition).to_owned()).ok();
                 let begin = Begin { definition, input: Some(Json::of(input)), ..Begin::default() };
-                client.begin(begin, None).await?
+                client.begin_with(begin, None).await?
             }
             Start::Tcc { .. } => client.begin_open(None, "30s", [].into()).await?,
         };

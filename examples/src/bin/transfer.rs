@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
             input: Some(json!({"from": "ada", "to": to, "amount": 30}).into()),
             ..Begin::default()
         };
-        let view = client.begin(begin, Some(Duration::from_secs(30))).await?;
+        let view = client.begin_with(begin, Some(Duration::from_secs(30))).await?;
         let balance = |books: &Shared, name| books.lock().expect("nobody panics").accounts[name];
         eprintln!(
             "30 to {to}: {} (ada {}, bob {})",
