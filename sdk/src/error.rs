@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{StatusCode, header::HeaderMap};
-use skald_protocol::{Problem, TransactionView};
+use skald_protocol::{ErrorView, Problem, TransactionView};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +33,9 @@ pub enum Error {
     /// The transaction came to another end than success, or waits for a person; what there is to know of it is in the view.
     #[error("{}", Ended(.0))]
     Unsuccessful(Box<TransactionView>),
+    /// A participant refused the try of a branch.
+    #[error("branch `{branch}` was refused: {}", .error.message.as_deref().unwrap_or(&.error.code))]
+    Refused { branch: String, error: Box<ErrorView> },
     /// The answer is none of this API: something else answers at the URL, or a much newer coordinator.
     #[error("the answer of {url} is not a Skald coordinator's: {reason}")]
     Unintelligible { url: String, reason: String },
@@ -49,9 +52,11 @@ impl Error {
             | Self::Rejected(problem)
             | Self::Failed(problem)
             | Self::Unavailable { problem, .. } => Some(problem),
-            Self::Misconfigured(_) | Self::Unreachable { .. } | Self::Unintelligible { .. } | Self::Unsuccessful(_) => {
-                None
-            }
+            Self::Misconfigured(_)
+            | Self::Unreachable { .. }
+            | Self::Unintelligible { .. }
+            | Self::Refused { .. }
+            | Self::Unsuccessful(_) => None,
         }
     }
 
@@ -70,6 +75,7 @@ impl Error {
             | Self::Conflict(_)
             | Self::Rejected(_)
             | Self::Failed(_)
+            | Self::Refused { .. }
             | Self::Unsuccessful(_)
             | Self::Unintelligible { .. } => false,
         }

@@ -16,6 +16,7 @@ mod follow;
 pub mod participant;
 mod registry;
 pub mod saga;
+mod tcc;
 
 pub use begun::Begun;
 pub use client::{Client, ClientBuilder, ListFilter, Operator};
@@ -24,6 +25,7 @@ pub use follow::Follow;
 pub use registry::Publication;
 pub use saga::{Saga, Service};
 pub use skald_protocol as protocol;
+pub use tcc::OpenTransaction;
 
 /// The guide's programs are compiled with the doc tests.
 #[cfg(all(doctest, feature = "axum", feature = "postgres"))]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use skald_examples::order::{Order, Receipt, Shop};
 use skald_protocol::Status;
-use skald_sdk::{Client, Error};
+use skald_sdk::{Client, Error, OpenTransaction, Service};
 use skald_tests::{World, eventually, promises};
 
 fn lamps(pieces: i64, cents: i64) -> Order {
@@ -61,5 +62,72 @@ promises! {
         }
         assert_eq!(done, 3);
         assert_eq!(shop.books().await.expect("it works"), (0, 10_000 - 300, 3));
+    }
+
+    async fn a_tcc_scope_commits_what_it_gives_and_cancels_all_else(backend: Backend) {
+        let world = World::start(backend).await;
+        world.participants.on("/meal").refuses("sold_out");
+        let client = Client::new(&world.node.url()).expect("a client");
+        let service = Service::new("travel", world.participants.url());
+        let step = |name: &str| {
+            let path = format!("/{name}");
+            service.try_(&path).confirm(&format!("{path}/confirm")).cancel(&format!("{path}/cancel"))
+        };
+        let body = json!({"amount": 1});
+        let reserve = async |transaction: &OpenTransaction, branch: &str| -> Result<Value, Error> {
+            transaction.branch(branch, step(branch), &body).await
+        };
+        let within = Duration::from_secs(30);
+
+        let (gid, output) = client
+            .tcc(within, async |tx| {
+                let seat = reserve(tx, "seat").await?;
+                Ok::<_, Error>((tx.gid().clone(), seat))
+            })
+            .await
+            .expect("it is committed");
+        assert!(!output.is_null());
+        world.client.reaches(gid.as_str(), Status::Succeeded).await;
+        assert_eq!(world.participants.effects(gid.as_str()), ["seat try", "seat confirm"]);
+
+        // The work's own error: cancelled, with what was reserved before it.
+        let mut gid = None;
+        let refused = client
+            .tcc(within, async |tx| {
+                gid = Some(tx.gid().clone());
+                reserve(tx, "seat").await?;
+                reserve(tx, "meal").await
+            })
+            .await
+            .expect_err("the meal is sold out");
+        assert!(matches!(&refused, Error::Refused { branch, .. } if branch == "meal"), "{refused}");
+        let gid = gid.expect("it was opened");
+        world.client.reaches(gid.as_str(), Status::Compensated).await;
+        assert_eq!(world.participants.effects(gid.as_str()), ["seat try", "seat cancel"]);
+
+        // A future that is dropped, and a panic.
+        for panics in [false, true] {
+            let (sender, opened) = tokio::sync::oneshot::channel();
+            let (client, step) = (client.clone(), step("seat"));
+            let task = tokio::spawn(async move {
+                let done: Result<(), Error> = client
+                    .tcc(within, async |tx| {
+                        let _seat: Value = tx.branch("seat", step, &json!({"amount": 1})).await?;
+                        sender.send(tx.gid().clone()).expect("a listener");
+                        assert!(!panics, "the work panics");
+                        std::future::pending().await
+                    })
+                    .await;
+                done
+            });
+            let gid = opened.await.expect("it was opened");
+            if !panics {
+                task.abort();
+            }
+            task.await.expect_err("it did not end well");
+            let view = world.client.reaches(gid.as_str(), Status::Compensated).await;
+            assert_eq!(view.error.expect("an error").code, "cancelled", "not by the deadline");
+            assert_eq!(world.participants.effects(gid.as_str()), ["seat try", "seat cancel"]);
+        }
     }
 }

@@ -6,8 +6,8 @@ use skald_protocol::duration_text;
 /// A service that takes part, and where it answers unless the coordinator's configuration says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    pub(super) name: String,
-    pub(super) url: String,
+    pub(crate) name: String,
+    pub(crate) url: String,
 }
 
 impl Service {
@@ -82,9 +82,9 @@ impl TryWithConfirm {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Step {
-    pub(super) services: Vec<Service>,
-    pub(super) members: Map<String, Value>,
-    pub(super) faults: Vec<String>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) members: Map<String, Value>,
+    pub(crate) faults: Vec<String>,
     forward: &'static str,
 }
 
