@@ -13,6 +13,8 @@ mod client;
 mod error;
 mod follow;
 #[cfg(feature = "participant")]
+pub mod outbox;
+#[cfg(feature = "participant")]
 pub mod participant;
 mod registry;
 pub mod saga;

@@ -20,6 +20,7 @@ mod language;
 mod nodes;
 mod open;
 mod operator;
+mod outbox;
 mod pivot;
 mod pooler;
 mod registry;
