@@ -14,9 +14,11 @@ pub mod simulate;
 pub mod template;
 pub mod trace;
 pub mod transaction;
+pub mod value;
 
 pub use call::{Barrier, Call, Outcome, Reply, Request, Response, Target};
 pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
 pub use trace::SpanId;
 pub use transaction::{Corrupt, Input, Rejection, Transaction, Word};
+pub use value::Value;

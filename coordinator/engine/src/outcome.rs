@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
 use skald_protocol::Json;
 
 use crate::{
     cel::Meter,
     path::{Path, Scope},
     plan::{Means, Rule},
+    value::{Map, Value},
 };
 
 /// An answer as rules read it: `response.status`, `response.headers` (names in lower case), `response.body`.
@@ -25,8 +25,9 @@ impl Answered {
         let mut response = Map::new();
         response.insert("status".to_owned(), status.into());
         response.insert("headers".to_owned(), Value::Object(headers.collect()));
-        if let Some(body) = body {
-            response.insert("body".to_owned(), body.value());
+        // One that cannot be read is as good as none.
+        if let Some(body) = body.and_then(|body| Value::of(body).ok()) {
+            response.insert("body".to_owned(), body);
         }
         Self { response: Value::Object(response) }
     }
@@ -34,9 +35,7 @@ impl Answered {
     /// The first rule whose condition is true. One that cannot be evaluated, for want of the data that it reads, is not.
     #[must_use]
     pub fn judge<'r>(&self, rules: &'r [Rule]) -> Option<(Means, Option<&'r str>)> {
-        let holds = |rule: &&Rule| {
-            rule.when.render(self, &mut Meter::new()).is_ok_and(|value| value.value() == Value::Bool(true))
-        };
+        let holds = |rule: &&Rule| rule.when.render(self, &mut Meter::new()).is_ok_and(|value| value.text() == "true");
         rules.iter().find(holds).map(|rule| (rule.is, rule.error.as_deref()))
     }
 }
@@ -58,7 +57,7 @@ mod tests {
     use crate::template::Template;
 
     fn rule(when: &str, is: Means) -> Rule {
-        Rule { when: Template::compile(&json!(format!("${{{when}}}"))).expect("an expression"), is, error: None }
+        Rule { when: Template::compile(json!(format!("${{{when}}}"))).expect("an expression"), is, error: None }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plain paths, `input.lines[0].sku`: a root and the way from it. They are a walk and never enter CEL.
 
-use serde_json::Value;
+use crate::value::Value;
 
 /// What a path may start from.
 pub trait Scope {
@@ -55,7 +55,7 @@ impl Path {
         for segment in segments {
             at = match segment {
                 Segment::Key(key) => at.get(key).ok_or_else(|| format!("there is no `{key}`"))?,
-                Segment::Index(index) => at.get(index).ok_or_else(|| format!("there is no item {index}"))?,
+                Segment::Index(index) => at.item(*index).ok_or_else(|| format!("there is no item {index}"))?,
             };
         }
         Ok(at.clone())

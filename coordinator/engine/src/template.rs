@@ -5,7 +5,6 @@
 //! read, once. Rendering reads the scope and nothing else, so a retry sends the same bytes.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value};
 use skald_protocol::Json;
 
 use crate::cel::{
@@ -14,6 +13,7 @@ use crate::cel::{
     types::Type,
 };
 pub use crate::path::{Path, Scope, Segment};
+use crate::value::{Map, Value};
 
 /// Of one template; a list of all would be longer than what it is about.
 const MOST_FAULTS: usize = 100;
@@ -81,8 +81,8 @@ pub struct Unrenderable {
 }
 
 impl Template {
-    pub fn compile(value: &Value) -> Result<Self, Vec<Malformed>> {
-        Self::compile_within(value, &mut Allowance::unlimited())
+    pub fn compile(value: impl Into<Value>) -> Result<Self, Vec<Malformed>> {
+        Self::compile_within(&value.into(), &mut Allowance::unlimited())
     }
 
     /// Compiles what is not known to be harmless: all its expressions together are parsed within `allowance`.
@@ -136,7 +136,7 @@ impl Template {
     /// What it renders to, as far as is known, showing each expression on the way.
     pub(crate) fn infer(&self, roots: &dyn Roots, known: &Facts, show: &mut dyn FnMut(Found<'_>)) -> Type {
         match &self.node {
-            None => Type::of_value(&self.source.value()),
+            None => Type::of_value(&self.value()),
             Some(node) => node.infer(&mut String::new(), roots, known, show),
         }
     }
@@ -145,6 +145,12 @@ impl Template {
     #[must_use]
     pub fn source(&self) -> &Json {
         &self.source
+    }
+
+    /// The same, read.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        Value::of(&self.source).unwrap_or_default()
     }
 
     /// Renders to JSON text; a template without expressions is handed over as written. `meter`: what is left for all that
@@ -166,7 +172,7 @@ impl Template {
         match &self.node {
             Some(Node::Text(pieces)) => text(pieces, scope, meter, escape),
             Some(Node::One(slot)) => slot.scalar(slot.value(scope, meter)?).map(escape),
-            None | Some(Node::Static(_) | Node::Array(_) | Node::Object(_)) => match self.source.value() {
+            None | Some(Node::Static(_) | Node::Array(_) | Node::Object(_)) => match self.value() {
                 Value::String(text) => Ok(text),
                 other => Ok(other.to_string()),
             },
@@ -502,8 +508,7 @@ impl Serialize for Template {
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Self::compile(&value)
+        Self::compile(Value::deserialize(deserializer)?)
             .map_err(|faults| de::Error::custom(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
     }
 }

@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use skald_engine::{
     cel::Meter,
     template::{Path, Scope, Segment, Template, Unrenderable},
+    value,
 };
 
 /// Roots and their values.
 struct Roots(BTreeMap<&'static str, Value>);
 
 impl Scope for Roots {
-    fn read(&self, path: &Path) -> Result<Value, String> {
+    fn read(&self, path: &Path) -> Result<value::Value, String> {
         let root = self.0.get(path.root.as_str()).ok_or_else(|| format!("there is no `{}`", path.root))?;
-        Path::walk(&path.segments, root)
+        Path::walk(&path.segments, &root.into())
     }
 }
 

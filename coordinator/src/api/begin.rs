@@ -3,7 +3,7 @@
 //! A begin is compared by what was sent, before any of it is compiled or resolved: the same request again is answered
 //! with the transaction that it began, even by a node whose compiler would refuse it today.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -14,7 +14,10 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use skald_engine::limit;
+use skald_engine::{
+    limit,
+    value::{Canonical, Value, canonical},
+};
 use skald_protocol::{Begin, Fault, Gid, Json, TransactionView, duration_text, parse_duration};
 
 use super::{
@@ -24,10 +27,10 @@ use super::{
     definitions::{self, Definition, Inline},
     edge::{self, Place},
     error::Error,
-    json::{self, as_sent, fault},
+    json::{self, Compared, as_sent, fault},
     trace, workflows,
 };
-use crate::runtime::{Begun, NewTransaction};
+use crate::runtime::{self, Begun, NewTransaction};
 
 /// The members of a begin, each as it was sent (`null` too): what it is compared by.
 #[derive(Deserialize)]
@@ -166,28 +169,29 @@ impl<'a> Asked<'a> {
 
     async fn carry_out(self, api: &Api, headers: &HeaderMap) -> Result<Begun, Error> {
         let input = self.sent.input.map(|raw| json::value(raw.get().as_bytes(), "/input")).transpose()?;
-        let canonical_input = input.as_ref().map(json::canonical).transpose()?;
-        let (plan, own, digest) = match &self.subject {
-            Subject::Open => (api.open_plan.clone(), BTreeMap::new(), self.digest(None, None)?),
+        let canonical_input = input.as_ref().map(canonical);
+        let (plan, own, compared) = match &self.subject {
+            Subject::Open => (api.open_plan.clone(), BTreeMap::new(), self.compared(None, None)?),
             Subject::Named { name, version } => {
-                let digest = self.digest(None, canonical_input.as_deref())?;
+                let compared = self.compared(None, canonical_input.as_ref())?;
                 let found = workflows::to_begin(api, name, version.as_deref()).await;
                 match found.and_then(|found| self.check_input(&found, input.as_ref()).map(|()| found)) {
-                    Ok(found) => (found.plan.clone(), found.labels.clone(), digest),
-                    Err(error) => return self.before(api, &digest).await?.ok_or(error),
+                    Ok(found) => (found.plan.clone(), found.labels.clone(), compared),
+                    Err(error) => return self.before(api, &compared).await?.ok_or(error),
                 }
             }
             Subject::Inline(source) => {
-                let (inline, digest) = match self.inline(api, source, canonical_input.as_deref()).await? {
-                    Found::Inline(inline, digest) => (inline, digest),
+                let (inline, compared) = match self.inline(api, source, canonical_input.as_ref()).await? {
+                    Found::Inline(inline, compared) => (inline, compared),
                     Found::Before(begun) => return Ok(begun),
                 };
                 if let Err(error) = self.check_input(&inline.definition, input.as_ref()) {
-                    return self.before(api, &digest).await?.ok_or(error);
+                    return self.before(api, &compared).await?.ok_or(error);
                 }
-                (inline.definition.plan.clone(), inline.definition.labels.clone(), digest)
+                (inline.definition.plan.clone(), inline.definition.labels.clone(), compared)
             }
         };
+        let gid = self.gid.clone();
         let labels = labelled(own, self.labels)?;
         let begun = api.coordinator.begin(NewTransaction {
             gid: self.gid,
@@ -196,17 +200,23 @@ impl<'a> Asked<'a> {
             input: self.input.map(|raw| Json::from(raw.to_owned())),
             labels,
             timeout: self.timeout,
-            request_digest: digest,
+            request_digest: compared.digest,
             trace: trace::of_transaction(headers),
         });
-        begun.await.map_err(answer::of_begin)
+        match (begun.await, compared.rounded, gid) {
+            (Err(runtime::Error::GidConflict(_)), Some(_), Some(gid)) => {
+                let before = existing(api, &gid, &compared).await?;
+                before.ok_or(Error::from(runtime::Error::GidConflict(gid)))
+            }
+            (begun, ..) => begun.map_err(answer::of_begin),
+        }
     }
 
-    /// The definition, compiled, with the request's digest; or what the same request began before.
-    async fn inline(&self, api: &Api, source: &str, canonical_input: Option<&[u8]>) -> Result<Found, Error> {
+    /// The definition, compiled, with what the request is compared by; or what the same request began before.
+    async fn inline(&self, api: &Api, source: &str, canonical_input: Option<&Canonical>) -> Result<Found, Error> {
         if let Some(inline) = api.definitions.inline(source) {
-            let digest = self.digest(Some(&inline.canonical), canonical_input)?;
-            return Ok(Found::Inline(inline, digest));
+            let compared = self.compared(Some(&inline.canonical), canonical_input)?;
+            return Ok(Found::Inline(inline, compared));
         }
         if source.len() > limit::DEFINITION {
             return Err(Error::DefinitionTooLarge);
@@ -215,73 +225,80 @@ impl<'a> Asked<'a> {
             Ok(value) => value,
             Err(error) => return Err(definitions::diagnose("/definition", source, error)),
         };
-        let canonical: Arc<[u8]> = json::canonical(&value)?.into();
-        let digest = self.digest(Some(&canonical), canonical_input)?;
-        if let Some(begun) = self.before(api, &digest).await? {
+        let canonical = Arc::new(canonical(&value));
+        let compared = self.compared(Some(&canonical), canonical_input)?;
+        if let Some(begun) = self.before(api, &compared).await? {
             return Ok(Found::Before(begun));
         }
-        Ok(Found::Inline(api.definitions.compile(&api.coordinator, source, canonical).await?, digest))
+        Ok(Found::Inline(api.definitions.compile(&api.coordinator, source, canonical).await?, compared))
     }
 
-    fn check_input(&self, definition: &Definition, input: Option<&serde_json::Value>) -> Result<(), Error> {
+    fn check_input(&self, definition: &Definition, input: Option<&Value>) -> Result<(), Error> {
         if self.input.is_some_and(|raw| raw.get().len() > limit::INPUT) {
             return Err(Error::InputTooLarge);
         }
         let Some(schema) = &definition.input else { return Ok(()) };
         schema
-            .check(input.unwrap_or(&serde_json::Value::Null))
+            .check(input.unwrap_or(&Value::Null))
             .map_err(|faults| Error::InvalidInput(definitions::told("/input", faults)))
     }
 
     /// What an equal earlier request under this gid began.
-    async fn before(&self, api: &Api, digest: &[u8; 32]) -> Result<Option<Begun>, Error> {
+    async fn before(&self, api: &Api, compared: &Compared) -> Result<Option<Begun>, Error> {
         let Some(gid) = &self.gid else { return Ok(None) };
-        let existing = api.coordinator.existing(gid, digest).await.map_err(answer::of_begin)?;
-        Ok(existing.map(|view| Begun::Existing(Box::new(view))))
+        existing(api, gid, compared).await
     }
 
-    /// SHA-256 of the RFC 8785 form of the body without `gid`, put together from the forms of its members.
-    fn digest(&self, definition: Option<&[u8]>, input: Option<&[u8]>) -> Result<[u8; 32], Error> {
-        let mut hash = Sha256::new();
-        let mut opening = "{";
-        let mut put = |name: &str, form: &[u8]| {
-            hash.update(opening);
-            hash.update("\"");
-            hash.update(name);
-            hash.update("\":");
-            hash.update(form);
-            opening = ",";
-        };
-        let form = |raw: &RawValue, base: &str| json::canonical(&json::value(raw.get().as_bytes(), base)?);
-        // In the order of their names, as RFC 8785 wants.
-        match (definition, self.sent.definition) {
-            (Some(form), _) => put("definition", form),
-            (None, Some(null)) => put("definition", &form(null, "/definition")?),
-            (None, None) => {}
-        }
-        match (input, self.sent.input) {
-            (Some(form), _) => put("input", form),
-            (None, Some(null)) => put("input", &form(null, "/input")?),
-            (None, None) => {}
-        }
-        for (name, base, member) in [
-            ("labels", "/labels", self.sent.labels),
-            ("open", "/open", self.sent.open),
-            ("timeout", "/timeout", self.sent.timeout),
-            ("version", "/version", self.sent.version),
-            ("workflow", "/workflow", self.sent.workflow),
+    /// Of the body without `gid`, put together from the forms of its members.
+    fn compared(&self, definition: Option<&Canonical>, input: Option<&Canonical>) -> Result<Compared, Error> {
+        let form = |raw: &RawValue, base: &str| json::value(raw.get().as_bytes(), base).map(|value| canonical(&value));
+        let mut members: Vec<(&str, Cow<'_, Canonical>)> = Vec::with_capacity(8);
+        // In the order of their names.
+        for (name, base, known, sent) in [
+            ("definition", "/definition", definition, self.sent.definition),
+            ("input", "/input", input, self.sent.input),
+            ("labels", "/labels", None, self.sent.labels),
+            ("open", "/open", None, self.sent.open),
+            ("timeout", "/timeout", None, self.sent.timeout),
+            ("version", "/version", None, self.sent.version),
+            ("workflow", "/workflow", None, self.sent.workflow),
         ] {
-            if let Some(member) = member {
-                put(name, &form(member, base)?);
+            match (known, sent) {
+                (Some(form), _) => members.push((name, Cow::Borrowed(form))),
+                (None, Some(raw)) => members.push((name, Cow::Owned(form(raw, base)?))),
+                (None, None) => {}
             }
         }
-        hash.update("}");
-        Ok(hash.finalize().into())
+        let digest = |of: fn(&Canonical) -> &str| {
+            let mut hash = Sha256::new();
+            for (index, (name, form)) in members.iter().enumerate() {
+                hash.update(if index == 0 { "{\"" } else { ",\"" });
+                hash.update(name);
+                hash.update("\":");
+                hash.update(of(form));
+            }
+            hash.update("}");
+            hash.finalize().into()
+        };
+        let rounds = members.iter().any(|(_, form)| form.rounded.is_some());
+        Ok(Compared {
+            digest: digest(|form| &form.form),
+            rounded: rounds.then(|| digest(|form| form.rounded.as_ref().unwrap_or(&form.form))),
+        })
     }
 }
 
+/// What an equal earlier request under this gid began.
+async fn existing(api: &Api, gid: &Gid, compared: &Compared) -> Result<Option<Begun>, Error> {
+    let mut found = api.coordinator.existing(gid, &compared.digest).await;
+    if let (Err(runtime::Error::GidConflict(_)), Some(rounded)) = (&found, &compared.rounded) {
+        found = api.coordinator.existing(gid, rounded).await;
+    }
+    Ok(found.map_err(answer::of_begin)?.map(|view| Begun::Existing(Box::new(view))))
+}
+
 enum Found {
-    Inline(Arc<Inline>, [u8; 32]),
+    Inline(Arc<Inline>, Compared),
     Before(Begun),
 }
 
@@ -349,12 +366,10 @@ mod tests {
         }
     }
 
-    fn digest(body: &str) -> [u8; 32] {
+    fn compared(body: &str) -> Compared {
         let asked = Asked::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
-        let form = |raw: Option<&RawValue>| {
-            raw.map(|raw| json::canonical(&json::value(raw.get().as_bytes(), "").unwrap()).unwrap())
-        };
-        asked.digest(form(asked.sent.definition).as_deref(), form(asked.sent.input).as_deref()).unwrap()
+        let form = |raw: Option<&RawValue>| raw.map(|raw| canonical(&json::value(raw.get().as_bytes(), "").unwrap()));
+        asked.compared(form(asked.sent.definition).as_ref(), form(asked.sent.input).as_ref()).unwrap()
     }
 
     #[test]
@@ -365,6 +380,21 @@ mod tests {
         value.as_object_mut().unwrap().remove("gid");
         let expected: [u8; 32] = Sha256::digest(serde_json_canonicalizer::to_vec(&value).unwrap()).into();
         assert_eq!(digest(body), expected);
+    }
+
+    fn digest(body: &str) -> [u8; 32] {
+        compared(body).digest
+    }
+
+    #[test]
+    fn a_number_counts_with_all_its_digits_and_what_an_earlier_build_stored_is_known() {
+        let body = |number: &str| format!(r#"{{"input": {{"n": {number}}}, "workflow": "w"}}"#);
+        let one = compared(&body("9007199254740993"));
+        assert!(!one.is(&digest(&body("9007199254740992"))) && one.is(&one.digest));
+        let value: serde_json::Value = serde_json::from_str(&body("9007199254740993")).unwrap();
+        let stored: [u8; 32] = Sha256::digest(serde_json_canonicalizer::to_vec(&value).unwrap()).into();
+        assert!(one.is(&stored) && one.digest != stored);
+        assert_eq!(compared(&body("0.10")).rounded, None, "the same form");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use skald_engine::{Branch, Enlistment, Word, definition};
+use skald_engine::{Branch, Enlistment, Rejection, Word, definition};
 use skald_protocol::{
     BranchRequest, BranchView, CallOutcome, EnlistedView, Fault, OperationKind, OperationStatus, ParticipantError,
     Problem, ReasonRequest, TransactionView,
@@ -23,6 +23,7 @@ use super::{
     error::Error,
     json::{self, fault, suggest},
 };
+use crate::runtime;
 
 /// How long a try is waited for where the client says nothing.
 const TRY_WAIT: Duration = Duration::from_secs(30);
@@ -76,12 +77,18 @@ pub(super) async fn enlist(
     let (parts, body) = request.into_parts();
     let wait = ask::wait(&parts.headers)?;
     let body = edge::body(&parts.headers, body).await?;
-    let (asked, digest) = json::read_digested::<BranchRequest>(&body)?;
+    let (asked, compared) = json::read_compared::<BranchRequest>(&body)?;
     let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
     check_services(&api, &branch)?;
     let id = branch.id.clone();
-    let word = Word::Enlist(Box::new(Enlistment { branch, digest: hex::encode(digest) }));
-    let mut view = api.coordinator.word(&gid, word).await?;
+    let word = |digest| Word::Enlist(Box::new(Enlistment { branch: branch.clone(), digest: hex::encode(digest) }));
+    let enlisted_now = api.coordinator.word(&gid, word(compared.digest)).await;
+    let mut view = match (enlisted_now, compared.rounded) {
+        (Err(runtime::Error::Rejected(Rejection::BranchConflict { .. })), Some(rounded)) => {
+            api.coordinator.word(&gid, word(rounded)).await?
+        }
+        (enlisted, _) => enlisted?,
+    };
     if asked.try_.is_some() && !is_tried(&view, &asked) {
         view = answer::tried(&api, &place, view, id, wait.unwrap_or(TRY_WAIT)).await?;
     }

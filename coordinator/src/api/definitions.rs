@@ -9,9 +9,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde_json::{Value, json};
 use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema, Library};
-use skald_engine::limit;
+use skald_engine::{
+    limit,
+    value::{Canonical, Map, Value},
+};
 use skald_protocol::{Fault, WorkflowRef};
 
 use super::{error::Error, json};
@@ -30,8 +32,8 @@ pub(super) struct Definition {
 
 pub(super) struct Inline {
     pub(super) definition: Definition,
-    /// The RFC 8785 form of its text: part of what a begin is compared by.
-    pub(super) canonical: Arc<[u8]>,
+    /// The canonical form of its text: part of what a begin is compared by.
+    pub(super) canonical: Arc<Canonical>,
 }
 
 #[derive(Default)]
@@ -45,12 +47,12 @@ impl Definitions {
         self.inline.get(source)
     }
 
-    /// Reads, proves and keeps a definition; `canonical` is the RFC 8785 form of `source`.
+    /// Reads, proves and keeps a definition; `canonical` is that of `source`.
     pub(super) async fn compile(
         &self,
         coordinator: &Coordinator,
         source: &str,
-        canonical: Arc<[u8]>,
+        canonical: Arc<Canonical>,
     ) -> Result<Arc<Inline>, Error> {
         let library = library(coordinator, source).await?;
         // The latest version that it may include is fixed at each begin.
@@ -136,13 +138,13 @@ pub(super) async fn library(coordinator: &Coordinator, source: &str) -> Result<L
 
 /// What a begin needs of a definition beside its plan: its labels and its `input`, over a step that stands for the others.
 fn preface(source: &str) -> String {
-    let mut members = match serde_json::from_str(source) {
+    let mut members = match Value::read(source) {
         Ok(Value::Object(members)) => members,
-        Ok(_) | Err(_) => serde_json::Map::new(),
+        Ok(_) | Err(_) => Map::new(),
     };
     members.retain(|name, _| ["dsl", "name", "version", "labels", "input"].contains(&name.as_str()));
-    let step = json!({"name": "none", "role": "read_only", "action": {"url": "http://localhost"}});
-    members.insert("steps".to_owned(), json!([step]));
+    let step = serde_json::json!({"name": "none", "role": "read_only", "action": {"url": "http://localhost"}});
+    members.insert("steps".to_owned(), serde_json::json!([step]).into());
     Value::Object(members).to_string()
 }
 
@@ -222,7 +224,7 @@ mod tests {
         let compiled = definition::compile(&preface(source)).expect("a preface compiles");
         assert_eq!(compiled.labels["team"], "red");
         let input = compiled.input.expect("a schema");
-        assert!(input.check(&json!(1)).is_ok() && input.check(&json!("one")).is_err());
+        assert!(input.check(&1_u16.into()).is_ok() && input.check(&"one".into()).is_err());
     }
 
     #[test]

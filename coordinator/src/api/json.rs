@@ -3,13 +3,13 @@
 //!
 //! A good body is parsed once. Only a bad one is read again, to say all that is wrong with it.
 
-use serde::{
-    Deserialize,
-    de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Number, Value, error::Category};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{error::Category, value::RawValue};
 use sha2::{Digest, Sha256};
-use skald_engine::limit;
+use skald_engine::{
+    limit,
+    value::{self, Canonical, Unreadable, Value},
+};
 use skald_protocol::Fault;
 use utoipa::{
     ToSchema,
@@ -56,33 +56,45 @@ pub(super) fn check_object(text: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// As `read`, with the SHA-256 of the body's RFC 8785 form.
-pub(super) fn read_digested<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, [u8; 32]), Error> {
-    let read = shaped(text)?;
-    let mut hash = Sha256::new();
-    hash.update(canonical(&value(text, "")?)?);
-    Ok((read, hash.finalize().into()))
+/// SHA-256 of a request's canonical form (`skald_engine::value::canonical`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) digest: [u8; 32],
+    /// What builds that knew numbers as doubles alone made of the same request, where that is another: what they stored is
+    /// compared with it.
+    pub(super) rounded: Option<[u8; 32]>,
 }
 
-/// The RFC 8785 form of a value.
-pub(super) fn canonical(value: &Value) -> Result<Vec<u8>, Error> {
-    serde_json_canonicalizer::to_vec(value).map_err(|error| Error::InvalidJson { message: error.to_string() })
+impl Compared {
+    pub(super) fn of(form: &Canonical) -> Self {
+        let digest = |form: &String| Sha256::digest(form).into();
+        Self { digest: digest(&form.form), rounded: form.rounded.as_ref().map(digest) }
+    }
+
+    pub(super) fn is(&self, stored: &[u8; 32]) -> bool {
+        self.digest == *stored || self.rounded.as_ref() == Some(stored)
+    }
+}
+
+/// As `read`, with what it is compared by.
+pub(super) fn read_compared<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, Compared), Error> {
+    let read = shaped(text)?;
+    Ok((read, Compared::of(&value::canonical(&value(text, "")?))))
 }
 
 /// Parses text that stands at `base` in its body; duplicate keys are refused.
 pub(super) fn value(text: &[u8], base: &str) -> Result<Value, Error> {
-    let mut duplicate = None;
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let parsed = Strict { duplicate: &mut duplicate }.deserialize(&mut deserializer);
-    match (parsed, duplicate) {
-        (Ok(value), _) => {
-            deserializer.end().map_err(|error| Error::InvalidJson { message: error.to_string() })?;
-            Ok(value)
+    let broken = |message: String| match base {
+        "" => Error::InvalidJson { message },
+        base => Error::InvalidJson { message: format!("in `{base}`, {message}") },
+    };
+    let raw: &RawValue = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+    Value::read_strictly(raw.get()).map_err(|fault| match fault {
+        Unreadable::Twice { pointer } => Error::DuplicateKey { pointer: format!("{base}{pointer}") },
+        Unreadable::Beyond { .. } | Unreadable::Surrogate { .. } | Unreadable::Deep | Unreadable::Broken => {
+            broken(fault.to_string())
         }
-        (Err(_), Some(pointer)) => Err(Error::DuplicateKey { pointer: format!("{base}{pointer}") }),
-        (Err(error), None) if base.is_empty() => Err(Error::InvalidJson { message: error.to_string() }),
-        (Err(error), None) => Err(Error::InvalidJson { message: format!("in `{base}`, {error}") }),
-    }
+    })
 }
 
 /// Says all that keeps `text` from being a `T`.
@@ -90,8 +102,8 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
     if error.classify() != Category::Data {
         return Error::InvalidJson { message: error.to_string() };
     }
-    let mut members = match value(text, "") {
-        Ok(Value::Object(members)) => members,
+    let mut members = match value(text, "").map(|value| value.to_doubles()) {
+        Ok(serde_json::Value::Object(members)) => members,
         Ok(_) => return Error::InvalidRequest(vec![fault("", "the body must be a JSON object")]),
         Err(error) => return error,
     };
@@ -107,7 +119,7 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
         }
         is_known
     });
-    if let Err(error) = serde_path_to_error::deserialize::<_, T>(Value::Object(members)) {
+    if let Err(error) = serde_path_to_error::deserialize::<_, T>(serde_json::Value::Object(members)) {
         faults.push(fault(&pointer(error.path()), &error.inner().to_string()));
     }
     if faults.is_empty() {
@@ -161,95 +173,6 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         .collect()
 }
 
-/// A `Value` whose objects name each key once; where one does not, its pointer is left in `duplicate`.
-struct Strict<'f> {
-    duplicate: &'f mut Option<String>,
-}
-
-impl Strict<'_> {
-    /// The fault was noticed below; its pointer grows on the way up, so a good body never builds one.
-    fn rose_through(duplicate: &mut Option<String>, segment: &str) {
-        if let Some(pointer) = duplicate {
-            pointer.insert_str(0, &format!("/{}", escape(segment)));
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        loop {
-            match items.next_element_seed(Strict { duplicate: self.duplicate }) {
-                Ok(Some(item)) => array.push(item),
-                Ok(None) => return Ok(Value::Array(array)),
-                Err(error) => {
-                    Self::rose_through(self.duplicate, &array.len().to_string());
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = members.next_key::<String>()? {
-            if object.contains_key(&key) {
-                *self.duplicate = Some(format!("/{}", escape(&key)));
-                return Err(de::Error::custom("duplicate key"));
-            }
-            match members.next_value_seed(Strict { duplicate: self.duplicate }) {
-                Ok(member) => drop(object.insert(key, member)),
-                Err(error) => {
-                    Self::rose_through(self.duplicate, &key);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Value::Object(object))
-    }
-}
-
 /// Takes a field that was sent, `null` included, as it was sent.
 pub(super) fn as_sent<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -292,7 +215,7 @@ mod tests {
 
     #[test]
     fn spelling_does_not_change_the_digest_and_content_does() {
-        let digest = |text: &str| read_digested::<BranchRequest>(text.as_bytes()).unwrap().1;
+        let digest = |text: &str| read_compared::<BranchRequest>(text.as_bytes()).unwrap().1;
         let one = digest(r#"{"branch":"a","confirm":{"url":"http://x/1"},"cancel":{"url":"http://x/2"},"body":1.0}"#);
         assert_eq!(
             one,

@@ -1,6 +1,6 @@
 //! `/v1/workflows`: definitions, published once under a name and a version, and begun by them.
 //!
-//! A version is compared by content: the RFC 8785 form of the definition. What was published stays published, also where
+//! A version is compared by content: the definition's canonical form. What was published stays published, also where
 //! this build's compiler would refuse it today.
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header::LOCATION};
 use semver::Version;
-use sha2::{Digest, Sha256};
 use skald_engine::{
     definition::{Position, position},
     limit,
+    value::{Value, canonical},
 };
 use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowSummary, WorkflowView};
 
@@ -25,7 +25,7 @@ use super::{
     definitions::{self, Definition},
     edge,
     error::Error,
-    json::{self, fault},
+    json::{self, Compared, fault},
 };
 use crate::runtime::{Published, Workflow, WorkflowRow};
 
@@ -62,7 +62,7 @@ pub(super) async fn publish(
     json::check_depth(&body)?;
     let source = str::from_utf8(&body).map_err(|error| Error::InvalidJson { message: error.to_string() })?;
     let value = json::value(&body, "").map_err(|error| definitions::diagnose("", source, error))?;
-    let digest: [u8; 32] = Sha256::digest(json::canonical(&value)?).into();
+    let compared = Compared::of(&canonical(&value));
     let wanted = WorkflowRef { name, version };
     let mut strays = strays(source, &value, &wanted);
     let library = definitions::library(&api.coordinator, source).await?;
@@ -70,7 +70,7 @@ pub(super) async fn publish(
         Ok(compiled) if strays.is_empty() => compiled,
         Ok(_) => return Err(Error::InvalidRequest(strays)),
         Err(faults) => {
-            return match before(&api, &wanted, &digest).await? {
+            return match before(&api, &wanted, &compared).await? {
                 Some(row) if strays.is_empty() => Ok(published(StatusCode::OK, &row, Vec::new())),
                 _ => {
                     let mut all = definitions::told("", faults);
@@ -82,15 +82,16 @@ pub(super) async fn publish(
     };
     let warnings = definitions::told("", compiled.warnings);
     let plan = crate::runtime::PreparedPlan::new(compiled.plan, Some(source.to_owned()));
-    match api.coordinator.publish(wanted, digest, source.to_owned(), &plan).await? {
+    match api.coordinator.publish(wanted, compared.digest, source.to_owned(), &plan).await? {
         Published::New(row) => Ok(published(StatusCode::CREATED, &row, warnings)),
         Published::Same(row) => Ok(published(StatusCode::OK, &row, warnings)),
+        Published::Conflict(row) if compared.is(&row.digest) => Ok(published(StatusCode::OK, &row, warnings)),
         Published::Conflict(row) => Err(Error::VersionConflict(row.workflow)),
     }
 }
 
 /// Where a definition says another name or version than its address.
-fn strays(source: &str, definition: &serde_json::Value, wanted: &WorkflowRef) -> Vec<Fault> {
+fn strays(source: &str, definition: &Value, wanted: &WorkflowRef) -> Vec<Fault> {
     let stated = [("name", &wanted.name), ("version", &wanted.version)];
     let stray = |(member, asked): (&str, &String)| {
         let told = definition.get(member)?.as_str().filter(|told| told != asked)?;
@@ -102,12 +103,12 @@ fn strays(source: &str, definition: &serde_json::Value, wanted: &WorkflowRef) ->
     stated.into_iter().filter_map(stray).collect()
 }
 
-async fn before(api: &Api, wanted: &WorkflowRef, digest: &[u8; 32]) -> Result<Option<WorkflowRow>, Error> {
+async fn before(api: &Api, wanted: &WorkflowRef, compared: &Compared) -> Result<Option<WorkflowRow>, Error> {
     if !can_be(wanted) {
         return Ok(None);
     }
     let workflow = api.coordinator.workflow(wanted).await?;
-    Ok(workflow.map(|workflow| workflow.row).filter(|row| row.digest == *digest))
+    Ok(workflow.map(|workflow| workflow.row).filter(|row| compared.is(&row.digest)))
 }
 
 fn published(status: StatusCode, row: &WorkflowRow, warnings: Vec<Fault>) -> Response {

@@ -95,7 +95,7 @@ impl Given {
             None => definition.get("input").map(sample).map(Json::from),
         };
         if let (Some(schema), Some(input)) = (&compiled.input, &input) {
-            schema.check(&input.value()).map_err(|faults| {
+            schema.check(&skald_engine::Value::of(input).unwrap_or_default()).map_err(|faults| {
                 let told = faults.iter().map(|fault| format!("\n  {}: {}", fault.pointer, fault.message));
                 let told: String = told.collect();
                 Error::Usage(if made {

@@ -1,9 +1,13 @@
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, IgnoredAny},
+};
+use serde_json::value::RawValue;
 
-use crate::{BranchId, CallOutcome, Decision, ErrorView, OperationKind, Status, Timestamp};
+use crate::{BranchId, CallOutcome, Decision, ErrorView, Json, OperationKind, Status, Timestamp};
 
 /// One thing that happened to a transaction, as the world may know it. The journal's own encoding is private.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublicEvent {
     /// `<seq>.<index>`: the place to resume from (`Last-Event-ID`).
@@ -13,6 +17,7 @@ pub struct PublicEvent {
     pub kind: PublicEventKind,
 }
 
+/// Read as part of a `PublicEvent`: by itself it has no `output` and no `payload`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -42,7 +47,8 @@ pub enum PublicEventKind {
         branch: BranchId,
         operation: OperationKind,
         attempt: u32,
-        output: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "read_apart")]
+        output: Option<Json>,
     },
     OperationRefused {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -74,7 +80,8 @@ pub enum PublicEventKind {
     /// A signal's first arrival.
     Signalled {
         name: String,
-        payload: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "read_apart")]
+        payload: Option<Json>,
     },
     /// Its `when` was not true.
     StepSkipped {
@@ -85,7 +92,8 @@ pub enum PublicEventKind {
     StepDone {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         branch: BranchId,
-        output: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "read_apart")]
+        output: Option<Json>,
     },
     /// A step without an operation, or a condition, that failed.
     StepFailed {
@@ -124,7 +132,8 @@ pub enum PublicEventKind {
     Adopted,
     Settled {
         status: Status,
-        output: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "read_apart")]
+        output: Option<Json>,
     },
 }
 
@@ -133,5 +142,55 @@ impl PublicEventKind {
     #[must_use]
     pub const fn is_last(&self) -> bool {
         matches!(self, Self::Settled { .. })
+    }
+}
+
+/// What serde reads by its tag it holds as values first, and a value has not the text of its numbers. So what is kept as
+/// text is read for itself.
+fn read_apart<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| None)
+}
+
+impl<'de> Deserialize<'de> for PublicEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Apart {
+            id: String,
+            at: Timestamp,
+            output: Option<Json>,
+            payload: Option<Json>,
+        }
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let apart: Apart = serde_json::from_str(raw.get()).map_err(de::Error::custom)?;
+        let mut kind: PublicEventKind = serde_json::from_str(raw.get()).map_err(de::Error::custom)?;
+        match &mut kind {
+            PublicEventKind::OperationSucceeded { output, .. }
+            | PublicEventKind::StepDone { output, .. }
+            | PublicEventKind::Settled { output, .. } => *output = apart.output,
+            PublicEventKind::Signalled { payload, .. } => *payload = apart.payload,
+            _ => {}
+        }
+        Ok(Self { id: apart.id, at: apart.at, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_as_it_was_written_also_inside_others() {
+        for text in [
+            r#"{"id":"1.0","at":"2026-01-31T12:00:00.000Z","type":"settled","status":"succeeded","output":{"n":0.10,"m":123456789012345678901234567890}}"#,
+            r#"{"id":"2.1","at":"2026-01-31T12:00:00.000Z","type":"signalled","name":"go","payload":[1e-7,-0]}"#,
+            r#"{"id":"2.1","at":"2026-01-31T12:00:00.000Z","type":"operation_succeeded","branch":"a","operation":"action","attempt":3,"output":null}"#,
+            r#"{"id":"2.1","at":"2026-01-31T12:00:00.000Z","type":"began"}"#,
+        ] {
+            let event: PublicEvent = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&event).unwrap(), text);
+            let page = format!(r#"{{"items":[{text}],"next_cursor":null}}"#);
+            let read: crate::Page<PublicEvent> = serde_json::from_str(&page).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), page);
+        }
     }
 }

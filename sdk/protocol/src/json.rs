@@ -38,13 +38,15 @@ impl Json {
         self.0.get() == "null"
     }
 
-    /// `None` for null, else the parsed value.
+    /// `None` for null.
     #[must_use]
-    pub fn non_null(&self) -> Option<serde_json::Value> {
-        (!self.is_null()).then(|| self.value())
+    pub fn non_null(&self) -> Option<Self> {
+        (!self.is_null()).then(|| self.clone())
     }
 
-    /// The parsed value. The text was checked when it came in; a depth beyond serde_json's own limit reads as null.
+    /// The value as `serde_json` reads it: a number that is no 64-bit integer is the nearest double, so one of many digits
+    /// is another one; `text` has them all. What it cannot read (`1e999`, half a surrogate pair, a depth beyond its limit)
+    /// is null.
     #[must_use]
     pub fn value(&self) -> serde_json::Value {
         serde_json::from_str(self.0.get()).unwrap_or(serde_json::Value::Null)

@@ -1,13 +1,18 @@
 //! The functions: CEL's own, without time, regular expressions and types, and the language's `base64 sha256 uuid_v5 sum
 //! coalesce json`. (`coalesce` is evaluated where its arguments are: it takes those that are missing.)
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Meter, RESULT, Stop, run::add, value::Val};
+use super::{
+    Meter, RESULT, Stop,
+    run::add,
+    value::{Val, double_text},
+};
+use crate::value::{Decimal, exactly};
 
 pub(super) const GLOBALS: &[&str] = &[
     "size", "string", "int", "uint", "double", "bool", "bytes", "dyn", "base64", "sha256", "uuid_v5", "sum",
@@ -156,7 +161,8 @@ impl Function {
             Val::Bool(truth) => truth.to_string().into(),
             Val::Int(int) => int.to_string().into(),
             Val::Uint(uint) => uint.to_string().into(),
-            Val::Double(double) => double.to_string().into(),
+            Val::Number(text) => Arc::clone(text),
+            Val::Double(double) => double_text(*double)?.into(),
             Val::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|_| self.unfit("the bytes are not UTF-8"))?.into(),
             Val::Null | Val::List(_) | Val::Map(_) => return Err(self.refuses(std::slice::from_ref(value))),
         }))
@@ -176,6 +182,7 @@ impl Function {
                 Ok(Val::Int(*double as i64))
             }
             Val::Double(_) => Err(beyond()),
+            Val::Number(text) => cut(text).and_then(|whole| i64::try_from(whole).ok()).map(Val::Int).ok_or_else(beyond),
             Val::Text(text) => text.parse().map(Val::Int).map_err(|_| self.unfit("the string is no whole number")),
             _ => Err(self.refuses(std::slice::from_ref(value))),
         }
@@ -195,20 +202,25 @@ impl Function {
                 Ok(Val::Uint(*double as u64))
             }
             Val::Double(_) => Err(beyond()),
+            Val::Number(text) => {
+                cut(text).and_then(|whole| u64::try_from(whole).ok()).map(Val::Uint).ok_or_else(beyond)
+            }
             Val::Text(text) => text.parse().map(Val::Uint).map_err(|_| self.unfit("the string is no whole number")),
             _ => Err(self.refuses(std::slice::from_ref(value))),
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "the nearest double, as CEL has it")]
     fn to_double(self, value: &Val) -> Result<Val, Stop> {
-        match value {
-            Val::Double(double) => Ok(Val::Double(*double)),
-            Val::Int(int) => Ok(Val::Double(*int as f64)),
-            Val::Uint(uint) => Ok(Val::Double(*uint as f64)),
-            Val::Text(text) => text.parse().map(Val::Double).map_err(|_| self.unfit("the string is no number")),
-            _ => Err(self.refuses(std::slice::from_ref(value))),
-        }
+        let text: Cow<'_, str> = match value {
+            Val::Double(double) => return Ok(Val::Double(*double)),
+            Val::Int(int) => int.to_string().into(),
+            Val::Uint(uint) => uint.to_string().into(),
+            Val::Number(text) => Cow::Borrowed(text),
+            Val::Text(text) if Decimal::of(text).is_some() => Cow::Borrowed(text),
+            Val::Text(_) => return Err(self.unfit("the string is no number")),
+            _ => return Err(self.refuses(std::slice::from_ref(value))),
+        };
+        exactly(&text).map(Val::Double).ok_or_else(|| self.unfit("the number has more digits than a double holds"))
     }
 
     /// RFC 9562, §6.6: a UUID, or the name of one of its own namespaces.
@@ -250,19 +262,26 @@ fn size(value: &Val) -> Option<Val> {
 /// Of none: the int 0.
 fn sum(items: &[Val], meter: &mut Meter) -> Result<Val, Stop> {
     Meter::items(items.len())?;
-    let mut total = match items.first() {
-        Some(first @ (Val::Int(_) | Val::Uint(_) | Val::Double(_))) => first.clone(),
-        Some(other) => return Err(Stop::Wrong(format!("`sum` adds numbers, and here is {}", other.kind()))),
-        None => return Ok(Val::Int(0)),
-    };
-    for item in items.iter().skip(1) {
-        meter.spend(1)?;
-        total = match item {
-            Val::Int(_) | Val::Uint(_) | Val::Double(_) => add(&total, item, meter)?,
-            other => return Err(Stop::Wrong(format!("`sum` adds numbers, and here is {}", other.kind()))),
-        };
+    let mut total = None;
+    for item in items {
+        let item = item.operand()?;
+        if !matches!(*item, Val::Int(_) | Val::Uint(_) | Val::Double(_)) {
+            return Err(Stop::Wrong(format!("`sum` adds numbers, and here is {}", item.kind())));
+        }
+        total = Some(match total {
+            None => item.into_owned(),
+            Some(total) => {
+                meter.spend(1)?;
+                add(&total, &item, meter)?
+            }
+        });
     }
-    Ok(total)
+    Ok(total.unwrap_or(Val::Int(0)))
+}
+
+/// A number as it was written, without its fraction.
+fn cut(text: &str) -> Option<i128> {
+    Decimal::of(text)?.whole()
 }
 
 fn hex(bytes: &[u8]) -> String {

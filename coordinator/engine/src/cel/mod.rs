@@ -6,7 +6,7 @@
 //! `Meter`, maps are in the order of their keys, and what is over a bound is an error that nothing swallows.
 //!
 //! Values are JSON's, with CEL's numbers: a whole number that fits is an `int`, a larger one a `uint`, any other a
-//! `double`. Keys of maps are strings. There is no clock, no randomness, no regular expression, no message type.
+//! `double`. What was read keeps its digits until it is computed with; that it then must fit is never passed over. Keys of maps are strings. There is no clock, no randomness, no regular expression, no message type.
 
 mod function;
 pub(crate) mod infer;
@@ -18,9 +18,10 @@ mod value;
 
 use std::fmt;
 
-use serde_json::Value;
-
-use crate::path::{Path, Scope};
+use crate::{
+    path::{Path, Scope},
+    value::Value,
+};
 use lower::{Op, Read};
 pub(crate) use source::end;
 
@@ -91,7 +92,8 @@ impl Meter {
     pub(crate) fn made(&mut self, value: &Value) -> Result<(), String> {
         let over = || format!("too large: the expressions of one request may make {MADE} bytes");
         let bytes = match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+            Value::Null | Value::Bool(_) => 4,
+            Value::Number(number) => number.length(),
             Value::String(text) => text.len(),
             Value::Array(items) => return items.iter().try_for_each(|item| self.made(item)),
             Value::Object(members) => {
@@ -143,6 +145,10 @@ impl Expression {
             return Err(Refused::bound("the expressions of the definition are too many or too large together"));
         };
         allowance.weight = left;
+        // What was compiled before reads as it did then.
+        if allowance.weight < usize::MAX / 2 {
+            source::literals(text)?;
+        }
         let tree = source::parse(text)?;
         let (op, reads) = lower::lower(&tree)?;
         Ok(Self { source: text.to_owned(), op, reads })

@@ -2,15 +2,13 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
-
 use super::{
     Meter, Stop,
     function::Function,
     lower::{Binary, Loop, LoopBody, Op, Read},
     value::Val,
 };
-use crate::path::Scope;
+use crate::{path::Scope, value::Value};
 
 pub(super) fn run(op: &Op, reads: &[Read], scope: &dyn Scope, meter: &mut Meter) -> Result<Value, Stop> {
     let mut run = Run { reads, read: vec![None; reads.len()], scope, meter, locals: Vec::new() };
@@ -226,15 +224,15 @@ fn select(value: &Val, field: &str) -> Result<Val, Stop> {
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only a whole double from 0 on is taken")]
 fn at(value: &Val, index: &Val) -> Result<Val, Stop> {
-    let index = match (value, index) {
+    let index = match (value, &*index.operand()?) {
         (Val::Map(_), Val::Text(key)) => return select(value, key),
-        (Val::Map(_), Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_)) => {
+        (Val::Map(_), index @ (Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_))) => {
             return Err(Stop::Missing(format!("there is no such key: keys are strings, and this is {}", index.kind())));
         }
         (Val::List(_), Val::Int(index)) => usize::try_from(*index).ok(),
         (Val::List(_), Val::Uint(index)) => usize::try_from(*index).ok(),
         (Val::List(_), Val::Double(index)) if index.fract() == 0.0 => (*index >= 0.0).then_some(*index as usize),
-        _ => return Err(wrong_binary("[]", value, index)),
+        (_, index) => return Err(wrong_binary("[]", value, index)),
     };
     let Val::List(items) = value else { return Err(Stop::Wrong("there are no items".to_owned())) };
     index.and_then(|index| items.get(index).cloned()).ok_or_else(|| {
@@ -244,7 +242,7 @@ fn at(value: &Val, index: &Val) -> Result<Val, Stop> {
 }
 
 fn negate(value: &Val) -> Result<Val, Stop> {
-    match value {
+    match &*value.operand()? {
         Val::Int(int) => int.checked_neg().map(Val::Int).ok_or_else(|| overflow("-")),
         Val::Double(double) => Ok(Val::Double(-double)),
         other => Err(wrong_unary("-", other)),
@@ -261,19 +259,23 @@ fn calculate(binary: Binary, a: &Val, b: &Val, meter: &mut Meter) -> Result<Val,
         Binary::GreaterEquals => ordered(">=", a, b, meter, Ordering::is_ge),
         Binary::In => contains(a, b, meter),
         Binary::Add => add(a, b, meter),
-        Binary::Subtract => {
-            number("-", a, b, i64::checked_sub, u64::checked_sub, |a, b| a - b).unwrap_or_else(|| Err(mixed("-", a, b)))
+        Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Modulo => {
+            arithmetic(binary, &*a.operand()?, &*b.operand()?)
         }
+    }
+}
+
+fn arithmetic(binary: Binary, a: &Val, b: &Val) -> Result<Val, Stop> {
+    match binary {
+        Binary::Subtract => number("-", a, b, i64::checked_sub, u64::checked_sub, |a, b| (a - b, left_of_sum(a, -b))),
         Binary::Multiply => {
-            number("*", a, b, i64::checked_mul, u64::checked_mul, |a, b| a * b).unwrap_or_else(|| Err(mixed("*", a, b)))
+            number("*", a, b, i64::checked_mul, u64::checked_mul, |a, b| (a * b, a.mul_add(b, -(a * b))))
         }
         Binary::Divide | Binary::Modulo if matches!(b, Val::Int(0) | Val::Uint(0)) && !matches!(a, Val::Double(_)) => {
             Err(Stop::Wrong("a number is divided by zero".to_owned()))
         }
-        Binary::Divide => {
-            number("/", a, b, i64::checked_div, u64::checked_div, |a, b| a / b).unwrap_or_else(|| Err(mixed("/", a, b)))
-        }
-        Binary::Modulo => match (a, b) {
+        Binary::Divide => number("/", a, b, i64::checked_div, u64::checked_div, |a, b| (a / b, 0.0)),
+        _ => match (a, b) {
             (Val::Int(a), Val::Int(b)) => a.checked_rem(*b).map(Val::Int).ok_or_else(|| overflow("%")),
             (Val::Uint(a), Val::Uint(b)) => a.checked_rem(*b).map(Val::Uint).ok_or_else(|| overflow("%")),
             _ => Err(mixed("%", a, b)),
@@ -281,28 +283,45 @@ fn calculate(binary: Binary, a: &Val, b: &Val, meter: &mut Meter) -> Result<Val,
     }
 }
 
-/// `None`: they are no two numbers of one kind.
+/// Two numbers of one kind. `double` gives its result, and what rounding took from it.
 fn number(
     name: &str,
     a: &Val,
     b: &Val,
     int: impl Fn(i64, i64) -> Option<i64>,
     uint: impl Fn(u64, u64) -> Option<u64>,
-    double: impl Fn(f64, f64) -> f64,
-) -> Option<Result<Val, Stop>> {
+    double: impl Fn(f64, f64) -> (f64, f64),
+) -> Result<Val, Stop> {
     match (a, b) {
-        (Val::Int(a), Val::Int(b)) => Some(int(*a, *b).map(Val::Int).ok_or_else(|| overflow(name))),
-        (Val::Uint(a), Val::Uint(b)) => Some(uint(*a, *b).map(Val::Uint).ok_or_else(|| overflow(name))),
-        (Val::Double(a), Val::Double(b)) => Some(Ok(Val::Double(double(*a, *b)))),
-        _ => None,
+        (Val::Int(a), Val::Int(b)) => int(*a, *b).map(Val::Int).ok_or_else(|| overflow(name)),
+        (Val::Uint(a), Val::Uint(b)) => uint(*a, *b).map(Val::Uint).ok_or_else(|| overflow(name)),
+        (Val::Double(a), Val::Double(b)) => {
+            let (result, rest) = double(*a, *b);
+            // Below it rounding takes less than a double's last digit of a fraction; from it on it takes whole ones.
+            if !result.is_finite() {
+                return Err(Stop::Wrong(format!("JSON has no number for {result}")));
+            }
+            if rest != 0.0 && result.abs() >= WHOLE {
+                return Err(Stop::Wrong(format!("the result of `{name}` has more digits than a double holds")));
+            }
+            Ok(Val::Double(result))
+        }
+        _ => Err(mixed(name, a, b)),
     }
 }
 
+/// 2^53: up to it every whole number is a double.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// What rounding took from `a + b` (Knuth's two-sum).
+fn left_of_sum(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    let of_b = sum - a;
+    (a - (sum - of_b)) + (b - of_b)
+}
+
 pub(super) fn add(a: &Val, b: &Val, meter: &mut Meter) -> Result<Val, Stop> {
-    if let Some(sum) = number("+", a, b, i64::checked_add, u64::checked_add, |a, b| a + b) {
-        return sum;
-    }
-    match (a, b) {
+    match (&*a.operand()?, &*b.operand()?) {
         (Val::Text(a), Val::Text(b)) => {
             meter.text(a.len() + b.len())?;
             Ok(Val::Text([&**a, &**b].concat().into()))
@@ -317,7 +336,7 @@ pub(super) fn add(a: &Val, b: &Val, meter: &mut Meter) -> Result<Val, Stop> {
             meter.spend(count)?;
             Ok(Val::List(a.iter().chain(b.iter()).cloned().collect()))
         }
-        _ => Err(mixed("+", a, b)),
+        (a, b) => number("+", a, b, i64::checked_add, u64::checked_add, |a, b| (a + b, left_of_sum(a, b))),
     }
 }
 
@@ -333,7 +352,9 @@ fn contains(item: &Val, container: &Val, meter: &mut Meter) -> Result<Val, Stop>
         }
         (Val::Text(key), Val::Map(members)) => Ok(Val::Bool(members.contains_key(key))),
         // Kinds of keys that CEL has and JSON has not.
-        (Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_), Val::Map(_)) => Ok(Val::Bool(false)),
+        (Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) | Val::Number(_), Val::Map(_)) => {
+            Ok(Val::Bool(false))
+        }
         _ => Err(wrong_binary("in", item, container)),
     }
 }

@@ -10,6 +10,7 @@ use cel::{
 };
 
 use super::{BRACKETS, CALLS, NODES, Refused, SOURCE};
+use crate::value::exactly;
 
 /// Where the expression that `text` starts with ends: at the first `}` that closes no bracket of its own and stands in no
 /// string. `Ok(None)`: nowhere.
@@ -78,6 +79,21 @@ pub(super) fn measure(text: &str) -> Result<usize, Refused> {
         )));
     }
     Ok(4 + nodes.max(tokens / 2) + calls * calls)
+}
+
+/// Refuses a fraction that would be rounded as it is read; the parser itself refuses a whole number beyond 64 bits.
+pub(super) fn literals(text: &str) -> Result<(), Refused> {
+    let mut lexer = Lexer::new(text);
+    loop {
+        let token = lexer.lex();
+        match token.kind {
+            TokenKind::TokError | TokenKind::TokEnd => return Ok(()),
+            TokenKind::TokFloat if text.get(token.start..token.end).is_some_and(|text| exactly(text).is_none()) => {
+                return Err(fault(text, token.start, "this number has more digits than a double holds"));
+            }
+            _ => {}
+        }
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<IdedExpr, Refused> {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use serde_json::Value;
+use crate::value::{Number, Value};
 
 const DEPTH: usize = crate::limit::JSON_DEPTH;
 
@@ -142,9 +142,10 @@ impl Type {
         match value {
             Value::Null => Self::of(Kinds::NULL),
             Value::Bool(_) => Self::BOOL,
-            Value::Number(number) if number.is_i64() => Self::INT,
-            Value::Number(number) if number.is_u64() => Self::of(Kinds::UINT),
-            Value::Number(_) => Self::of(Kinds::DOUBLE),
+            Value::Number(Number::Int(_)) => Self::INT,
+            Value::Number(Number::Uint(_)) => Self::of(Kinds::UINT),
+            Value::Number(Number::Written(text)) if &**text == "-0" => Self::INT,
+            Value::Number(Number::Written(_)) => Self::of(Kinds::DOUBLE),
             Value::String(_) => Self::TEXT,
             Value::Array(items) => Self::list_of(items.iter().map(Self::of_value)),
             Value::Object(members) => {

@@ -1,12 +1,14 @@
 //! CEL's values, as far as JSON holds them: cheap to clone, maps in the order of their keys.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Map, Number, Value};
 
 use super::{Meter, RESULT, Stop};
-use crate::limit;
+use crate::{
+    limit,
+    value::{Decimal, Map, Number, Value, exactly, of_double},
+};
 
 #[derive(Debug, Clone)]
 pub(super) enum Val {
@@ -15,6 +17,8 @@ pub(super) enum Val {
     Int(i64),
     Uint(u64),
     Double(f64),
+    /// As it was written, until something computes with it: `Number::Written`.
+    Number(Arc<str>),
     Text(Arc<str>),
     Bytes(Arc<[u8]>),
     List(Arc<[Val]>),
@@ -22,13 +26,15 @@ pub(super) enum Val {
 }
 
 impl Val {
-    pub(super) const fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a bool",
             Self::Int(_) => "an int",
             Self::Uint(_) => "a uint",
-            Self::Double(_) => "a double",
+            Self::Number(text) if &**text == "-0" => "an int",
+            Self::Number(text) if is_whole(text) => "a whole number beyond 64 bits",
+            Self::Double(_) | Self::Number(_) => "a double",
             Self::Text(_) => "a string",
             Self::Bytes(_) => "bytes",
             Self::List(_) => "a list",
@@ -45,7 +51,12 @@ impl Val {
         Ok(match value {
             Value::Null => Self::Null,
             Value::Bool(truth) => Self::Bool(truth),
-            Value::Number(number) => Self::of_number(&number),
+            Value::Number(Number::Int(int)) => Self::Int(int),
+            Value::Number(Number::Uint(uint)) => Self::Uint(uint),
+            Value::Number(Number::Written(text)) => {
+                meter.text(text.len())?;
+                Self::Number(text)
+            }
             Value::String(text) => {
                 meter.text(text.len())?;
                 Self::Text(text.into())
@@ -64,12 +75,20 @@ impl Val {
         })
     }
 
-    /// JSON knows one kind of number: what is whole and fits is an int, whatever its sign.
-    fn of_number(number: &Number) -> Self {
-        if let Some(int) = number.as_i64() {
-            return Self::Int(int);
+    /// What is computed with in its place: JSON knows one kind of number, and what is whole is an int, whatever its sign.
+    pub(super) fn operand(&self) -> Result<Cow<'_, Self>, Stop> {
+        let Self::Number(text) = self else { return Ok(Cow::Borrowed(self)) };
+        if &**text == "-0" {
+            return Ok(Cow::Owned(Self::Int(0)));
         }
-        number.as_u64().map_or_else(|| Self::Double(number.as_f64().unwrap_or(f64::NAN)), Self::Uint)
+        let shown = || text.chars().take(40).collect::<String>();
+        let why = match exactly(text) {
+            _ if is_whole(text) => "is beyond 64 bits",
+            Some(double) => return Ok(Cow::Owned(Self::Double(double))),
+            None => "has more digits than a double holds",
+        };
+        let message = format!("{} {why}: it can be passed on and compared, and not computed with", shown());
+        Err(Stop::Wrong(message))
     }
 
     pub(super) fn into_json(self, meter: &mut Meter) -> Result<Value, Stop> {
@@ -87,11 +106,14 @@ impl Val {
         Ok(match self {
             Self::Null => Value::Null,
             Self::Bool(truth) => Value::Bool(*truth),
-            Self::Int(int) => Value::from(*int),
-            Self::Uint(uint) => Value::from(*uint),
-            Self::Double(double) => Number::from_f64(*double)
-                .map(Value::Number)
-                .ok_or_else(|| Stop::Wrong(format!("JSON has no number for {double}")))?,
+            Self::Int(int) => Value::Number(Number::Int(*int)),
+            Self::Uint(uint) => Value::Number(number_of(*uint)),
+            Self::Double(double) => Value::Number(Number::Written(double_text(*double)?.into())),
+            Self::Number(text) => {
+                take(room, text.len())?;
+                meter.text(text.len())?;
+                Value::Number(Number::Written(Arc::clone(text)))
+            }
             Self::Text(text) => {
                 take(room, text.len())?;
                 meter.text(text.len())?;
@@ -155,7 +177,7 @@ impl Val {
                 }
                 true
             }
-            _ => numbers(self, other) == Some(Ordering::Equal),
+            _ => numbers(self, other, meter)? == Some(Ordering::Equal),
         })
     }
 
@@ -171,7 +193,7 @@ impl Val {
                 meter.text(a.len().min(b.len()))?;
                 Some(a.cmp(b))
             }
-            _ => numbers(self, other),
+            _ => numbers(self, other, meter)?,
         })
     }
 }
@@ -186,15 +208,64 @@ fn take(room: &mut usize, bytes: usize) -> Result<(), Stop> {
     }
 }
 
+fn is_whole(number: &str) -> bool {
+    !number.contains(['.', 'e', 'E'])
+}
+
+/// Small ones are ints again where JSON is read.
+fn number_of(uint: u64) -> Number {
+    i64::try_from(uint).map_or(Number::Uint(uint), Number::Int)
+}
+
+/// The one text of a double, in JSON and in text alike.
+pub(super) fn double_text(double: f64) -> Result<String, Stop> {
+    of_double(double).ok_or_else(|| Stop::Wrong(format!("JSON has no number for {double}")))
+}
+
 /// Numbers of different kinds compare on one line.
-fn numbers(a: &Val, b: &Val) -> Option<Ordering> {
-    match (whole(a), whole(b), a, b) {
+fn numbers(a: &Val, b: &Val, meter: &mut Meter) -> Result<Option<Ordering>, Stop> {
+    if matches!((a, b), (Val::Number(_), _) | (_, Val::Number(_))) {
+        return written(a, b, meter);
+    }
+    Ok(match (whole(a), whole(b), a, b) {
         (Some(a), Some(b), _, _) => Some(a.cmp(&b)),
         (None, None, Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
         (Some(a), None, _, Val::Double(b)) => whole_and_double(a, *b),
         (None, Some(b), Val::Double(a), _) => whole_and_double(b, *a).map(Ordering::reverse),
         _ => None,
+    })
+}
+
+/// As they are written, digit by digit; with a double as doubles where one holds what is written.
+fn written(a: &Val, b: &Val, meter: &mut Meter) -> Result<Option<Ordering>, Stop> {
+    let held = |number: &Val| match number {
+        Val::Number(text) => exactly(text),
+        Val::Double(double) => Some(*double),
+        _ => None,
+    };
+    if matches!((a, b), (Val::Double(_), _) | (_, Val::Double(_)))
+        && let (Some(a), Some(b)) = (held(a), held(b))
+    {
+        return Ok(a.partial_cmp(&b));
     }
+    let (Some(a), Some(b)) = (digits(a)?, digits(b)?) else { return Ok(None) };
+    meter.text(a.len() + b.len())?;
+    let decimal = |text| {
+        let beyond = || Stop::Wrong("a number's exponent has too many digits to compare it".to_owned());
+        Decimal::of(text).ok_or_else(beyond)
+    };
+    Ok(Some(decimal(&a)?.cmp(&decimal(&b)?)))
+}
+
+/// `None`: it is no number.
+fn digits(value: &Val) -> Result<Option<Cow<'_, str>>, Stop> {
+    Ok(Some(match value {
+        Val::Number(text) => Cow::Borrowed(text),
+        Val::Int(int) => Cow::Owned(int.to_string()),
+        Val::Uint(uint) => Cow::Owned(uint.to_string()),
+        Val::Double(double) => Cow::Owned(double_text(*double)?),
+        _ => return Ok(None),
+    }))
 }
 
 const fn whole(value: &Val) -> Option<i128> {

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use semver::Version;
-use serde_json::Value;
 use skald_protocol::{Json, WorkflowRef};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
     service::{self, Services},
     step::Steps,
 };
-use crate::{limit, plan::OnTimeout, template::Template};
+use crate::{limit, plan::OnTimeout, template::Template, value::Value};
 
 const DSL: &str = "1.0";
 
@@ -73,8 +72,8 @@ impl<'a> Document<'a> {
         let on_timeout = object.take("on_timeout").and_then(|node| {
             node.word(&[("compensate", OnTimeout::Compensate), ("suspend", OnTimeout::Suspend)], faults)
         });
-        let own =
-            [(node.value["name"].as_str().unwrap_or_default(), node.value["version"].as_str().unwrap_or_default())];
+        let stated = |name: &str| node.value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let own = [(stated("name"), stated("version"))];
         let including = if including.is_empty() { &own[..] } else { including };
         let reading = Reading { known: &known, library, including };
         let steps = match object.require("steps", faults) {
@@ -93,7 +92,7 @@ fn dsl(object: &mut Object<'_>, faults: &mut Faults) -> bool {
         faults.add_with("E003", &object.place, "`dsl` is missing", format!("Write \"dsl\": \"{DSL}\"."));
         return true;
     };
-    if node.value == DSL {
+    if *node.value == DSL {
         return true;
     }
     let written = Json::of(node.value);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
 use skald_protocol::{BranchRequest, OperationKind};
 
 use super::{
@@ -14,7 +13,10 @@ use super::{
     scope::{ENLISTED, Scope},
     source, types,
 };
-use crate::plan::{Body, Branch, Operation, Role};
+use crate::{
+    plan::{Body, Branch, Operation, Role},
+    value::{Map, Value},
+};
 
 /// Lowers a branch enlisted into an open transaction; pointers are into the request's body.
 ///

@@ -95,7 +95,7 @@ fn dead(step: &Step<'_>, warnings: &mut Faults) {
 fn constant(when: &Template) -> Option<bool> {
     struct Nothing;
     impl Scope for Nothing {
-        fn read(&self, _path: &Path) -> Result<serde_json::Value, String> {
+        fn read(&self, _path: &Path) -> Result<crate::value::Value, String> {
             Err("nothing is read".to_owned())
         }
     }
@@ -104,5 +104,9 @@ fn constant(when: &Template) -> Option<bool> {
     if reads {
         return None;
     }
-    when.render(&Nothing, &mut Meter::new()).ok()?.value().as_bool()
+    match when.render(&Nothing, &mut Meter::new()).ok()?.text() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
 }

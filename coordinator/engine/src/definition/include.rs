@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use semver::Version;
-use serde_json::Value;
-
 use super::{
     document::{Defaults, Document},
     kind::Reading,
@@ -13,7 +10,8 @@ use super::{
     source,
     step::{Kind, Steps},
 };
-use crate::{limit, template::Template};
+use crate::{limit, template::Template, value::Value};
+use semver::Version;
 
 /// Within each other.
 const DEPTH: usize = 16;

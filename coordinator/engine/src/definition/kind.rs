@@ -190,7 +190,7 @@ impl<'a> Steps<'a> {
                 }
                 (None, Some(node)) => {
                     otherwise = true;
-                    if node.value != &serde_json::Value::Bool(true) {
+                    if node.value != &crate::value::Value::Bool(true) {
                         node.wrong::<()>("true", faults);
                     } else if position + 1 < last {
                         faults.add(

@@ -325,7 +325,7 @@ fn reads_headers(step: &Step<'_>) -> bool {
 }
 
 fn whole_input() -> Template {
-    Template::compile(&"${input}".into()).expect("a path")
+    Template::compile("${input}").expect("a path")
 }
 
 fn id(path: &str) -> BranchId {

@@ -175,7 +175,7 @@ impl<'a> Draft<'a> {
     }
 
     fn empty(kind: OperationKind, place: Place<'a>) -> Self {
-        let nothing = Template::compile(&"".into()).expect("a text without expressions");
+        let nothing = Template::compile("").expect("a text without expressions");
         Self {
             place,
             kind,

@@ -4,13 +4,13 @@
 
 use std::{rc::Rc, time::Duration};
 
-use serde_json::{Map, Value};
 use skald_protocol::{duration_text, parse_duration};
 
 use super::{Diagnostic, Position, locate::Mark, secret};
 use crate::{
     cel::{Allowance, Reason},
     template::Template,
+    value::{Map, Value},
 };
 
 /// Beyond these a definition has other troubles than one more line can say.
@@ -354,7 +354,7 @@ impl<'a> Node<'a> {
 /// An object whose fields are asked for by name; what nobody asked for is a fault.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
-    members: &'a Map<String, Value>,
+    members: &'a Map,
     pub(super) place: Place<'a>,
     known: Vec<&'static str>,
 }

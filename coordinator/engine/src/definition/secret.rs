@@ -1,11 +1,10 @@
 //! E208: a secret is never stored, so nothing that is may hold one.
 
-use serde_json::Value;
-
 use super::{
     read::{Faults, Node, Place},
     service::is_name,
 };
+use crate::value::Value;
 
 /// Refuses every `{"secret": name}` in what is rendered; true if there was one. What only looks alike, with more members
 /// or a value that is no name, is data.

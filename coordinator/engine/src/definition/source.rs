@@ -1,17 +1,17 @@
 //! JSON text to a value, with what serde_json would pass over in silence: members that come twice.
 //!
+//! The text is read twice: to find all that is wrong with it, and, when nothing is, to keep it.
 //! Depth and size are bounded before anything else reads the value, so that whatever recurses over it may do so.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
 
 use super::{
     locate::Position,
     read::{Faults, Place, quote},
 };
-use crate::limit;
+use crate::{limit, value::Value};
 
 /// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
 const RESERVED: &str = "$serde_json::private::";
@@ -25,12 +25,8 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
     let pointer = place.pointer();
     let mut reading = Reading { start: pointer.len(), pointer, depth: 0, faults };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed(&mut reading).deserialize(&mut deserializer).and_then(|value| {
-        deserializer.end()?;
-        Ok(value)
-    });
-    match value {
-        Ok(value) => Some(value),
+    match Seed(&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end()) {
+        Ok(()) => Value::read(text).ok(),
         Err(error) => {
             let pointer = reading.pointer;
             let message = error.to_string();
@@ -105,80 +101,74 @@ impl Reading<'_> {
 struct Seed<'r, 'f>(&'r mut Reading<'f>);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
-    type Value = Value;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Seed<'_, '_> {
-    type Value = Value;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, _value: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let reading = self.0;
         reading.deeper()?;
-        let mut values = Vec::new();
-        while let Some(value) =
-            reading.below(&values.len().to_string(), |reading| items.next_element_seed(Seed(reading)))?
-        {
-            values.push(value);
+        let mut count = 0_usize;
+        while reading.below(&count.to_string(), |reading| items.next_element_seed(Seed(reading)))?.is_some() {
+            count += 1;
         }
         reading.depth -= 1;
-        Ok(Value::Array(values))
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let reading = self.0;
         reading.deeper()?;
-        let mut values = Map::new();
+        let mut keys = BTreeSet::new();
         while let Some(key) = members.next_key::<String>()? {
             if key.starts_with(RESERVED) {
                 return Err(A::Error::custom(format_args!("{} cannot be a member's name", quote(&key))));
             }
-            let twice = values.contains_key(&key);
-            let value = reading.below(&key, |reading| {
+            let twice = keys.contains(&key);
+            reading.below(&key, |reading| {
                 if twice {
                     let message = format!("{} stands here twice", quote(&key));
                     reading.faults.add_twice(reading.pointer.clone(), message);
                 }
                 members.next_value_seed(Seed(reading))
             })?;
-            values.insert(key, value);
+            keys.insert(key);
         }
         reading.depth -= 1;
-        Ok(Value::Object(values))
+        Ok(())
     }
 }

@@ -9,8 +9,6 @@ use std::{
     rc::Rc,
 };
 
-use serde_json::Value;
-
 use super::{
     given::{Given, LOOKED_AT},
     include::Included,
@@ -29,6 +27,7 @@ use crate::{
     path::Path,
     plan::{Body, Target, Wait},
     template::{Found, Standing, Template},
+    value::Value,
 };
 
 /// Members named in a fault.
@@ -139,7 +138,7 @@ impl<'s, 'a> Types<'s, 'a> {
         for (index, step) in steps.list.iter().enumerate() {
             if let Kind::Wait { wait: Wait::Signal { name, goes_on: false, .. }, .. } = &step.kind
                 && name.is_static()
-                && let Value::String(name) = name.source().value()
+                && let Value::String(name) = name.value()
             {
                 waits.entry(name).or_default().push(index);
             }
@@ -378,7 +377,7 @@ impl Here<'_, '_, '_> {
     fn given(&self, included: &Included<'_>, scope: usize, step: &Step<'_>, faults: &mut Faults) {
         let Some(wanted) = self.types.inputs.get(scope) else { return };
         let (kind, pointer, source) = match &included.input {
-            Some((template, place)) => (self.infer(template), place.pointer(), template.source().value()),
+            Some((template, place)) => (self.infer(template), place.pointer(), template.value()),
             None => {
                 let own = self.types.inputs.get(self.names).cloned();
                 (own.unwrap_or(Type::DYN), step.place.key("saga").pointer(), Value::Null)

@@ -313,7 +313,7 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
 /// A template as it was written, without the marks around an expression.
 fn said(template: &Template) -> String {
     let source = template.source();
-    let value = source.value();
+    let value = template.value();
     let text = value.as_str().map_or_else(|| source.text().to_owned(), str::to_owned);
     let inside = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
     let text = inside.filter(|inside| !inside.contains("${")).unwrap_or(&text).trim();

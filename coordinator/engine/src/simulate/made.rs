@@ -220,12 +220,12 @@ impl<'p> Members<'p> {
             (None, Some(Block::Map(_)), _) => return,
             _ => return self.note(&branch.step, segments),
         };
-        let mut at = mapping.source().value();
+        let mut at = mapping.value();
         let mut rest = segments;
         while let [segment, left @ ..] = rest {
             let next = match segment {
-                Segment::Key(key) => at.get_mut(key).map(Value::take),
-                Segment::Index(index) => at.get_mut(index).map(Value::take),
+                Segment::Key(key) => at.get(key).cloned(),
+                Segment::Index(index) => at.item(*index).cloned(),
             };
             let Some(next) = next else { break };
             (at, rest) = (next, left);
@@ -242,7 +242,7 @@ fn plain(text: &str) -> Option<Path> {
 }
 
 fn sole(template: &Template) -> Option<Path> {
-    template.source().value().as_str().and_then(plain)
+    template.value().as_str().and_then(plain)
 }
 
 fn further(mut path: Path, rest: &[Segment]) -> Path {

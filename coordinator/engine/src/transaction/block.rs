@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
 use super::{
@@ -18,6 +17,7 @@ use crate::{
     limit,
     plan::{Block, Branch, Map, Wait},
     template::Template,
+    value::Value,
 };
 
 type Evaluated = Result<Event, Error>;
@@ -99,7 +99,7 @@ impl Transaction {
 
     fn items(&self, branch: usize, map: &Map, scope: &Here<'_>) -> Evaluated {
         let items = rendered(&map.items, scope)?;
-        let Value::Array(items) = items.value() else {
+        let Ok(Value::Array(items)) = Value::of(&items) else {
             return Err(failed(format!("the items of a map are a list, and not {}", shortened(items.text()))));
         };
         if items.len() > map.max_items {
@@ -125,9 +125,9 @@ impl Transaction {
             if bytes > limit::OUTPUT {
                 return Err(failed(format!("the outputs of the items are over {} bytes together", limit::OUTPUT)));
             }
-            outputs.push(one.value());
+            outputs.push(one);
         }
-        Ok(Some(Json::from(Value::Array(outputs))))
+        Ok(Some(Json::of(&outputs)))
     }
 
     pub(super) fn fold_turn(&mut self, event: &Event, branch: usize, at: Timestamp) {
@@ -361,9 +361,10 @@ fn text(template: &Template, scope: &Here<'_>) -> Result<String, Error> {
 }
 
 fn truth(template: &Template, scope: &Here<'_>) -> Result<bool, Error> {
-    match rendered(template, scope)?.value() {
-        Value::Bool(truth) => Ok(truth),
-        other => Err(failed(format!("a condition is true or false, and not {}", shortened(&other.to_string())))),
+    match rendered(template, scope)?.text() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(failed(format!("a condition is true or false, and not {}", shortened(other)))),
     }
 }
 

@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use skald_protocol::{
     BranchId, BranchStatus, CallbackVerdict, Decision, Gid, Json, OperationKind, OperationStatus, ResolvedOutcome,
     Status, Timestamp,
@@ -43,6 +42,7 @@ use crate::{
     limit,
     plan::{Branch, Plan},
     template::Unrenderable,
+    value::{Unreadable, Value},
 };
 
 pub use self::state::State;
@@ -210,7 +210,7 @@ pub struct Transaction {
     tail: Counts,
     deadline: Option<Timestamp>,
     /// The input, where many branches read of it.
-    parsed: OnceLock<Value>,
+    parsed: OnceLock<Result<Value, Unreadable>>,
     // Known to the holder alone:
     holding: bool,
     flights: BTreeMap<(usize, Slot), Flight>,

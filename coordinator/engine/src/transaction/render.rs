@@ -7,7 +7,6 @@ use std::{
     rc::Rc,
 };
 
-use serde_json::{Value, json};
 use skald_protocol::{BranchStatus, Json, OperationKind, OperationStatus};
 
 use super::{Transaction, state::Slot};
@@ -16,6 +15,7 @@ use crate::{
     cel::Meter,
     plan::{self, Body},
     template::{Path, Scope, Template, Unrenderable},
+    value::{Map, Unreadable, Value},
 };
 
 impl Transaction {
@@ -148,10 +148,10 @@ pub(super) struct Here<'a> {
     /// An answer that is not folded yet.
     response: Option<&'a Response>,
     /// Parsed or rendered once, however many expressions read of it.
-    input: OnceCell<Value>,
-    config: OnceCell<Value>,
+    input: OnceCell<Result<Value, Unreadable>>,
+    config: OnceCell<Result<Value, Unreadable>>,
     outputs: RefCell<BTreeMap<usize, Rc<Value>>>,
-    body: OnceCell<Value>,
+    body: OnceCell<Result<Value, Unreadable>>,
     request: OnceCell<Result<Value, String>>,
 }
 
@@ -181,28 +181,30 @@ impl<'a> Here<'a> {
         Self { signals: seen.unwrap_or(scope.signals), ..scope }
     }
 
-    fn output(&self, branch: usize) -> Option<Rc<Value>> {
+    /// `none`: why there is none.
+    fn output(&self, branch: usize, none: impl FnOnce() -> String) -> Result<Rc<Value>, String> {
         if let Some(known) = self.outputs.borrow().get(&branch) {
-            return Some(Rc::clone(known));
+            return Ok(Rc::clone(known));
         }
-        let value = Rc::new(self.transaction.output_of(branch)?.value());
+        let output = self.transaction.output_of(branch).ok_or_else(none)?;
+        let value = Rc::new(Value::of(&output).map_err(|fault| unreadable("output", &fault))?);
         self.outputs.borrow_mut().insert(branch, Rc::clone(&value));
-        Some(value)
+        Ok(value)
     }
 
     fn input(&self, path: &Path) -> Result<Value, String> {
         let transaction = self.transaction;
         if let Some(saga) = self.branch.and_then(|branch| transaction.input_of(branch)) {
-            let input = self.output(saga).ok_or("the saga has no input")?;
+            let input = self.output(saga, || "the saga has no input".to_owned())?;
             return Path::walk(&path.segments, &input);
         }
-        let parsed = || transaction.state.began.input.as_ref().map_or(Value::Null, Json::value);
+        let parsed = || read(transaction.state.began.input.as_ref());
         let cell = if transaction.plan.has_maps() { None } else { Some(&self.input) };
         let input = match cell {
             Some(cell) => cell.get_or_init(parsed),
             None => transaction.parsed.get_or_init(parsed),
         };
-        Path::walk(&path.segments, input)
+        Path::walk(&path.segments, input.as_ref().map_err(|fault| unreadable("input", fault))?)
     }
 
     fn step(&self, path: &Path) -> Result<Value, String> {
@@ -212,7 +214,7 @@ impl<'a> Here<'a> {
         match path.key(1) {
             Some("status") => Ok(Value::from(self.transaction.status_seen(branch).as_str())),
             Some("output") => {
-                let output = self.output(branch).ok_or_else(|| format!("step `{name}` has no output"))?;
+                let output = self.output(branch, || format!("step `{name}` has no output"))?;
                 Path::walk(&path.segments[2..], &output)
             }
             _ => Err("write steps.<name>.output or steps.<name>.status".to_owned()),
@@ -229,17 +231,18 @@ impl<'a> Here<'a> {
                 Ok(Value::from(format!("{}/{}/{kind}", transaction.gid, transaction.branch_id(branch))))
             }
             Some("output") => {
-                let output = self.output(branch).ok_or("the forward operation has no output")?;
+                let output = self.output(branch, || "the forward operation has no output".to_owned())?;
                 Path::walk(&path.segments[1..], &output)
             }
             Some("response") => {
                 let response = self.response.or(recorded).ok_or("the forward operation has no response")?;
                 if path.key(1) == Some("body") {
-                    let body = self.body.get_or_init(|| response.body.as_ref().map_or(Value::Null, Json::value));
-                    return Path::walk(&path.segments[2..], body);
+                    let body = self.body.get_or_init(|| read(response.body.as_ref())).as_ref();
+                    return Path::walk(&path.segments[2..], body.map_err(|fault| unreadable("body", fault))?);
                 }
-                let known = json!({"status": response.status, "headers": response.headers});
-                Path::walk(&path.segments[1..], &known)
+                let headers = response.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+                let known = [("status", response.status.into()), ("headers", Value::Object(headers.collect()))];
+                Path::walk(&path.segments[1..], &object(known))
             }
             Some("request") if path.key(1) == Some("body") => {
                 let body = self.request.get_or_init(|| {
@@ -247,7 +250,7 @@ impl<'a> Here<'a> {
                         transaction.operation(branch, Slot::Forward).ok_or("there is no forward operation")?;
                     let scope = Here::of_forward(transaction, branch);
                     let body = transaction.body(branch, forward, &scope, &mut Meter::new());
-                    Ok(body.map_err(|error| error.to_string())?.map_or(Value::Null, |body| body.value()))
+                    read(body.map_err(|error| error.to_string())?.as_ref()).map_err(|fault| unreadable("body", &fault))
                 });
                 Path::walk(&path.segments[2..], body.as_ref().map_err(Clone::clone)?)
             }
@@ -262,37 +265,50 @@ impl Scope for Here<'_> {
         match path.root.as_str() {
             "input" => self.input(path),
             "config" => {
-                let config = self
-                    .config
-                    .get_or_init(|| transaction.state.began.config.as_ref().map_or_else(|| json!({}), Json::value));
-                Path::walk(&path.segments, config)
+                let config = transaction.state.began.config.as_ref();
+                let read = || config.map_or_else(|| Ok(Value::Object(Map::new())), Value::of);
+                let config = self.config.get_or_init(read).as_ref();
+                Path::walk(&path.segments, config.map_err(|fault| unreadable("config", fault))?)
             }
             "signals" => {
                 let name = path.key(0).ok_or("name a signal")?;
                 let known = transaction.state.signals[..self.signals].iter().find(|signal| signal.name == name);
                 let signal = known.ok_or_else(|| format!("there is no signal `{name}`"))?;
-                let payload = signal.payload.as_ref().map_or(Value::Null, Json::value);
+                let payload = read(signal.payload.as_ref()).map_err(|fault| unreadable("payload", &fault))?;
                 Path::walk(&path.segments[1..], &payload)
             }
             "steps" => self.step(path),
             "self" => self.own(path),
             "transaction" => {
                 let workflow = transaction.plan.workflow.as_ref();
-                let known = json!({
-                    "gid": transaction.gid,
-                    "workflow": workflow.map(|workflow| &workflow.name),
-                    "version": workflow.map(|workflow| &workflow.version),
-                    "began_at": transaction.began_at(),
-                });
-                Path::walk(&path.segments, &known)
+                let named = |name: Option<&String>| name.map_or(Value::Null, |name| name.as_str().into());
+                let known = [
+                    ("gid", transaction.gid.as_str().into()),
+                    ("workflow", named(workflow.map(|workflow| &workflow.name))),
+                    ("version", named(workflow.map(|workflow| &workflow.version))),
+                    ("began_at", transaction.began_at().to_string().into()),
+                ];
+                Path::walk(&path.segments, &object(known))
             }
             other => {
                 let item = self.branch.and_then(|branch| transaction.item_named(branch, other));
                 let item = item.ok_or_else(|| format!("there is no `{other}`"))?;
-                Path::walk(&path.segments, &item.value())
+                Path::walk(&path.segments, &Value::of(item).map_err(|fault| unreadable("item", &fault))?)
             }
         }
     }
+}
+
+fn read(json: Option<&Json>) -> Result<Value, Unreadable> {
+    json.map_or(Ok(Value::Null), Value::of)
+}
+
+fn unreadable(what: &str, fault: &Unreadable) -> String {
+    format!("the {what} cannot be read: {fault}")
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// All but RFC 3986's unreserved characters, so a value can never leave its path segment.

@@ -15,6 +15,7 @@ use crate::{
     event::{Enlistment, Error, Event, FailureClass},
     limit,
     plan::Block,
+    value::same,
 };
 
 type Worded = Result<(), Rejection>;
@@ -73,8 +74,10 @@ impl Transaction {
         }
         let payload = payload.filter(|payload| !payload.is_null());
         if let Some(known) = self.signal(&name) {
-            let known = self.state.signals[known].payload.as_ref().map(Json::value);
-            let same = known == payload.as_ref().map(Json::value);
+            let same = match (&self.state.signals[known].payload, &payload) {
+                (Some(known), Some(payload)) => same(known, payload),
+                (known, payload) => known == payload,
+            };
             return if same { Ok(()) } else { Err(Rejection::SignalConflict { name }) };
         }
         if self.state.signals.len() >= limit::SIGNALS {

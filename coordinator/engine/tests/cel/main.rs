@@ -15,6 +15,7 @@ use serde_json::Value;
 use skald_engine::{
     cel::{Allowance, Expression, Meter, Refused},
     path::{Path, Scope},
+    value,
 };
 
 /// Roots and their values.
@@ -22,9 +23,9 @@ use skald_engine::{
 pub(crate) struct Roots(pub(crate) BTreeMap<String, Value>);
 
 impl Scope for Roots {
-    fn read(&self, path: &Path) -> Result<Value, String> {
+    fn read(&self, path: &Path) -> Result<value::Value, String> {
         let root = self.0.get(&path.root).ok_or_else(|| format!("there is no `{}`", path.root))?;
-        Path::walk(&path.segments, root)
+        Path::walk(&path.segments, &root.into())
     }
 }
 
@@ -36,6 +37,6 @@ pub(crate) fn compile(source: &str) -> Result<Expression, Refused> {
     Expression::compile(source, &mut Allowance::of_a_definition())
 }
 
-pub(crate) fn evaluate(source: &str, roots: &Roots) -> Result<Value, String> {
+pub(crate) fn evaluate(source: &str, roots: &Roots) -> Result<value::Value, String> {
     compile(source).map_err(|refused| refused.to_string())?.evaluate(roots, &mut Meter::new())
 }

@@ -427,7 +427,7 @@ fn of_constant(value: &Val) -> Type {
         Val::Bool(_) => Kinds::BOOL,
         Val::Int(_) => Kinds::INT,
         Val::Uint(_) => Kinds::UINT,
-        Val::Double(_) => Kinds::DOUBLE,
+        Val::Double(_) | Val::Number(_) => Kinds::DOUBLE,
         Val::Text(_) => Kinds::TEXT,
         Val::Bytes(_) => Kinds::BYTES,
         Val::List(_) => Kinds::LIST,

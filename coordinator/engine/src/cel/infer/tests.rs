@@ -1,12 +1,13 @@
 //! What is inferred holds of what evaluation gives, whatever the expression.
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::{
     cel::{Allowance, Meter},
     path::Scope,
+    value::{Number, Value},
 };
 
 /// An expression, from bytes that choose.
@@ -176,7 +177,7 @@ fn world() -> impl Strategy<Value = World> {
         if f {
             input["p"] = if d { json!({"q": n, "r": s}) } else { json!({"r": s}) };
         }
-        World(input)
+        World(input.into())
     })
 }
 
@@ -185,7 +186,7 @@ fn is_of(value: &Value, kind: &Type) -> bool {
     let written = match value {
         Value::Null => Kinds::NULL,
         Value::Bool(_) => Kinds::BOOL,
-        Value::Number(number) if number.is_f64() => Kinds::DOUBLE,
+        Value::Number(Number::Written(_)) => Kinds::DOUBLE,
         Value::Number(_) => Kinds::INT.or(Kinds::UINT),
         Value::String(_) => Kinds::TEXT.or(Kinds::BYTES),
         Value::Array(_) => Kinds::LIST,

@@ -9,7 +9,6 @@ mod weight;
 use std::{fmt, sync::Arc};
 
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
 
 pub(super) use types::type_of;
 
@@ -18,6 +17,7 @@ use super::{
     locate::Mark,
     read::{Faults, Node, quote},
 };
+use crate::value::Value;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Bytes of one compiled pattern.
@@ -47,18 +47,19 @@ impl InputSchema {
             return node.wrong("a JSON Schema", faults);
         }
         if let Some(draft) = node.value.get("$schema")
-            && draft != DRAFT
+            && *draft != DRAFT
         {
             let message = format!("only JSON Schema 2020-12 is read, not {}", quote(&draft.to_string()));
             faults.add_with("E004", &node.place.key("$schema"), message, format!("Write {DRAFT}, or leave it out."));
             return None;
         }
         let weight = weight::weigh(node, faults)?;
+        let stated = node.value.to_doubles();
         let built = jsonschema::options()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(PatternOptions::regex().size_limit(PATTERN))
             .offline()
-            .build(node.value);
+            .build(&stated);
         let error = match built {
             Ok(validator) => return Some(Self { validator: Arc::new(validator), weight }),
             Err(error) => error,
@@ -78,7 +79,7 @@ impl InputSchema {
         };
         // Building stops at the first fault; the schema of schemas knows them all, but not what a pattern may hold.
         let mut found = false;
-        for error in jsonschema::draft202012::meta::validator().iter_errors(node.value).take(MOST) {
+        for error in jsonschema::draft202012::meta::validator().iter_errors(&stated).take(MOST) {
             tell(&error.instance_path(), &error);
             found = true;
         }
@@ -88,7 +89,8 @@ impl InputSchema {
         None
     }
 
-    /// All faults of an input, with pointers into it.
+    /// All faults of an input, with pointers into it. A schema knows numbers as doubles: what has more digits is checked as
+    /// the nearest.
     pub fn check(&self, input: &Value) -> Result<(), Vec<Diagnostic>> {
         let fault = |pointer, message| Diagnostic {
             code: "input_invalid",
@@ -102,7 +104,8 @@ impl InputSchema {
             let message = "the input is too large to be checked against a schema as heavy as this one".to_owned();
             return Err(vec![fault(String::new(), message)]);
         }
-        let errors = self.validator.iter_errors(input).take(MOST);
+        let input = input.to_doubles();
+        let errors = self.validator.iter_errors(&input).take(MOST);
         let faults: Vec<_> =
             errors.map(|error| fault(error.instance_path().to_string(), cut(&error.to_string()))).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }

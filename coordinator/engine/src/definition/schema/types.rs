@@ -6,9 +6,10 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use serde_json::{Map, Value};
-
-use crate::cel::types::{Kinds, Member, Presence, Type};
+use crate::{
+    cel::types::{Kinds, Member, Presence, Type},
+    value::{Map, Value},
+};
 
 /// As deep as `weight` lets schemas and references go.
 const DEPTH: usize = 200;
@@ -41,7 +42,7 @@ impl<'s> Reading<'s> {
     }
 
     /// The schema and all that hold beside it whatever comes: `$ref`, `allOf`.
-    fn parts(&self, schema: &'s Map<String, Value>, depth: usize, parts: &mut Vec<&'s Map<String, Value>>) {
+    fn parts(&self, schema: &'s Map, depth: usize, parts: &mut Vec<&'s Map>) {
         parts.push(schema);
         let reference = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.get(1..));
         let target = reference.and_then(|pointer| self.root.pointer(pointer));
@@ -53,7 +54,7 @@ impl<'s> Reading<'s> {
         }
     }
 
-    fn all(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+    fn all(&mut self, parts: &[&'s Map], depth: usize) -> Type {
         let stated = parts.iter().map(|part| kinds(part)).reduce(Kinds::and).unwrap_or(Kinds::ALL);
         let implied = match (says(parts, &["properties", "required"]), says(parts, &["items", "prefixItems"])) {
             (true, false) => Kinds::MAP,
@@ -89,7 +90,7 @@ impl<'s> Reading<'s> {
         kind
     }
 
-    fn list(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+    fn list(&mut self, parts: &[&'s Map], depth: usize) -> Type {
         let most = parts.iter().filter_map(|part| part.get("maxItems")?.as_u64()).min();
         let mut item = Type::DYN;
         if !says(parts, &["prefixItems"]) {
@@ -100,7 +101,7 @@ impl<'s> Reading<'s> {
         Type::list(item, most)
     }
 
-    fn map(&mut self, parts: &[&'s Map<String, Value>], depth: usize) -> Type {
+    fn map(&mut self, parts: &[&'s Map], depth: usize) -> Type {
         let mut members: BTreeMap<Rc<str>, Member> = BTreeMap::new();
         let stated = says(parts, &["properties", "additionalProperties"]);
         let mut rest = if stated { None } else { Some(Type::DYN) };
@@ -135,12 +136,12 @@ impl<'s> Reading<'s> {
 }
 
 /// Whether one of them has one of these keywords.
-fn says(parts: &[&Map<String, Value>], keywords: &[&str]) -> bool {
+fn says(parts: &[&Map], keywords: &[&str]) -> bool {
     parts.iter().any(|part| keywords.iter().any(|keyword| part.contains_key(*keyword)))
 }
 
 /// By `type`, `const` or `enum`.
-fn kinds(schema: &Map<String, Value>) -> Kinds {
+fn kinds(schema: &Map) -> Kinds {
     let named = |name: &Value| match name.as_str() {
         Some("null") => Kinds::NULL,
         Some("boolean") => Kinds::BOOL,
@@ -159,7 +160,7 @@ fn kinds(schema: &Map<String, Value>) -> Kinds {
     };
     let of_value = |value: &Value| match value {
         Value::Number(_) => Kinds::NUMBER,
-        other => Type::of_value(other).kinds,
+        other => Type::of_value(&other.into()).kinds,
     };
     let given = match (schema.get("const"), schema.get("enum")) {
         (Some(value), _) => of_value(value),
@@ -172,7 +173,7 @@ fn kinds(schema: &Map<String, Value>) -> Kinds {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -249,7 +250,7 @@ mod tests {
     fn admits(kind: &Type, value: &Value) -> bool {
         let written = match value {
             Value::Number(_) => Kinds::NUMBER,
-            other => Type::of_value(other).kinds,
+            other => Type::of_value(&other.into()).kinds,
         };
         let inside = match value {
             Value::Array(items) => kind.list.as_ref().is_none_or(|list| {
@@ -283,7 +284,7 @@ mod tests {
             let text = whole.to_string();
             let Ok(validator) = jsonschema::options().offline().build(&whole) else { return Ok(()) };
             if validator.is_valid(&value) {
-                let kind = type_of(&whole);
+                let kind = type_of(&(&whole).into());
                 prop_assert!(admits(&kind, &value), "{text} takes {value}, and {kind:?} does not");
             }
         }

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
-use crate::definition::read::{Faults, Node, Place, quote};
+use crate::{
+    definition::read::{Faults, Node, Place, quote},
+    value::{Map, Value},
+};
 
 /// Of one schema.
 const MOST: u64 = 50_000;
@@ -118,7 +119,7 @@ impl<'a> Scale<'_, 'a> {
         Ok(weight)
     }
 
-    fn members(&mut self, members: &'a Map<String, Value>, place: &Place<'a>, depth: usize) -> Weighed<'a> {
+    fn members(&mut self, members: &'a Map, place: &Place<'a>, depth: usize) -> Weighed<'a> {
         let mut weight = 1_u64;
         for (key, member) in members {
             let name = key.as_str();

@@ -77,5 +77,5 @@ impl World<'_> {
 
 fn waits_for(branch: &Branch, signal: &str) -> bool {
     let Some(Block::Wait(Wait::Signal { name, .. })) = &branch.block else { return false };
-    name.source().value().as_str() == Some(signal)
+    name.value().as_str() == Some(signal)
 }
