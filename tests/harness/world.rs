@@ -53,6 +53,22 @@ impl Database {
         self.folder.as_ref().map(TempDir::path)
     }
 
+    /// Runs a statement with one value. On SQLite only once its node has ended.
+    pub async fn set_bytes(&self, sql: &'static str, bytes: &[u8]) -> anyhow::Result<()> {
+        match self.backend {
+            Backend::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await?;
+                sqlx::query(sql).bind(bytes).execute(&mut connection).await?;
+            }
+            Backend::Sqlite => {
+                let options: SqliteConnectOptions = self.url.parse()?;
+                let mut connection = options.connect().await?;
+                sqlx::query(sql).bind(bytes).execute(&mut connection).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// `(gid, seq)` of every journal row. On SQLite only once its node has ended.
     pub async fn journal(&self) -> anyhow::Result<Vec<(String, i64)>> {
         const ROWS: &str = "SELECT gid, CAST(seq AS BIGINT) FROM journal ORDER BY gid, seq";

@@ -18,6 +18,7 @@ mod graph;
 mod journal;
 mod language;
 mod nodes;
+mod numbers;
 mod open;
 mod operator;
 mod outbox;

@@ -2,8 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+
 use skald_engine::{
+    Value,
     cel::{Allowance, COST, Expression, Meter},
     path::{Path, Scope},
 };
