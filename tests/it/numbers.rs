@@ -193,7 +193,7 @@ promises! {
         let client = skald_sdk::Client::new(&world.node.url()).expect("a client");
         let gid: skald_protocol::Gid = "sdk".parse().expect("a gid");
         let begin = Begin { gid: Some(gid.clone()), definition: Some(json(&definition)), input: Some(json(N)), ..Begin::default() };
-        let view = client.begin(begin, Some(Duration::from_secs(20))).await.expect("it is taken");
+        let view = client.begin_with(begin, Some(Duration::from_secs(20))).await.expect("it is taken");
         assert_eq!((view.output.expect("an output").text(), seen.body("sdk", "/a").as_str()), (N, N));
 
         let folder = tempfile::tempdir().expect("a folder");
@@ -219,37 +219,33 @@ promises! {
         let world = World::start(backend).await;
         let (url, _) = service().await;
         let step = r#"{"name": "w", "wait": {"signal": "go", "timeout": "1h"}}"#;
-        let definition = |number: &str| format!(
-            r#"{{"dsl": "1.0", "name": "d", "version": "1.0.0", "steps": [{step}, {{"name": "s", "set": {number}}}]}}"#
-        );
-        let begin = |number: &str| format!(r#"{{"gid": "g", "definition": {}, "input": {number}}}"#, definition("1"));
-        let written = |number: &str| format!(r#"{{"gid": "h", "definition": {}}}"#, definition(number));
-        let branch = |number: &str| of(&format!(
-            r#"{{"branch": "b", "confirm": {{"url": "$url/b"}}, "cancel": {{"url": "$url/b"}}, "body": {number}}}"#
-        ), &url);
-        let open = r#"{"gid": "o", "open": true, "timeout": "1m"}"#.to_owned();
-        assert_eq!(post(&world, "/v1/transactions", open).await.0, 201);
-        // What is sent first, the same written otherwise, and others.
-        let (one, same, others) = (
-            "9007199254740993", ["9007199254740993", "9007199254740993.0", "9.007199254740993e15"],
-            ["9007199254740992", "9007199254740994", "9007199254740993.1"],
-        );
-        for (method, path, body, taken, known) in [
-            (reqwest::Method::POST, "/v1/transactions", &begin as &dyn Fn(&str) -> String, 202, 202),
-            (reqwest::Method::POST, "/v1/transactions", &written, 202, 202),
-            (reqwest::Method::PUT, "/v1/workflows/d/1.0.0", &definition, 201, 200),
-            (reqwest::Method::POST, "/v1/transactions/o/branches", &branch, 200, 200),
-            (reqwest::Method::POST, "/v1/transactions/g/signals/other", &|number| format!(r#"{{"payload": {number}}}"#), 202, 202),
+        // What is sent first, the same written otherwise, and another that is the same double.
+        for (run, one, same, other) in [
+            ("1", "9007199254740993", "9007199254740993.0", "9007199254740992"),
+            ("2", "9007199254740992", "9.007199254740992e15", "9007199254740993"),
+            ("3", "0.1", "0.10", "0.10000000000000000001"),
         ] {
-            let (status, text) = send(&world, method.clone(), path, body(one)).await;
-            assert_eq!(status, taken, "{path}: {text}");
-            for number in same {
-                let (status, text) = send(&world, method.clone(), path, body(number)).await;
-                assert_eq!(status, known, "{path} {number}: {text}");
-            }
-            for number in others {
-                let (status, text) = send(&world, method.clone(), path, body(number)).await;
-                assert_eq!(status, 409, "{path} {number}: {text}");
+            let definition = |number: &str| format!(
+                r#"{{"dsl": "1.0", "name": "d", "version": "{run}.0.0", "steps": [{step}, {{"name": "s", "set": {number}}}]}}"#
+            );
+            let begin = |number: &str| format!(r#"{{"gid": "g{run}", "definition": {}, "input": {number}}}"#, definition("1"));
+            let written = |number: &str| format!(r#"{{"gid": "h{run}", "definition": {}}}"#, definition(number));
+            let branch = |number: &str| of(&format!(
+                r#"{{"branch": "b", "confirm": {{"url": "$url/b"}}, "cancel": {{"url": "$url/b"}}, "body": {number}}}"#
+            ), &url);
+            let open = format!(r#"{{"gid": "o{run}", "open": true, "timeout": "1m"}}"#);
+            assert_eq!(post(&world, "/v1/transactions", open).await.0, 201);
+            for (method, path, body, taken, known) in [
+                (reqwest::Method::POST, "/v1/transactions".to_owned(), &begin as &dyn Fn(&str) -> String, 202, 202),
+                (reqwest::Method::POST, "/v1/transactions".to_owned(), &written, 202, 202),
+                (reqwest::Method::PUT, format!("/v1/workflows/d/{run}.0.0"), &definition, 201, 200),
+                (reqwest::Method::POST, format!("/v1/transactions/o{run}/branches"), &branch, 200, 200),
+                (reqwest::Method::POST, format!("/v1/transactions/g{run}/signals/other"), &|number| format!(r#"{{"payload": {number}}}"#), 202, 202),
+            ] {
+                for (number, expected) in [(one, taken), (one, known), (same, known), (other, 409)] {
+                    let (status, text) = send(&world, method.clone(), &path, body(number)).await;
+                    assert_eq!(status, expected, "{path} {number}: {text}");
+                }
             }
         }
     }

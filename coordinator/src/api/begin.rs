@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use skald_engine::{
     limit,
     value::{Canonical, Value, canonical},
@@ -27,13 +27,13 @@ use super::{
     definitions::{self, Definition, Inline},
     edge::{self, Place},
     error::Error,
-    json::{self, Compared, as_sent, fault},
+    json::{self, DigestFormat, as_sent, fault},
     trace, workflows,
 };
 use crate::runtime::{self, Begun, NewTransaction};
 
 /// The members of a begin, each as it was sent (`null` too): what it is compared by.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent<'a> {
     #[serde(borrow, default, deserialize_with = "as_sent")]
@@ -170,28 +170,30 @@ impl<'a> Asked<'a> {
     async fn carry_out(self, api: &Api, headers: &HeaderMap) -> Result<Begun, Error> {
         let input = self.sent.input.map(|raw| json::value(raw.get().as_bytes(), "/input")).transpose()?;
         let canonical_input = input.as_ref().map(canonical);
-        let (plan, own, compared) = match &self.subject {
-            Subject::Open => (api.open_plan.clone(), BTreeMap::new(), self.compared(None, None)?),
+        let (plan, own, digest) = match &self.subject {
+            Subject::Open => {
+                (api.open_plan.clone(), BTreeMap::new(), self.sent.digest(DigestFormat::Digits, None, None)?)
+            }
             Subject::Named { name, version } => {
-                let compared = self.compared(None, canonical_input.as_ref())?;
+                let digest = self.sent.digest(DigestFormat::Digits, None, canonical_input.as_ref())?;
                 let found = workflows::to_begin(api, name, version.as_deref()).await;
                 match found.and_then(|found| self.check_input(&found, input.as_ref()).map(|()| found)) {
-                    Ok(found) => (found.plan.clone(), found.labels.clone(), compared),
-                    Err(error) => return self.before(api, &compared).await?.ok_or(error),
+                    Ok(found) => (found.plan.clone(), found.labels.clone(), digest),
+                    Err(error) => return self.before(api, &digest).await?.ok_or(error),
                 }
             }
             Subject::Inline(source) => {
-                let (inline, compared) = match self.inline(api, source, canonical_input.as_ref()).await? {
-                    Found::Inline(inline, compared) => (inline, compared),
+                let (inline, digest) = match self.inline(api, source, canonical_input.as_ref()).await? {
+                    Found::Inline(inline, digest) => (inline, digest),
                     Found::Before(begun) => return Ok(begun),
                 };
                 if let Err(error) = self.check_input(&inline.definition, input.as_ref()) {
-                    return self.before(api, &compared).await?.ok_or(error);
+                    return self.before(api, &digest).await?.ok_or(error);
                 }
-                (inline.definition.plan.clone(), inline.definition.labels.clone(), compared)
+                (inline.definition.plan.clone(), inline.definition.labels.clone(), digest)
             }
         };
-        let gid = self.gid.clone();
+        let (sent, gid) = (self.sent, self.gid.clone());
         let labels = labelled(own, self.labels)?;
         let begun = api.coordinator.begin(NewTransaction {
             gid: self.gid,
@@ -200,23 +202,20 @@ impl<'a> Asked<'a> {
             input: self.input.map(|raw| Json::from(raw.to_owned())),
             labels,
             timeout: self.timeout,
-            request_digest: compared.digest,
+            request_digest: digest,
             trace: trace::of_transaction(headers),
         });
-        match (begun.await, compared.rounded, gid) {
-            (Err(runtime::Error::GidConflict(_)), Some(_), Some(gid)) => {
-                let before = existing(api, &gid, &compared).await?;
-                before.ok_or(Error::from(runtime::Error::GidConflict(gid)))
-            }
-            (begun, ..) => begun.map_err(answer::of_begin),
+        match (begun.await, gid) {
+            (Err(runtime::Error::GidConflict(_)), Some(gid)) => sent.before_this_build(api, &gid).await,
+            (begun, _) => begun.map_err(answer::of_begin),
         }
     }
 
-    /// The definition, compiled, with what the request is compared by; or what the same request began before.
+    /// The definition, compiled, with the request's digest; or what the same request began before.
     async fn inline(&self, api: &Api, source: &str, canonical_input: Option<&Canonical>) -> Result<Found, Error> {
         if let Some(inline) = api.definitions.inline(source) {
-            let compared = self.compared(Some(&inline.canonical), canonical_input)?;
-            return Ok(Found::Inline(inline, compared));
+            let digest = self.sent.digest(DigestFormat::Digits, Some(&inline.canonical), canonical_input)?;
+            return Ok(Found::Inline(inline, digest));
         }
         if source.len() > limit::DEFINITION {
             return Err(Error::DefinitionTooLarge);
@@ -226,11 +225,11 @@ impl<'a> Asked<'a> {
             Err(error) => return Err(definitions::diagnose("/definition", source, error)),
         };
         let canonical = Arc::new(canonical(&value));
-        let compared = self.compared(Some(&canonical), canonical_input)?;
-        if let Some(begun) = self.before(api, &compared).await? {
+        let digest = self.sent.digest(DigestFormat::Digits, Some(&canonical), canonical_input)?;
+        if let Some(begun) = self.before(api, &digest).await? {
             return Ok(Found::Before(begun));
         }
-        Ok(Found::Inline(api.definitions.compile(&api.coordinator, source, canonical).await?, compared))
+        Ok(Found::Inline(api.definitions.compile(&api.coordinator, source, canonical).await?, digest))
     }
 
     fn check_input(&self, definition: &Definition, input: Option<&Value>) -> Result<(), Error> {
@@ -244,61 +243,61 @@ impl<'a> Asked<'a> {
     }
 
     /// What an equal earlier request under this gid began.
-    async fn before(&self, api: &Api, compared: &Compared) -> Result<Option<Begun>, Error> {
+    async fn before(&self, api: &Api, digest: &[u8; 32]) -> Result<Option<Begun>, Error> {
         let Some(gid) = &self.gid else { return Ok(None) };
-        existing(api, gid, compared).await
-    }
-
-    /// Of the body without `gid`, put together from the forms of its members.
-    fn compared(&self, definition: Option<&Canonical>, input: Option<&Canonical>) -> Result<Compared, Error> {
-        let form = |raw: &RawValue, base: &str| json::value(raw.get().as_bytes(), base).map(|value| canonical(&value));
-        let mut members: Vec<(&str, Cow<'_, Canonical>)> = Vec::with_capacity(8);
-        // In the order of their names.
-        for (name, base, known, sent) in [
-            ("definition", "/definition", definition, self.sent.definition),
-            ("input", "/input", input, self.sent.input),
-            ("labels", "/labels", None, self.sent.labels),
-            ("open", "/open", None, self.sent.open),
-            ("timeout", "/timeout", None, self.sent.timeout),
-            ("version", "/version", None, self.sent.version),
-            ("workflow", "/workflow", None, self.sent.workflow),
-        ] {
-            match (known, sent) {
-                (Some(form), _) => members.push((name, Cow::Borrowed(form))),
-                (None, Some(raw)) => members.push((name, Cow::Owned(form(raw, base)?))),
-                (None, None) => {}
-            }
+        match api.coordinator.existing(gid, digest).await {
+            Err(runtime::Error::GidConflict(_)) => self.sent.before_this_build(api, gid).await.map(Some),
+            existing => Ok(existing.map_err(answer::of_begin)?.map(|view| Begun::Existing(Box::new(view)))),
         }
-        let digest = |of: fn(&Canonical) -> &str| {
-            let mut hash = Sha256::new();
-            for (index, (name, form)) in members.iter().enumerate() {
-                hash.update(if index == 0 { "{\"" } else { ",\"" });
-                hash.update(name);
-                hash.update("\":");
-                hash.update(of(form));
-            }
-            hash.update("}");
-            hash.finalize().into()
-        };
-        let rounds = members.iter().any(|(_, form)| form.rounded.is_some());
-        Ok(Compared {
-            digest: digest(|form| &form.form),
-            rounded: rounds.then(|| digest(|form| form.rounded.as_ref().unwrap_or(&form.form))),
-        })
     }
 }
 
-/// What an equal earlier request under this gid began.
-async fn existing(api: &Api, gid: &Gid, compared: &Compared) -> Result<Option<Begun>, Error> {
-    let mut found = api.coordinator.existing(gid, &compared.digest).await;
-    if let (Err(runtime::Error::GidConflict(_)), Some(rounded)) = (&found, &compared.rounded) {
-        found = api.coordinator.existing(gid, rounded).await;
+impl Sent<'_> {
+    /// What this begin began, if that was by an earlier build.
+    async fn before_this_build(&self, api: &Api, gid: &Gid) -> Result<Begun, Error> {
+        let digest = self.digest(DigestFormat::Doubles, None, None)?;
+        let existing = api.coordinator.existing(gid, &digest).await.map_err(answer::of_begin)?;
+        let view = existing.ok_or_else(|| Error::from(runtime::Error::GidConflict(gid.clone())))?;
+        Ok(Begun::Existing(Box::new(view)))
     }
-    Ok(found.map_err(answer::of_begin)?.map(|view| Begun::Existing(Box::new(view))))
+
+    /// Of the body without `gid`, put together from the forms of its members; those that are known need not be read again.
+    fn digest(
+        &self,
+        format: DigestFormat,
+        definition: Option<&Canonical>,
+        input: Option<&Canonical>,
+    ) -> Result<[u8; 32], Error> {
+        let mut hash = format.start();
+        let mut opening = "{\"";
+        // In the order of their names.
+        for (name, base, known, sent) in [
+            ("definition", "/definition", definition, self.definition),
+            ("input", "/input", input, self.input),
+            ("labels", "/labels", None, self.labels),
+            ("open", "/open", None, self.open),
+            ("timeout", "/timeout", None, self.timeout),
+            ("version", "/version", None, self.version),
+            ("workflow", "/workflow", None, self.workflow),
+        ] {
+            let Some(raw) = sent else { continue };
+            let form = match known {
+                Some(form) => Cow::Borrowed(form),
+                None => Cow::Owned(canonical(&json::value(raw.get().as_bytes(), base)?)),
+            };
+            hash.update(opening);
+            hash.update(name);
+            hash.update("\":");
+            hash.update(format.form(&form));
+            opening = ",\"";
+        }
+        hash.update("}");
+        Ok(hash.finalize().into())
+    }
 }
 
 enum Found {
-    Inline(Arc<Inline>, Compared),
+    Inline(Arc<Inline>, [u8; 32]),
     Before(Begun),
 }
 
@@ -356,6 +355,8 @@ fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Sha256;
+
     use super::*;
 
     fn pointers(body: &str) -> Vec<String> {
@@ -366,10 +367,16 @@ mod tests {
         }
     }
 
-    fn compared(body: &str) -> Compared {
+    fn digest_of(format: DigestFormat, body: &str) -> [u8; 32] {
         let asked = Asked::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
         let form = |raw: Option<&RawValue>| raw.map(|raw| canonical(&json::value(raw.get().as_bytes(), "").unwrap()));
-        asked.compared(form(asked.sent.definition).as_ref(), form(asked.sent.input).as_ref()).unwrap()
+        let known = asked.sent.digest(format, form(asked.sent.definition).as_ref(), form(asked.sent.input).as_ref());
+        assert_eq!(known.as_ref().unwrap(), &asked.sent.digest(format, None, None).unwrap());
+        known.unwrap()
+    }
+
+    fn digest(body: &str) -> [u8; 32] {
+        digest_of(DigestFormat::Digits, body)
     }
 
     #[test]
@@ -378,23 +385,25 @@ mod tests {
             "labels": {"z": "1", "a": "2"}, "open": false, "version": null}"#;
         let mut value: serde_json::Value = serde_json::from_str(body).unwrap();
         value.as_object_mut().unwrap().remove("gid");
-        let expected: [u8; 32] = Sha256::digest(serde_json_canonicalizer::to_vec(&value).unwrap()).into();
-        assert_eq!(digest(body), expected);
-    }
-
-    fn digest(body: &str) -> [u8; 32] {
-        compared(body).digest
+        let form = serde_json_canonicalizer::to_string(&value).unwrap();
+        assert_eq!(digest_of(DigestFormat::Doubles, body), <[u8; 32]>::from(Sha256::digest(&form)));
+        assert_eq!(digest(body), <[u8; 32]>::from(Sha256::digest(["\u{2}", &form].concat())));
     }
 
     #[test]
-    fn a_number_counts_with_all_its_digits_and_what_an_earlier_build_stored_is_known() {
+    fn a_number_counts_with_all_its_digits_whichever_came_first() {
         let body = |number: &str| format!(r#"{{"input": {{"n": {number}}}, "workflow": "w"}}"#);
-        let one = compared(&body("9007199254740993"));
-        assert!(!one.is(&digest(&body("9007199254740992"))) && one.is(&one.digest));
-        let value: serde_json::Value = serde_json::from_str(&body("9007199254740993")).unwrap();
-        let stored: [u8; 32] = Sha256::digest(serde_json_canonicalizer::to_vec(&value).unwrap()).into();
-        assert!(one.is(&stored) && one.digest != stored);
-        assert_eq!(compared(&body("0.10")).rounded, None, "the same form");
+        let of = |format, number| digest_of(format, &body(number));
+        let (one, other) = ("9007199254740993", "9007199254740992");
+        assert_ne!(of(DigestFormat::Digits, one), of(DigestFormat::Digits, other));
+        assert_eq!(of(DigestFormat::Doubles, one), of(DigestFormat::Doubles, other), "what earlier builds stored");
+        for number in [one, other] {
+            assert_ne!(
+                of(DigestFormat::Digits, number),
+                of(DigestFormat::Doubles, one),
+                "nor does one pass for the other"
+            );
+        }
     }
 
     #[test]

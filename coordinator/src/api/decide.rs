@@ -21,7 +21,7 @@ use super::{
     definitions,
     edge::{self, Place},
     error::Error,
-    json::{self, fault, suggest},
+    json::{self, DigestFormat, fault, suggest},
 };
 use crate::runtime;
 
@@ -77,17 +77,20 @@ pub(super) async fn enlist(
     let (parts, body) = request.into_parts();
     let wait = ask::wait(&parts.headers)?;
     let body = edge::body(&parts.headers, body).await?;
-    let (asked, compared) = json::read_compared::<BranchRequest>(&body)?;
+    let (asked, canonical) = json::read_canonical::<BranchRequest>(&body)?;
     let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
     check_services(&api, &branch)?;
     let id = branch.id.clone();
-    let word = |digest| Word::Enlist(Box::new(Enlistment { branch: branch.clone(), digest: hex::encode(digest) }));
-    let enlisted_now = api.coordinator.word(&gid, word(compared.digest)).await;
-    let mut view = match (enlisted_now, compared.rounded) {
-        (Err(runtime::Error::Rejected(Rejection::BranchConflict { .. })), Some(rounded)) => {
-            api.coordinator.word(&gid, word(rounded)).await?
+    let word = |format: DigestFormat| {
+        let digest = hex::encode(format.digest(&canonical));
+        Word::Enlist(Box::new(Enlistment { branch: branch.clone(), digest }))
+    };
+    let mut view = match api.coordinator.word(&gid, word(DigestFormat::Digits)).await {
+        // A branch that an earlier build enlisted.
+        Err(runtime::Error::Rejected(Rejection::BranchConflict { .. })) => {
+            api.coordinator.word(&gid, word(DigestFormat::Doubles)).await?
         }
-        (enlisted, _) => enlisted?,
+        enlisted => enlisted?,
     };
     if asked.try_.is_some() && !is_tried(&view, &asked) {
         view = answer::tried(&api, &place, view, id, wait.unwrap_or(TRY_WAIT)).await?;

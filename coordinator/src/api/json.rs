@@ -56,30 +56,43 @@ pub(super) fn check_object(text: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// SHA-256 of a request's canonical form (`skald_engine::value::canonical`).
+/// How a request's digest, by which it is compared with an earlier one, is made of its canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Compared {
-    pub(super) digest: [u8; 32],
-    /// What builds that knew numbers as doubles alone made of the same request, where that is another: what they stored is
-    /// compared with it.
-    pub(super) rounded: Option<[u8; 32]>,
+pub(super) enum DigestFormat {
+    /// Of RFC 8785's own form, in which numbers are doubles. Earlier builds stored these, and this one only knows them.
+    Doubles,
+    /// Of `skald_engine::value::canonical`. It starts with a byte that no JSON has, so that none of these is the other
+    /// format's of a request whose numbers were rounded.
+    Digits,
 }
 
-impl Compared {
-    pub(super) fn of(form: &Canonical) -> Self {
-        let digest = |form: &String| Sha256::digest(form).into();
-        Self { digest: digest(&form.form), rounded: form.rounded.as_ref().map(digest) }
+impl DigestFormat {
+    pub(super) fn start(self) -> Sha256 {
+        let mut hash = Sha256::new();
+        if self == Self::Digits {
+            hash.update([2]);
+        }
+        hash
     }
 
-    pub(super) fn is(&self, stored: &[u8; 32]) -> bool {
-        self.digest == *stored || self.rounded.as_ref() == Some(stored)
+    pub(super) fn form(self, canonical: &Canonical) -> &str {
+        match (self, &canonical.rounded) {
+            (Self::Doubles, Some(rounded)) => rounded,
+            (Self::Doubles, None) | (Self::Digits, _) => &canonical.form,
+        }
+    }
+
+    pub(super) fn digest(self, canonical: &Canonical) -> [u8; 32] {
+        let mut hash = self.start();
+        hash.update(self.form(canonical));
+        hash.finalize().into()
     }
 }
 
-/// As `read`, with what it is compared by.
-pub(super) fn read_compared<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, Compared), Error> {
+/// As `read`, with the body's canonical form.
+pub(super) fn read_canonical<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<(T, Canonical), Error> {
     let read = shaped(text)?;
-    Ok((read, Compared::of(&value::canonical(&value(text, "")?))))
+    Ok((read, value::canonical(&value(text, "")?)))
 }
 
 /// Parses text that stands at `base` in its body; duplicate keys are refused.
@@ -215,7 +228,8 @@ mod tests {
 
     #[test]
     fn spelling_does_not_change_the_digest_and_content_does() {
-        let digest = |text: &str| read_compared::<BranchRequest>(text.as_bytes()).unwrap().1;
+        let digest =
+            |text: &str| DigestFormat::Digits.digest(&read_canonical::<BranchRequest>(text.as_bytes()).unwrap().1);
         let one = digest(r#"{"branch":"a","confirm":{"url":"http://x/1"},"cancel":{"url":"http://x/2"},"body":1.0}"#);
         assert_eq!(
             one,

@@ -12,10 +12,11 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header::LOCATION};
 use semver::Version;
+use sha2::{Digest, Sha256};
 use skald_engine::{
     definition::{Position, position},
     limit,
-    value::{Value, canonical},
+    value::{Canonical, Value, canonical},
 };
 use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowSummary, WorkflowView};
 
@@ -25,7 +26,7 @@ use super::{
     definitions::{self, Definition},
     edge,
     error::Error,
-    json::{self, Compared, fault},
+    json::{self, fault},
 };
 use crate::runtime::{Published, Workflow, WorkflowRow};
 
@@ -62,7 +63,7 @@ pub(super) async fn publish(
     json::check_depth(&body)?;
     let source = str::from_utf8(&body).map_err(|error| Error::InvalidJson { message: error.to_string() })?;
     let value = json::value(&body, "").map_err(|error| definitions::diagnose("", source, error))?;
-    let compared = Compared::of(&canonical(&value));
+    let content = canonical(&value);
     let wanted = WorkflowRef { name, version };
     let mut strays = strays(source, &value, &wanted);
     let library = definitions::library(&api.coordinator, source).await?;
@@ -70,7 +71,7 @@ pub(super) async fn publish(
         Ok(compiled) if strays.is_empty() => compiled,
         Ok(_) => return Err(Error::InvalidRequest(strays)),
         Err(faults) => {
-            return match before(&api, &wanted, &compared).await? {
+            return match before(&api, &wanted, &content).await? {
                 Some(row) if strays.is_empty() => Ok(published(StatusCode::OK, &row, Vec::new())),
                 _ => {
                     let mut all = definitions::told("", faults);
@@ -82,11 +83,14 @@ pub(super) async fn publish(
     };
     let warnings = definitions::told("", compiled.warnings);
     let plan = crate::runtime::PreparedPlan::new(compiled.plan, Some(source.to_owned()));
-    match api.coordinator.publish(wanted, compared.digest, source.to_owned(), &plan).await? {
+    let digest = Sha256::digest(&content.form).into();
+    match api.coordinator.publish(wanted.clone(), digest, source.to_owned(), &plan).await? {
         Published::New(row) => Ok(published(StatusCode::CREATED, &row, warnings)),
-        Published::Same(row) => Ok(published(StatusCode::OK, &row, warnings)),
-        Published::Conflict(row) if compared.is(&row.digest) => Ok(published(StatusCode::OK, &row, warnings)),
-        Published::Conflict(row) => Err(Error::VersionConflict(row.workflow)),
+        // Earlier builds made the digest of numbers as doubles: only the text tells.
+        Published::Same(_) | Published::Conflict(_) => match before(&api, &wanted, &content).await? {
+            Some(row) => Ok(published(StatusCode::OK, &row, warnings)),
+            None => Err(Error::VersionConflict(wanted)),
+        },
     }
 }
 
@@ -103,12 +107,16 @@ fn strays(source: &str, definition: &Value, wanted: &WorkflowRef) -> Vec<Fault> 
     stated.into_iter().filter_map(stray).collect()
 }
 
-async fn before(api: &Api, wanted: &WorkflowRef, compared: &Compared) -> Result<Option<WorkflowRow>, Error> {
+/// The published version, if it has this content.
+async fn before(api: &Api, wanted: &WorkflowRef, content: &Canonical) -> Result<Option<WorkflowRow>, Error> {
     if !can_be(wanted) {
         return Ok(None);
     }
     let workflow = api.coordinator.workflow(wanted).await?;
-    Ok(workflow.map(|workflow| workflow.row).filter(|row| compared.is(&row.digest)))
+    let same = |workflow: &Workflow| {
+        Value::read(&workflow.definition).is_ok_and(|stored| canonical(&stored).form == content.form)
+    };
+    Ok(workflow.filter(same).map(|workflow| workflow.row))
 }
 
 fn published(status: StatusCode, row: &WorkflowRow, warnings: Vec<Fault>) -> Response {

@@ -221,7 +221,8 @@ impl From<Value> for Json {
 /// Numbers by their texts.
 impl PartialEq<serde_json::Value> for Value {
     fn eq(&self, other: &serde_json::Value) -> bool {
-        *self == Self::from(other)
+        let other = Self::from(other);
+        *self == other
     }
 }
 

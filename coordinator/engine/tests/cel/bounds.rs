@@ -185,9 +185,9 @@ fn an_evaluation_that_would_run_long_stops() {
 fn the_expressions_of_one_template_share_what_they_may_cost() {
     let one = "${input.n.map(a, a + 1).size()}";
     let roots = input(json!({"n": (0..9_000).collect::<Vec<_>>()}));
-    let few = Template::compile(&json!(vec![one; 5])).unwrap();
+    let few = Template::compile(json!(vec![one; 5])).unwrap();
     assert_eq!(few.render(&roots, &mut Meter::new()).unwrap().value(), json!(vec![9_000; 5]));
-    let many = Template::compile(&json!(vec![one; 100])).unwrap();
+    let many = Template::compile(json!(vec![one; 100])).unwrap();
     let error = within(Duration::from_secs(2), || many.render(&roots, &mut Meter::new())).unwrap_err();
     assert!(error.to_string().contains("too costly"), "{error}");
 }

@@ -36,7 +36,7 @@ pub(crate) fn operation(kind: OperationKind, name: &str, flags: &[&str]) -> Oper
     let forward = kind.is_forward();
     let tail = flags.contains(&"retriable");
     let settling = retry(None, Some(60));
-    let path = Template::compile(&serde_json::json!(format!("/{name}"))).unwrap();
+    let path = Template::compile(serde_json::json!(format!("/{name}"))).unwrap();
     let check = flags.contains(&"ask").then(|| Box::new(operation(OperationKind::Status, name, &[])));
     Operation {
         kind,
