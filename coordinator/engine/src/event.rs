@@ -256,6 +256,13 @@ pub enum Event {
     },
     /// The whole state before it: replay may start here.
     Snapshot(Box<State>),
+    /// What the decision evaluated, in thousands of steps, and what came of it, in KiB.
+    Evaluated {
+        #[serde(default, skip_serializing_if = "is_default")]
+        cost: u64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        made: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,7 +311,8 @@ impl Event {
             | Self::Retried { .. }
             | Self::Resumed
             | Self::Settled { .. }
-            | Self::Snapshot(_) => None,
+            | Self::Snapshot(_)
+            | Self::Evaluated { .. } => None,
         }
     }
 
@@ -371,6 +379,7 @@ impl Event {
             Self::Resumed => "resumed",
             Self::Settled { .. } => "settled",
             Self::Snapshot(_) => "snapshot",
+            Self::Evaluated { .. } => "evaluated",
         }
     }
 }

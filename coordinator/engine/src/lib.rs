@@ -1,6 +1,7 @@
 //! Skald's pure core. A transaction is a value folded from its journal, and what it owes its participants is a function
 //! of that value. Nothing here reads a clock, draws a random number or touches the outside.
 
+pub mod budget;
 pub mod call;
 pub mod cel;
 pub mod definition;
@@ -16,9 +17,10 @@ pub mod trace;
 pub mod transaction;
 pub mod value;
 
+pub use budget::Budget;
 pub use call::{Barrier, Call, Outcome, Reply, Request, Response, Target};
 pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
 pub use trace::SpanId;
-pub use transaction::{Corrupt, Input, Rejection, Transaction, Word};
+pub use transaction::{Corrupt, Input, Rejection, Transaction, Unrendered, Word};
 pub use value::Value;

@@ -24,6 +24,9 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub const ATTEMPTS: u32 = 1_000;
 /// Of a transaction, and of a pending operation.
 pub const TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Steps of evaluation (`cel::COST`) of all that a transaction evaluates from one call's outcome to the next call's. What
+/// takes less than a thousand at once is not counted.
+pub const EVALUATED: u64 = 5_000_000;
 /// Records between two snapshots, at least.
 pub const SNAPSHOT_EVERY: u64 = 512;
 

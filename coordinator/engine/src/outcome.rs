@@ -35,7 +35,8 @@ impl Answered {
     /// The first rule whose condition is true. One that cannot be evaluated, for want of the data that it reads, is not.
     #[must_use]
     pub fn judge<'r>(&self, rules: &'r [Rule]) -> Option<(Means, Option<&'r str>)> {
-        let holds = |rule: &&Rule| rule.when.render(self, &mut Meter::new()).is_ok_and(|value| value.text() == "true");
+        let mut meter = Meter::new();
+        let holds = |rule: &&Rule| rule.when.render(self, &mut meter).is_ok_and(|value| value.text() == "true");
         rules.iter().find(holds).map(|rule| (rule.is, rule.error.as_deref()))
     }
 }

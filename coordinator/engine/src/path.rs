@@ -6,6 +6,11 @@ use crate::value::Value;
 pub trait Scope {
     /// The value at the path; `Err` says what is missing.
     fn read(&self, path: &Path) -> Result<Value, String>;
+
+    /// Bytes of JSON that were taken apart for what was read since this was last asked.
+    fn parsed(&self) -> usize {
+        0
+    }
 }
 
 /// `input.lines[0].sku`: a root and the way from it.

@@ -328,7 +328,10 @@ impl Slot {
 
     fn value(&self, scope: &dyn Scope, meter: &mut Meter) -> Result<Value, Unrenderable> {
         let value = match self {
-            Self::Path(path) => scope.read(path),
+            Self::Path(path) => {
+                let value = scope.read(path);
+                meter.parsed(scope.parsed()).and(value)
+            }
             Self::Cel(expression) => expression.evaluate(scope, meter),
         };
         let value = value.and_then(|value| meter.made(&value).map(|()| value));

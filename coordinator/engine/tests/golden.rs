@@ -159,6 +159,8 @@ fn words() -> Vec<Event> {
         Event::Resumed,
         Event::Settled { status: Status::Succeeded, output: Some(json(r#"{"id":1}"#)), error: None },
         Event::Settled { status: Status::Failed, output: None, error: Some(view()) },
+        Event::Evaluated { cost: 417, made: 3 },
+        Event::Evaluated { cost: 0, made: 0 },
     ]
 }
 
@@ -287,7 +289,7 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
     let known = samples().into_keys().map(str::to_owned);
     assert_eq!(kept, known.chain(["plan", "plan_language", "plan_open"].map(str::to_owned)).collect());
     // One per variant: `Event::name` and this list break with a new one.
-    assert_eq!(kept.len(), 34 + 3);
+    assert_eq!(kept.len(), 35 + 3);
 }
 
 #[test]

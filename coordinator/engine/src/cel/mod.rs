@@ -19,6 +19,7 @@ mod value;
 use std::fmt;
 
 use crate::{
+    budget::Budget,
     path::{Path, Scope},
     value::Value,
 };
@@ -45,6 +46,8 @@ pub const ITEMS: usize = 10_000;
 pub const RESULT: usize = 256 << 10;
 /// Of all that is rendered together, as one request: nodes evaluated, items touched, and text in pieces of 16 bytes.
 pub const COST: u64 = 500_000;
+/// Bytes of text that are one step.
+const PIECE: usize = 16;
 /// Bytes that all expressions rendered together may make, plain paths included.
 pub const MADE: usize = 1 << 20;
 
@@ -79,13 +82,44 @@ pub enum Reason {
 #[derive(Debug)]
 pub struct Meter {
     cost: u64,
+    most: u64,
     room: usize,
+    is_over: bool,
 }
 
 impl Meter {
     #[must_use]
     pub const fn new() -> Self {
-        Self { cost: COST, room: MADE }
+        Self { cost: COST, most: COST, room: MADE, is_over: false }
+    }
+
+    /// As much as the language allows and the budget has left.
+    #[must_use]
+    pub const fn within(budget: &Budget) -> Self {
+        let most = if budget.left() < COST { budget.left() } else { COST };
+        Self { cost: most, most, room: MADE, is_over: false }
+    }
+
+    /// The budget, and not the language, ended an evaluation: what it came to means nothing.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.is_over && self.most < COST
+    }
+
+    /// What all of it took, text that was only passed on included.
+    #[must_use]
+    pub const fn work(&self) -> u64 {
+        self.spent() + ((MADE - self.room) / PIECE) as u64
+    }
+
+    /// The same, as so much JSON taken apart.
+    pub(crate) const fn bytes(&self) -> usize {
+        (self.most - self.cost) as usize * PIECE
+    }
+
+    /// For taking so many bytes of JSON apart.
+    pub(crate) fn parsed(&mut self, bytes: usize) -> Result<(), String> {
+        self.text(bytes).map_err(|stop| stop.to_string())
     }
 
     /// Counts a value that an expression or a path gave: many of them could make what no request may be.
@@ -109,7 +143,7 @@ impl Meter {
 
     #[must_use]
     pub const fn spent(&self) -> u64 {
-        COST - self.cost
+        self.most - self.cost
     }
 }
 
@@ -215,6 +249,7 @@ impl Meter {
             }
             None => {
                 self.cost = 0;
+                self.is_over = true;
                 Err(Stop::Over(format!("too costly: the expressions of one request may take {COST} steps")))
             }
         }
@@ -222,7 +257,7 @@ impl Meter {
 
     /// For making, comparing or going through so many bytes of text.
     fn text(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.spend(bytes / 16)
+        self.spend(bytes / PIECE)
     }
 
     fn items(count: usize) -> Result<(), Stop> {

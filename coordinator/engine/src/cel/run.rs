@@ -88,7 +88,9 @@ impl Run<'_> {
             return known.clone();
         }
         let path = &self.reads[index].path;
-        let value = match self.scope.read(path) {
+        let read = self.scope.read(path);
+        self.meter.text(self.scope.parsed())?;
+        let value = match read {
             Ok(value) => Val::of_json(value, self.meter),
             Err(missing) => Err(Stop::Missing(missing)),
         };

@@ -3,6 +3,7 @@
 //! All faults come at once, each with its code and its place. What a definition costs is bounded before it is read, so
 //! hostile text is refused or compiled in milliseconds; nothing recurses deeper than JSON may nest.
 
+mod chain;
 mod check;
 mod document;
 mod enlist;
@@ -89,7 +90,10 @@ fn compiled(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>
     let parts = check::parts(&document.steps, order.as_ref(), &mut faults);
     lower::check_bounds(&document, &parts, &mut faults);
     scope::check(&document.steps, order.as_ref(), document.output.as_ref(), &mut faults);
-    types::check(&document.steps, order.as_ref(), document.schema, document.output.as_ref(), &mut faults);
+    let costs = types::check(&document.steps, order.as_ref(), document.schema, document.output.as_ref(), &mut faults);
+    if let Some(order) = &order {
+        chain::check(&document.steps, order, &costs, &mut faults);
+    }
     match order {
         Some(order) if faults.is_empty() => {
             let warnings = warn::warnings(&document, &parts, &order);

@@ -21,6 +21,10 @@ pub(super) struct Order {
     pub(super) own: Vec<Vec<usize>>,
     /// Of a block: the last steps of its arms.
     pub(super) exits: Vec<Vec<usize>>,
+    /// Direct predecessors by step: of a block its exits, ...
+    pub(super) after: Vec<Vec<usize>>,
+    /// ... and what it begins after.
+    pub(super) entries: Vec<Vec<usize>>,
     /// All steps, predecessors first, else as they stand in the document; a block comes after what is in it.
     pub(super) sequence: Vec<usize>,
     ancestors: Bits,
@@ -57,10 +61,10 @@ impl Order {
     /// `None`: there is a cycle, or no end of edges, which is reported.
     pub(super) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
         let count = steps.list.len();
-        let mut edges =
-            Edges { after: vec![Vec::new(); count], own: vec![Vec::new(); count], exits: vec![Vec::new(); count] };
+        let none = || vec![Vec::new(); count];
+        let mut edges = Edges { after: none(), own: none(), exits: none(), entries: none() };
         siblings(steps, &steps.top, &[], &mut edges, faults);
-        let Edges { after, own, exits } = edges;
+        let Edges { after, own, exits, entries } = edges;
 
         let edges: usize = after.iter().map(Vec::len).sum();
         if edges > EDGES {
@@ -101,7 +105,7 @@ impl Order {
             report_cycles(steps, &after, &waits, faults);
             return None;
         }
-        Some(Self { own, exits, sequence, ancestors })
+        Some(Self { own, exits, after, entries, sequence, ancestors })
     }
 
     pub(super) fn follows(&self, step: usize, earlier: usize) -> bool {
@@ -117,6 +121,7 @@ struct Edges {
     after: Vec<Vec<usize>>,
     own: Vec<Vec<usize>>,
     exits: Vec<Vec<usize>>,
+    entries: Vec<Vec<usize>>,
 }
 
 /// Fills in the predecessors of the steps of one array and gives its last ones; `entry` is what the block around them
@@ -146,7 +151,8 @@ fn siblings(steps: &Steps<'_>, array: &[usize], entry: &[usize], edges: &mut Edg
             last.extend(siblings(steps, arm, &entry, edges, faults));
         }
         last.sort_unstable();
-        edges.after[*step] = if last.is_empty() { entry } else { last.clone() };
+        edges.after[*step] = if last.is_empty() { entry.clone() } else { last.clone() };
+        edges.entries[*step] = entry;
         edges.exits[*step] = last;
     }
     array.iter().copied().filter(|step| !followed.contains(step)).collect()

@@ -24,6 +24,7 @@ use crate::{
         infer::{Facts, Flaw, Inferred, Root, Roots, What},
         types::{Kinds, Presence, Type},
     },
+    limit,
     path::Path,
     plan::{Body, Target, Wait},
     template::{Found, Standing, Template},
@@ -32,6 +33,15 @@ use crate::{
 
 /// Members named in a fault.
 const NAMED: usize = 8;
+
+/// What a step evaluates without a call, in thousands of steps, with lists as long as they may be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    /// When its turn comes.
+    pub(super) turn: u64,
+    /// Of a map: once all of its items are done.
+    pub(super) end: u64,
+}
 
 /// Where a template stands, and so what may come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,15 +107,18 @@ pub(super) fn check(
     input: Option<&Value>,
     output: Option<&(Template, Place<'_>)>,
     faults: &mut Faults,
-) {
+) -> Vec<Cost> {
     let types = Types::of(steps, order, input);
-    // What is included was judged when it was published.
-    for (index, step) in steps.list.iter().enumerate().filter(|(_, step)| step.scope == 0) {
-        types.at(Some(index)).step(step, faults);
-    }
+    // What is included was judged when it was published: what it costs is asked anew.
+    let mut judged = Faults::new();
+    let each = |(index, step): (usize, &Step<'_>)| {
+        types.at(Some(index)).step(step, if step.scope == 0 { &mut *faults } else { &mut judged })
+    };
+    let costs = steps.list.iter().enumerate().map(each).collect();
     if let Some((template, place)) = output {
         types.at(None).alone(template, place, Spot::Json, faults);
     }
+    costs
 }
 
 /// An operation of an enlisted branch, which reads nothing that has a type but what it calls for.
@@ -303,11 +316,13 @@ impl Here<'_, '_, '_> {
         })
     }
 
-    fn step(&self, step: &Step<'_>, faults: &mut Faults) {
+    fn step(&self, step: &Step<'_>, faults: &mut Faults) -> Cost {
+        // Its condition and what it does by itself are evaluated as one.
+        let mut bill = Bill::default();
         if let Some((when, place)) = &step.when {
             // It says nothing of itself.
             let outside = Self { known: Rc::new(self.known_around()), ..self.clone() };
-            outside.alone(when, place, Spot::Condition, faults);
+            outside.template(when, place, Spot::Condition, &mut bill, faults);
         }
         for operation in step.operations() {
             self.operation(operation, faults);
@@ -317,21 +332,25 @@ impl Here<'_, '_, '_> {
                 let mut known = Facts::clone(&self.known);
                 for (when, place) in arms.iter().filter_map(|arm| arm.when.as_ref()) {
                     let here = Self { known: Rc::new(known.clone()), ..self.clone() };
-                    here.alone(when, place, Spot::Condition, faults);
+                    here.template(when, place, Spot::Condition, &mut bill, faults);
                     when.facts(false, &mut known);
                 }
             }
-            Kind::Map { items: (items, place), .. } => self.alone(items, place, Spot::Items, faults),
+            Kind::Map { items: (items, place), .. } => self.template(items, place, Spot::Items, &mut bill, faults),
             Kind::Wait { wait: Wait::For(template) | Wait::Until(template), place } => {
-                self.alone(template, place, Spot::Text, faults);
+                self.template(template, place, Spot::Text, &mut bill, faults);
             }
-            Kind::Wait { wait: Wait::Signal { name, .. }, place } => self.alone(name, place, Spot::Text, faults),
-            Kind::Set { template, place } => self.alone(template, place, Spot::Json, faults),
-            Kind::Fail { message: Some((message, place)), .. } => self.alone(message, place, Spot::Text, faults),
+            Kind::Wait { wait: Wait::Signal { name, .. }, place } => {
+                self.template(name, place, Spot::Text, &mut bill, faults);
+            }
+            Kind::Set { template, place } => self.template(template, place, Spot::Json, &mut bill, faults),
+            Kind::Fail { message: Some((message, place)), .. } => {
+                self.template(message, place, Spot::Text, &mut bill, faults);
+            }
             Kind::Include { scope, .. } => {
                 let included = self.types.steps.and_then(|steps| steps.included.get(scope.checked_sub(1)?));
                 if let Some((input, place)) = included.and_then(|included| included.input.as_ref()) {
-                    self.alone(input, place, Spot::Json, faults);
+                    self.template(input, place, Spot::Json, &mut bill, faults);
                 }
                 if let Some(included) = included {
                     self.given(included, *scope, step, faults);
@@ -339,10 +358,18 @@ impl Here<'_, '_, '_> {
             }
             Kind::Saga { .. } | Kind::Tcc { .. } | Kind::Parallel { .. } | Kind::Fail { .. } | Kind::Unread => {}
         }
-        if let Some((template, place)) = &step.output {
-            let here = if matches!(step.kind, Kind::Map { .. }) { self.ended() } else { self.clone() };
-            here.alone(template, place, Spot::Json, faults);
+        let mut cost = Cost { turn: bill.settle(faults) >> 10, end: 0 };
+        match (&step.output, &step.kind) {
+            (Some((template, place)), Kind::Map { max_items, .. }) => {
+                let each = self.ended().alone(template, place, Spot::Json, faults);
+                cost.end = each.saturating_mul(known(*max_items)) >> 10;
+            }
+            (Some((template, place)), _) => {
+                self.alone(template, place, Spot::Json, faults);
+            }
+            (None, _) => {}
         }
+        cost
     }
 
     fn operation(&self, operation: &Draft<'_>, faults: &mut Faults) {
@@ -361,7 +388,7 @@ impl Here<'_, '_, '_> {
         if let Some(Body::Given(template)) = &operation.body {
             self.template(template, &place.key("body"), Spot::Json, &mut bill, faults);
         }
-        bill.settle(faults);
+        let _ = bill.settle(faults);
         let mut bill = Bill::default();
         for (rule, place) in &operation.outcome {
             self.template(&rule.when, place, Spot::Condition, &mut bill, faults);
@@ -389,11 +416,11 @@ impl Here<'_, '_, '_> {
         given.check(wanted, faults);
     }
 
-    /// What is evaluated by itself.
-    fn alone(&self, template: &Template, place: &Place<'_>, spot: Spot, faults: &mut Faults) {
+    /// What is evaluated by itself, and what that costs.
+    fn alone(&self, template: &Template, place: &Place<'_>, spot: Spot, faults: &mut Faults) -> u64 {
         let mut bill = Bill::default();
         self.template(template, place, spot, &mut bill, faults);
-        bill.settle(faults);
+        bill.settle(faults)
     }
 
     fn template(&self, template: &Template, place: &Place<'_>, spot: Spot, bill: &mut Bill, faults: &mut Faults) {
@@ -422,6 +449,11 @@ impl Here<'_, '_, '_> {
             }
         });
     }
+}
+
+/// How many items a map goes through, where that is said: else one, as of a list without end.
+pub(super) const fn known(max_items: usize) -> u64 {
+    if max_items < limit::MAP_ITEMS { max_items as u64 } else { 1 }
 }
 
 /// What cannot stand there, whatever it comes to.
@@ -498,9 +530,9 @@ impl Bill {
         }
     }
 
-    /// E207, where the run-time bound would be met.
-    fn settle(self, faults: &mut Faults) {
-        let Some(Item { pointer, mut bounds, .. }) = self.worst.filter(|_| self.cost > COST) else { return };
+    /// What it comes to; E207, where the run-time bound would be met.
+    fn settle(self, faults: &mut Faults) -> u64 {
+        let Some(Item { pointer, mut bounds, .. }) = self.worst.filter(|_| self.cost > COST) else { return self.cost };
         bounds.sort_by_key(|(_, most)| std::cmp::Reverse(*most));
         let loops: Vec<_> = bounds.iter().take(3).map(|(name, most)| format!("{} (now {most})", quote(name))).collect();
         let message = format!(
@@ -516,5 +548,6 @@ impl Bill {
             )
         };
         faults.add_at("E207", pointer, message, Some(help));
+        self.cost
     }
 }

@@ -7,36 +7,76 @@ use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
 use super::{
     Transaction,
+    follow::Next,
     render::Here,
     state::{BranchState, MapState, Waiting},
 };
 use crate::{
+    budget::Budget,
     cel::Meter,
     definition::is_signal,
     event::{Error, Event, millis},
     limit,
-    plan::{Block, Branch, Map, Wait},
+    plan::{Block, Map, Wait},
     template::Template,
     value::Value,
 };
 
 type Evaluated = Result<Event, Error>;
 
+/// The outputs of a map's items, as far as they are mapped. Only its holder knows: another starts anew.
+#[derive(Debug, Clone)]
+pub(super) struct Gathered {
+    map: usize,
+    /// Signals that had arrived when it began: all items see the same.
+    signals: usize,
+    outputs: Vec<Json>,
+    bytes: usize,
+    cost: u64,
+}
+
 impl Transaction {
     /// What the next branch whose turn has come comes to.
-    pub(super) fn next_block(&self, now: Timestamp) -> Option<Event> {
+    pub(super) fn next_block(&mut self, now: Timestamp) -> Option<Next> {
         let branch = *self.ready.first()?;
-        let event = self.evaluate(branch, now).unwrap_or_else(|error| Event::Faulted { branch, error });
-        Some(event)
+        if self.budget.left() == 0 {
+            return Some(Next::Later);
+        }
+        let spec = self.spec(branch);
+        let fails = matches!(spec.block, Some(Block::Fail { .. }));
+        let gathers = matches!(spec.block, Some(Block::Map(_))) && self.state.branches[branch].map().is_some();
+        let evaluated = if self.has_overspent(0) && !fails {
+            Err(overspent())
+        } else if gathers {
+            match self.gather(branch) {
+                Some(gathered) => gathered.map(|output| Event::Computed { branch, output, reason: None }),
+                None => return Some(Next::Later),
+            }
+        } else {
+            let mut meter = Meter::within(&self.budget);
+            let evaluated = self.evaluate(branch, now, &mut meter);
+            self.budget.spend(meter.work());
+            if meter.is_cut() {
+                return Some(Next::Later);
+            }
+            self.tally.cost += meter.work() >> 10;
+            evaluated
+        };
+        Some(Next::Event(evaluated.unwrap_or_else(|error| Event::Faulted { branch, error })))
     }
 
-    fn evaluate(&self, branch: usize, now: Timestamp) -> Evaluated {
+    /// More than a transaction may evaluate between two calls, `more` steps included.
+    fn has_overspent(&self, more: u64) -> bool {
+        self.state.evaluated + self.tally.cost + (more >> 10) >= limit::EVALUATED >> 10
+    }
+
+    fn evaluate(&self, branch: usize, now: Timestamp, meter: &mut Meter) -> Evaluated {
         let spec = self.spec(branch);
         let scope = Here::of(self, Some(branch), None);
         let state = &self.state.branches[branch];
         if state.block.is_none()
             && let Some(when) = &spec.when
-            && !truth(when, &scope)?
+            && !truth(when, &scope, meter)?
         {
             return Ok(Event::Passed { branch, reason: None });
         }
@@ -46,7 +86,7 @@ impl Transaction {
             None if spec.forward.is_some() => Ok(Event::Admitted { branch }),
             None => Ok(computed(None)),
             Some(Block::Set(template)) => {
-                let output = rendered(template, &scope)?;
+                let output = rendered(template, &scope, meter)?;
                 if output.text().len() > limit::OUTPUT {
                     return Err(failed(format!("its output is over {} KiB", limit::OUTPUT >> 10)));
                 }
@@ -54,7 +94,7 @@ impl Transaction {
             }
             Some(Block::Choose(conditions)) => {
                 for (arm, condition) in conditions.iter().enumerate() {
-                    if truth(condition, &scope)? {
+                    if truth(condition, &scope, meter)? {
                         return Ok(Event::Chosen { branch, arm });
                     }
                 }
@@ -62,13 +102,13 @@ impl Transaction {
             }
             Some(Block::Fail { error, message }) => {
                 // The code is what was said, also where its message cannot be made.
-                let message = message.as_ref().map(|message| text(message, &scope));
+                let message = message.as_ref().map(|message| text(message, &scope, meter));
                 let message = message.map(|made| made.unwrap_or_else(|error| error.message.unwrap_or_default()));
                 Err(Error { code: error.clone(), message })
             }
-            Some(Block::Wait(Wait::For(duration))) => Ok(armed(millis(span(&text(duration, &scope)?)?), None)),
+            Some(Block::Wait(Wait::For(duration))) => Ok(armed(millis(span(&text(duration, &scope, meter)?)?), None)),
             Some(Block::Wait(Wait::Until(moment))) => {
-                let text = text(moment, &scope)?;
+                let text = text(moment, &scope, meter)?;
                 let moment: Timestamp =
                     text.parse().map_err(|_| failed(format!("{:?} is no timestamp (RFC 3339)", shortened(&text))))?;
                 let ahead = now.until(moment);
@@ -81,7 +121,7 @@ impl Transaction {
                 let known = state.block.as_ref().and_then(|block| block.waits.as_ref()?.signal.clone());
                 let name = match known {
                     Some(name) => name,
-                    None => text(name, &scope)?,
+                    None => text(name, &scope, meter)?,
                 };
                 match self.state.signals.iter().find(|signal| signal.name == name) {
                     Some(signal) => Ok(computed(Some(signal.payload.clone().unwrap_or_default()))),
@@ -92,13 +132,12 @@ impl Transaction {
                     None => Ok(armed(millis(*timeout), Some(name))),
                 }
             }
-            Some(Block::Map(map)) if state.map().is_some() => self.gather(branch, spec, map).map(computed),
-            Some(Block::Map(map)) => self.items(branch, map, &scope),
+            Some(Block::Map(map)) => self.items(branch, map, &scope, meter),
         }
     }
 
-    fn items(&self, branch: usize, map: &Map, scope: &Here<'_>) -> Evaluated {
-        let items = rendered(&map.items, scope)?;
+    fn items(&self, branch: usize, map: &Map, scope: &Here<'_>, meter: &mut Meter) -> Evaluated {
+        let items = rendered(&map.items, scope, meter)?;
         let Ok(Value::Array(items)) = Value::of(&items) else {
             return Err(failed(format!("the items of a map are a list, and not {}", shortened(items.text()))));
         };
@@ -111,23 +150,57 @@ impl Transaction {
         Ok(Event::Mapped { branch, items: items.into_iter().map(Json::from).collect() })
     }
 
-    /// The output that is mapped of each item.
-    fn gather(&self, branch: usize, spec: &Branch, map: &Map) -> Result<Option<Json>, Error> {
-        let (Some(output), Some(state)) = (&spec.output, self.state.branches[branch].map()) else { return Ok(None) };
-        let mut outputs = Vec::with_capacity(state.items.len());
-        let mut bytes = 0;
-        for item in 0..state.items.len() {
+    /// The output that is mapped of each item, as far as the budget goes; `None`: it goes on later.
+    fn gather(&mut self, map: usize) -> Option<Result<Option<Json>, Error>> {
+        let signals = self.state.signals.len();
+        let known = self.gathered.take().filter(|known| known.map == map && known.signals == signals);
+        let mut gathered = known.unwrap_or(Gathered { map, signals, outputs: Vec::new(), bytes: 0, cost: 0 });
+        let mut budget = self.budget.clone();
+        let outcome = self.gather_on(&mut gathered, &mut budget);
+        self.budget = budget;
+        match outcome {
+            None => self.gathered = Some(gathered),
+            Some(_) => self.tally.cost += gathered.cost >> 10,
+        }
+        outcome
+    }
+
+    fn gather_on(&self, gathered: &mut Gathered, budget: &mut Budget) -> Option<Result<Option<Json>, Error>> {
+        let state = self.state.branches[gathered.map].map();
+        let (Some(output), Some(map), Some(state)) =
+            (&self.spec(gathered.map).output, self.map_of(gathered.map), state)
+        else {
+            return Some(Ok(None));
+        };
+        for item in gathered.outputs.len()..state.items.len() {
+            if budget.left() == 0 {
+                return None;
+            }
+            if self.has_overspent(gathered.cost) {
+                return Some(Err(overspent()));
+            }
             let first = state.base + item * map.branches.len();
             // An included saga's own names end with it: its gate stands among those of the map.
             let among = map.branches[map.result].saga.unwrap_or(map.result);
-            let one = rendered(output, &Here::of(self, Some(first + among), None))?;
-            bytes += one.text().len();
-            if bytes > limit::OUTPUT {
-                return Err(failed(format!("the outputs of the items are over {} bytes together", limit::OUTPUT)));
+            let mut meter = Meter::within(budget);
+            let one = rendered(output, &Here::of(self, Some(first + among), None), &mut meter);
+            budget.spend(meter.work());
+            if meter.is_cut() {
+                return None;
             }
-            outputs.push(one);
+            gathered.cost += meter.work();
+            let one = match one {
+                Ok(one) => one,
+                Err(error) => return Some(Err(error)),
+            };
+            gathered.bytes += one.text().len();
+            if gathered.bytes > limit::OUTPUT {
+                let message = format!("the outputs of the items are over {} bytes together", limit::OUTPUT);
+                return Some(Err(failed(message)));
+            }
+            gathered.outputs.push(one);
         }
-        Ok(Some(Json::of(&outputs)))
+        Some(Ok(Some(Json::of(&gathered.outputs))))
     }
 
     pub(super) fn fold_turn(&mut self, event: &Event, branch: usize, at: Timestamp) {
@@ -352,16 +425,20 @@ fn failed(message: impl Into<String>) -> Error {
     Error::new("expression_failed", message)
 }
 
-fn rendered(template: &Template, scope: &Here<'_>) -> Result<Json, Error> {
-    template.render(scope, &mut Meter::new()).map_err(|error| failed(error.to_string()))
+fn overspent() -> Error {
+    failed(format!("too costly: what is evaluated between two calls may take {} steps", limit::EVALUATED))
 }
 
-fn text(template: &Template, scope: &Here<'_>) -> Result<String, Error> {
-    template.render_text(scope, &mut Meter::new(), |text| text).map_err(|error| failed(error.to_string()))
+fn rendered(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<Json, Error> {
+    template.render(scope, meter).map_err(|error| failed(error.to_string()))
 }
 
-fn truth(template: &Template, scope: &Here<'_>) -> Result<bool, Error> {
-    match rendered(template, scope)?.text() {
+fn text(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<String, Error> {
+    template.render_text(scope, meter, |text| text).map_err(|error| failed(error.to_string()))
+}
+
+fn truth(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<bool, Error> {
+    match rendered(template, scope, meter)?.text() {
         "true" => Ok(true),
         "false" => Ok(false),
         other => Err(failed(format!("a condition is true or false, and not {}", shortened(other)))),

@@ -133,7 +133,7 @@ impl Transaction {
                     })
             }
             Event::Suspended => !self.state.suspended && (paused || stuck),
-            Event::Adopted => true,
+            Event::Adopted | Event::Evaluated { .. } => true,
             Event::Retried { branch: Some(branch) } => *branch < self.state.branches.len(),
             Event::Retried { branch: None } => true,
             Event::Signalled { name, .. } => {

@@ -37,6 +37,14 @@ impl Transaction {
     /// What became of one operation.
     fn fold_operation(&mut self, event: &Event, branch: usize, slot: Slot, at: Timestamp) {
         match event {
+            Event::Succeeded { .. }
+            | Event::Refused { .. }
+            | Event::Exhausted { .. }
+            | Event::Skipped { .. }
+            | Event::Resolved { .. } => (self.state.evaluated, self.state.made) = (0, 0),
+            _ => {}
+        }
+        match event {
             Event::Failed { .. } => self.fold_failed(event, branch, slot, at),
             Event::NotFound { attempt, cleared, delay_ms, .. } => self.touch(branch, slot, |op| {
                 op.attempts = *attempt;
@@ -151,9 +159,16 @@ impl Transaction {
                 }
                 self.state.suspended = false;
             }
+            Event::Evaluated { cost, made } => {
+                self.state.evaluated = self.state.evaluated.saturating_add(*cost);
+                self.state.made = self.state.made.saturating_add(*made);
+            }
             Event::Suspended => self.state.suspended = true,
             Event::Adopted => self.adopt(at),
-            Event::Retried { branch } => self.fold_retried(*branch, at),
+            Event::Retried { branch } => {
+                (self.state.evaluated, self.state.made) = (0, 0);
+                self.fold_retried(*branch, at);
+            }
             Event::Resumed => {
                 if self.state.deadline == Deadline::Paused {
                     self.state.deadline = Deadline::Lifted;

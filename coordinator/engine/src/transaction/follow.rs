@@ -7,9 +7,29 @@ use super::{
     state::{Deadline, Slot},
 };
 use crate::{
+    cel::Meter,
     event::{Error, Event},
     limit,
 };
+
+/// Steps that an event takes beside what it was evaluated from.
+const ONE_EVENT: u64 = 16;
+/// The same, of each branch that a map's items bring.
+const ONE_BRANCH: u64 = 4;
+
+/// What follows from a state.
+pub(super) enum Next {
+    Event(Event),
+    /// Something that takes more than is left of the budget.
+    Later,
+}
+
+/// What was evaluated, in thousands of steps and in KiB: what is less at once is too little to be counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) cost: u64,
+    pub(super) made: u64,
+}
 
 impl Transaction {
     /// Folds one event of this node's own making.
@@ -27,20 +47,42 @@ impl Transaction {
         out.events.push(event);
     }
 
-    /// Adds what follows until nothing more does, and counts the record.
+    /// Adds what follows until nothing more does or the budget is spent, and counts the record. What is left then follows
+    /// from the state by itself, whoever decides next.
     pub(super) fn follow(&mut self, out: &mut Decided, now: Timestamp) {
-        let mut made = 0;
-        while let Some(event) = self.next(now) {
-            made += event.made();
-            let event = if made > limit::JOURNAL { self.too_much(event) } else { event };
+        self.goes_on = false;
+        while let Some(next) = self.next(now) {
+            let Next::Event(event) = next else {
+                self.goes_on = true;
+                break;
+            };
+            let made = event.made() as u64;
+            self.budget.spend(ONE_EVENT + made / 16 + self.brings(&event) * ONE_BRANCH);
+            self.tally.made += made >> 10;
+            let too_much = self.state.made + self.tally.made > (limit::JOURNAL >> 10) as u64;
+            let event = if too_much { self.too_much(event) } else { event };
             self.emit(out, event, now);
+        }
+        let Tally { cost, made } = std::mem::take(&mut self.tally);
+        if cost + made > 0 && self.state.settled.is_none() {
+            self.emit(out, Event::Evaluated { cost, made }, now);
         }
         if out.record {
             self.state.records += 1;
         }
     }
 
-    /// What follows from one decision is one record, and no record is longer than a journal may be.
+    /// Branches that come into being with it.
+    fn brings(&self, event: &Event) -> u64 {
+        match event {
+            Event::Mapped { branch, items } => {
+                items.len().saturating_mul(self.map_of(*branch).map_or(0, |map| map.branches.len())) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// What follows from one call's outcome is no longer than a journal may be.
     fn too_much(&self, event: Event) -> Event {
         match event.turn() {
             Some(_) if self.state.decision.is_none() && !self.state.failed => Event::JournalFull,
@@ -52,16 +94,16 @@ impl Transaction {
         }
     }
 
-    fn next(&self, now: Timestamp) -> Option<Event> {
+    fn next(&mut self, now: Timestamp) -> Option<Next> {
         if self.state.settled.is_some() {
             return None;
         }
         match self.state.decision {
-            None => self.next_decision().or_else(|| self.next_block(now)),
-            Some(Decision::Abort) => self.next_halt().or_else(|| self.next_settlement()),
+            None => self.next_decision().map(Next::Event).or_else(|| self.next_block(now)),
+            Some(Decision::Abort) => self.next_halt().map(Next::Event).or_else(|| self.next_settlement()),
             Some(Decision::Commit) => self.next_block(now).or_else(|| self.next_settlement()),
         }
-        .or_else(|| self.next_suspension())
+        .or_else(|| self.next_suspension().map(Next::Event))
     }
 
     fn next_decision(&self) -> Option<Event> {
@@ -135,11 +177,20 @@ impl Transaction {
         }
     }
 
-    fn next_settlement(&self) -> Option<Event> {
+    fn next_settlement(&mut self) -> Option<Next> {
         if self.end()? == Status::Compensated {
-            return Some(Event::Settled { status: Status::Compensated, output: None, error: None });
+            return Some(Next::Event(Event::Settled { status: Status::Compensated, output: None, error: None }));
         }
-        let (output, error) = match self.final_output() {
+        if self.plan.output.is_some() && self.budget.left() == 0 {
+            return Some(Next::Later);
+        }
+        let mut meter = Meter::within(&self.budget);
+        let output = self.final_output(&mut meter);
+        self.budget.spend(meter.work());
+        if meter.is_cut() {
+            return Some(Next::Later);
+        }
+        let (output, error) = match output {
             Ok(output) => (output, None),
             Err(error) => {
                 let error =
@@ -147,7 +198,7 @@ impl Transaction {
                 (None, Some(error))
             }
         };
-        Some(Event::Settled { status: Status::Succeeded, output, error })
+        Some(Next::Event(Event::Settled { status: Status::Succeeded, output, error }))
     }
 
     /// Suspended: something needs a person, and nothing moves without one. In flight is known to the holder alone.

@@ -32,11 +32,14 @@ use skald_protocol::{
 };
 
 use self::{
+    block::Gathered,
+    follow::Tally,
     index::{Counts, Wakes},
     layout::Layout,
     state::{Deadline, Slot},
 };
 use crate::{
+    budget::Budget,
     call::{Call, Reply},
     event::{Began, Enlistment, Error, Event, Record},
     limit,
@@ -45,7 +48,7 @@ use crate::{
     value::{Unreadable, Value},
 };
 
-pub use self::state::State;
+pub use self::{render::Unrendered, state::State};
 
 /// What can happen to a transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,6 +219,13 @@ pub struct Transaction {
     flights: BTreeMap<(usize, Slot), Flight>,
     /// The last of each that was answered.
     landed: BTreeMap<(usize, Slot), Flight>,
+    /// Of the decisions to come.
+    budget: Budget,
+    /// The last decision ended because its budget did.
+    goes_on: bool,
+    gathered: Option<Gathered>,
+    /// Evaluated by the decision under way.
+    tally: Tally,
 }
 
 /// A call on its way.
@@ -239,7 +249,13 @@ pub enum Continuity {
 impl Transaction {
     /// A transaction's first events, already folded.
     pub fn begin(gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
+        Self::begin_within(Budget::unlimited(), gid, plan, began, now)
+    }
+
+    /// The same; the budget is that of its first decision.
+    pub fn begin_within(budget: Budget, gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
         let mut transaction = Self::new(gid, plan, began.clone(), now);
+        transaction.budget = budget;
         transaction.holding = true;
         let mut out = Decided { events: vec![Event::Began(Box::new(began))], record: true };
         transaction.follow(&mut out, now);
@@ -270,6 +286,10 @@ impl Transaction {
             holding: false,
             flights: BTreeMap::new(),
             landed: BTreeMap::new(),
+            budget: Budget::unlimited(),
+            goes_on: false,
+            gathered: None,
+            tally: Tally::default(),
         };
         transaction.deadline = transaction.timeout().map(|timeout| transaction.began_at().plus(timeout));
         transaction.reindex();
@@ -319,6 +339,25 @@ impl Transaction {
         let mut transaction = transaction.ok_or("a record without events")?;
         transaction.state.records += 1;
         Ok(transaction)
+    }
+
+    /// What the decisions to come may take, until the next word of it. Without one they take what they need.
+    ///
+    /// A decision that meets its end stops there: what it came to so far is its events, and `Input::Tick` goes on.
+    pub fn allow(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The last decision stopped at the end of its budget, and more follows from the state.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// What a new holder does after `replay` and before the first `owed`: recorded delays are counted from now at most,
@@ -424,6 +463,9 @@ impl Transaction {
         } else {
             self.earliest().map(Timestamp)
         };
+        if self.goes_on {
+            return Some(Timestamp(self.state.updated_at));
+        }
         let timer = self.timers.first().map(|(due, _)| Timestamp(*due));
         [call, timer, self.deadline_ahead()].into_iter().flatten().min()
     }

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
 };
@@ -11,6 +11,7 @@ use skald_protocol::{BranchStatus, Json, OperationKind, OperationStatus};
 
 use super::{Transaction, state::Slot};
 use crate::{
+    budget::Budget,
     call::{Call, Request, Response, Target},
     cel::Meter,
     plan::{self, Body},
@@ -18,8 +19,34 @@ use crate::{
     value::{Map, Unreadable, Value},
 };
 
+/// Steps that a request takes beside its expressions.
+const ONE_CALL: u64 = 50;
+
+/// Why there is no request of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unrendered {
+    /// It takes more than the budget has left.
+    Later,
+    Never(Unrenderable),
+}
+
 impl Transaction {
     pub fn render(&self, call: Call) -> Result<Request, Unrenderable> {
+        self.request(call, &mut Meter::new())
+    }
+
+    /// The same, as far as the budget goes.
+    pub fn render_within(&self, call: Call, budget: &mut Budget) -> Result<Request, Unrendered> {
+        if budget.left() == 0 {
+            return Err(Unrendered::Later);
+        }
+        let mut meter = Meter::within(budget);
+        let request = self.request(call, &mut meter);
+        budget.spend(meter.work().saturating_add(ONE_CALL));
+        if meter.is_cut() { Err(Unrendered::Later) } else { request.map_err(Unrendered::Never) }
+    }
+
+    fn request(&self, call: Call, meter: &mut Meter) -> Result<Request, Unrenderable> {
         let nothing = || Unrenderable { path: String::new(), reason: format!("no {} is owed", call.operation) };
         let slot = Slot::of(call.operation).ok_or_else(nothing)?;
         let operation = self.operation(call.branch, slot).ok_or_else(nothing)?;
@@ -33,7 +60,6 @@ impl Transaction {
         };
         let mut scope = Here::of(self, Some(call.branch), None);
         scope.signals = op.map_or(scope.signals, |op| op.seen);
-        let meter = &mut Meter::new();
         let target = match &spec.target {
             plan::Target::Path(path) => Target::Path(path.render_text(&scope, meter, |text| percent_encode(&text))?),
             plan::Target::Url(url) => Target::Url(url.render_text(&scope, meter, |text| percent_encode(&text))?),
@@ -93,18 +119,19 @@ impl Transaction {
         branch: usize,
         kind: OperationKind,
         response: &Response,
+        meter: &mut Meter,
     ) -> Result<Option<Json>, Unrenderable> {
         match &self.spec(branch).output {
             Some(output) if kind.is_forward() => {
-                output.render(&Here::of(self, Some(branch), Some(response)), &mut Meter::new()).map(Some)
+                output.render(&Here::of(self, Some(branch), Some(response)), meter).map(Some)
             }
             Some(_) | None => Ok(None),
         }
     }
 
-    pub(super) fn final_output(&self) -> Result<Option<Json>, Unrenderable> {
+    pub(super) fn final_output(&self, meter: &mut Meter) -> Result<Option<Json>, Unrenderable> {
         let scope = Here::of(self, None, None);
-        self.plan.output.as_ref().map(|output: &Template| output.render(&scope, &mut Meter::new())).transpose()
+        self.plan.output.as_ref().map(|output: &Template| output.render(&scope, meter)).transpose()
     }
 
     /// A branch's output: mapped, computed, or the response's body; of a map those of its items.
@@ -153,6 +180,8 @@ pub(super) struct Here<'a> {
     outputs: RefCell<BTreeMap<usize, Rc<Value>>>,
     body: OnceCell<Result<Value, Unreadable>>,
     request: OnceCell<Result<Value, String>>,
+    /// Bytes of JSON that were taken apart and not yet asked for.
+    parsed: Cell<usize>,
 }
 
 impl<'a> Here<'a> {
@@ -171,6 +200,7 @@ impl<'a> Here<'a> {
             outputs: RefCell::new(BTreeMap::new()),
             body: OnceCell::new(),
             request: OnceCell::new(),
+            parsed: Cell::new(0),
         }
     }
 
@@ -181,13 +211,22 @@ impl<'a> Here<'a> {
         Self { signals: seen.unwrap_or(scope.signals), ..scope }
     }
 
+    fn parse(&self, json: &Json) -> Result<Value, Unreadable> {
+        self.parsed.set(self.parsed.get().saturating_add(json.text().len()));
+        Value::of(json)
+    }
+
+    fn parse_some(&self, json: Option<&Json>) -> Result<Value, Unreadable> {
+        json.map_or(Ok(Value::Null), |json| self.parse(json))
+    }
+
     /// `none`: why there is none.
     fn output(&self, branch: usize, none: impl FnOnce() -> String) -> Result<Rc<Value>, String> {
         if let Some(known) = self.outputs.borrow().get(&branch) {
             return Ok(Rc::clone(known));
         }
         let output = self.transaction.output_of(branch).ok_or_else(none)?;
-        let value = Rc::new(Value::of(&output).map_err(|fault| unreadable("output", &fault))?);
+        let value = Rc::new(self.parse(&output).map_err(|fault| unreadable("output", &fault))?);
         self.outputs.borrow_mut().insert(branch, Rc::clone(&value));
         Ok(value)
     }
@@ -198,11 +237,12 @@ impl<'a> Here<'a> {
             let input = self.output(saga, || "the saga has no input".to_owned())?;
             return Path::walk(&path.segments, &input);
         }
-        let parsed = || read(transaction.state.began.input.as_ref());
-        let cell = if transaction.plan.has_maps() { None } else { Some(&self.input) };
-        let input = match cell {
-            Some(cell) => cell.get_or_init(parsed),
-            None => transaction.parsed.get_or_init(parsed),
+        let began = transaction.state.began.input.as_ref();
+        let input = if transaction.plan.has_maps() {
+            // Once for all of the items.
+            transaction.parsed.get_or_init(|| read(began))
+        } else {
+            self.input.get_or_init(|| self.parse_some(began))
         };
         Path::walk(&path.segments, input.as_ref().map_err(|fault| unreadable("input", fault))?)
     }
@@ -237,7 +277,7 @@ impl<'a> Here<'a> {
             Some("response") => {
                 let response = self.response.or(recorded).ok_or("the forward operation has no response")?;
                 if path.key(1) == Some("body") {
-                    let body = self.body.get_or_init(|| read(response.body.as_ref())).as_ref();
+                    let body = self.body.get_or_init(|| self.parse_some(response.body.as_ref())).as_ref();
                     return Path::walk(&path.segments[2..], body.map_err(|fault| unreadable("body", fault))?);
                 }
                 let headers = response.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
@@ -249,8 +289,11 @@ impl<'a> Here<'a> {
                     let forward =
                         transaction.operation(branch, Slot::Forward).ok_or("there is no forward operation")?;
                     let scope = Here::of_forward(transaction, branch);
-                    let body = transaction.body(branch, forward, &scope, &mut Meter::new());
-                    read(body.map_err(|error| error.to_string())?.as_ref()).map_err(|fault| unreadable("body", &fault))
+                    let mut meter = Meter::new();
+                    let body = transaction.body(branch, forward, &scope, &mut meter);
+                    self.parsed.set(self.parsed.get().saturating_add(meter.bytes()));
+                    let body = body.map_err(|error| error.to_string())?;
+                    self.parse_some(body.as_ref()).map_err(|fault| unreadable("body", &fault))
                 });
                 Path::walk(&path.segments[2..], body.as_ref().map_err(Clone::clone)?)
             }
@@ -260,13 +303,17 @@ impl<'a> Here<'a> {
 }
 
 impl Scope for Here<'_> {
+    fn parsed(&self) -> usize {
+        self.parsed.take()
+    }
+
     fn read(&self, path: &Path) -> Result<Value, String> {
         let transaction = self.transaction;
         match path.root.as_str() {
             "input" => self.input(path),
             "config" => {
                 let config = transaction.state.began.config.as_ref();
-                let read = || config.map_or_else(|| Ok(Value::Object(Map::new())), Value::of);
+                let read = || config.map_or_else(|| Ok(Value::Object(Map::new())), |config| self.parse(config));
                 let config = self.config.get_or_init(read).as_ref();
                 Path::walk(&path.segments, config.map_err(|fault| unreadable("config", fault))?)
             }
@@ -274,7 +321,7 @@ impl Scope for Here<'_> {
                 let name = path.key(0).ok_or("name a signal")?;
                 let known = transaction.state.signals[..self.signals].iter().find(|signal| signal.name == name);
                 let signal = known.ok_or_else(|| format!("there is no signal `{name}`"))?;
-                let payload = read(signal.payload.as_ref()).map_err(|fault| unreadable("payload", &fault))?;
+                let payload = self.parse_some(signal.payload.as_ref()).map_err(|fault| unreadable("payload", &fault))?;
                 Path::walk(&path.segments[1..], &payload)
             }
             "steps" => self.step(path),
@@ -293,7 +340,7 @@ impl Scope for Here<'_> {
             other => {
                 let item = self.branch.and_then(|branch| transaction.item_named(branch, other));
                 let item = item.ok_or_else(|| format!("there is no `{other}`"))?;
-                Path::walk(&path.segments, &Value::of(item).map_err(|fault| unreadable("item", &fault))?)
+                Path::walk(&path.segments, &self.parse(item).map_err(|fault| unreadable("item", &fault))?)
             }
         }
     }

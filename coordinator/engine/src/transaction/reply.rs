@@ -7,6 +7,7 @@ use skald_protocol::{OperationStatus, Timestamp};
 use super::{Decided, Flight, Transaction, state::Slot};
 use crate::{
     call::{Barrier, Call, Outcome, Reply, Response},
+    cel::Meter,
     event::{Error, Event, FailureClass, millis},
     plan::{OnExhausted, Operation, Role},
     template::Unrenderable,
@@ -146,7 +147,10 @@ impl Transaction {
         now: Timestamp,
         out: &mut Decided,
     ) {
-        let (output, unmapped) = match self.map_output(call.branch, call.operation, &response) {
+        let mut meter = Meter::new();
+        let mapped = self.map_output(call.branch, call.operation, &response, &mut meter);
+        self.budget.spend(meter.work());
+        let (output, unmapped) = match mapped {
             Ok(output) => (output, None),
             Err(error) => (None, Some(Error::new("expression_failed", error.to_string()))),
         };

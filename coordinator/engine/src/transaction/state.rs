@@ -54,6 +54,12 @@ pub struct State {
     pub(super) suspended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) settled: Option<Settled>,
+    /// Of what was evaluated since a call's last outcome: thousands of steps, ...
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) evaluated: u64,
+    /// ... and KiB that came of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) made: u64,
     /// Records folded since the last snapshot.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) records: u64,
@@ -415,6 +421,8 @@ impl State {
             seen: 0,
             suspended: false,
             settled: None,
+            evaluated: 0,
+            made: 0,
             records: 0,
         }
     }

@@ -206,7 +206,8 @@ impl Transaction {
             | Event::LateCallback { .. }
             | Event::JournalFull
             | Event::Halted { .. }
-            | Event::Snapshot(_) => return None,
+            | Event::Snapshot(_)
+            | Event::Evaluated { .. } => return None,
         })
     }
 

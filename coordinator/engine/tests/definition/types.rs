@@ -376,6 +376,62 @@ fn e207_loops_that_may_cost_too_much() {
 }
 
 #[test]
+fn e207_what_costs_too_much_together_between_two_calls() {
+    let schema = r#","input":{"type":"object","required":["l"],"properties":{"l":{"type":"array","maxItems":300,"items":{"type":"integer"}}}}"#;
+    let costly = r#""${input.l.exists(x, input.l.exists(y, x + y < 0))}""#;
+    let set = |name: String| format!(r#"{{"name":"{name}","set":{costly}}}"#);
+    let sets = |name: &str, count: usize| (0..count).map(|i| set(format!("{name}{i}"))).collect::<Vec<_>>().join(",");
+    let call = |name: &str| {
+        format!(r#"{{"name":"{name}","service":"s","action":{{"path":"/"}},"compensate":{{"path":"/u"}}}}"#)
+    };
+    check(
+        &definition(schema, &format!("{},{}", call("a"), sets("s", 30))),
+        expect![[r#"
+            E207 /steps/1 too costly together: with lists as long as they may be, what is evaluated between `a` and the next call (`s0`, `s1`, `s2` and 27 more) takes 13516800 steps; a transaction may take 5000000 between two calls
+              Lower the `maxItems` (of a map: `max_items`) of what they go through, or let a participant compute it.
+        "#]],
+    );
+    check(
+        &definition(schema, &format!("{},{}", sets("s", 30), call("a"))),
+        expect![[r#"
+            E207 /steps/0 too costly together: with lists as long as they may be, what is evaluated from the begin to the first call (`s0`, `s1`, `s2` and 27 more) takes 13516800 steps; a transaction may take 5000000 between two calls
+              Lower the `maxItems` (of a map: `max_items`) of what they go through, or let a participant compute it.
+        "#]],
+    );
+    let arm = |index: usize| format!(r#"{{"steps":[{}]}}"#, set(format!("p{index}")));
+    let arms = (0..30).map(arm).collect::<Vec<_>>().join(",");
+    check(
+        &definition(schema, &format!(r#"{},{{"name":"block","parallel":[{arms}]}}"#, call("a"))),
+        expect![[r#"
+            E207 /steps/1/parallel/0/steps/0 too costly together: with lists as long as they may be, what is evaluated between `a` and the next call (`p0`, `p1`, `p2` and 27 more) takes 13516800 steps; a transaction may take 5000000 between two calls
+              Lower the `maxItems` (of a map: `max_items`) of what they go through, or let a participant compute it.
+        "#]],
+    );
+    let map = |inner: &str| {
+        format!(
+            r#"{{"name":"m","map":{{"items":"${{input.l}}","as":"one","max_items":300,"max_concurrency":4,"steps":[{inner}]}}}}"#
+        )
+    };
+    check(
+        &definition(schema, &map(&set("each".to_owned()))),
+        expect![[r#"
+            E207 /steps/0/map/steps/0 too costly together: with lists as long as they may be, what is evaluated from the begin to the first call (`each`) takes 135168000 steps; a transaction may take 5000000 between two calls
+              Lower the `maxItems` (of a map: `max_items`) of what they go through, or let a participant compute it.
+        "#]],
+    );
+    // A call between them, one arm of many, four side by side: none of it comes to so much.
+    let with_calls = format!("{},{},{}", sets("s", 10), call("a"), sets("t", 10));
+    let arm =
+        |index: usize| format!(r#"{{"when":"size(input.l) == {index}","steps":[{}]}}"#, sets(&format!("p{index}_"), 3));
+    let arms = (0..10).map(arm).collect::<Vec<_>>().join(",");
+    let choice = format!(r#"{{"name":"c","choice":[{arms},{{"otherwise":true,"steps":[]}}]}},{}"#, call("a"));
+    let chained = map(&format!("{},{},{}", set("x".to_owned()), call("y"), set("z".to_owned())));
+    for fine in [with_calls, choice, chained] {
+        compile(&definition(schema, &fine)).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+    }
+}
+
+#[test]
 fn an_enlisted_operation_is_judged_as_well() {
     let operation = |url: &str| serde_json::json!({ "url": url });
     let request = serde_json::json!({"branch": "b", "confirm": operation("http://x/${size(5)}"), "cancel": operation("http://x/${null}")});

@@ -28,6 +28,9 @@ impl World {
         if status == Status::Suspended && !paused {
             self.ensure(self.tx.owed(Timestamp::NEVER).is_empty(), "a suspended one owes a call");
         }
+        if self.tx.goes_on() {
+            return self.ensure(self.tx.next_wake().is_some_and(|wake| wake <= self.now), "what goes on is not due");
+        }
         let moves = self.tx.in_flight() > 0 || !self.tx.owed(self.now).is_empty();
         if !moves && status != Status::Suspended {
             let wake = self.tx.next_wake();

@@ -7,7 +7,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use skald_engine::{
-    Began, Branch, Call, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext, Transaction, Word,
+    Began, Branch, Budget, Call, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext, Transaction,
+    Word,
     plan::Role,
     transaction::{Continuity, Decided, State},
 };
@@ -171,6 +172,11 @@ impl World {
         self.specs.get(branch).is_none_or(|spec| spec.undo.is_some())
     }
 
+    /// Of every other plan a decision ends where it has come to one or two steps' ends, and goes on with the next.
+    fn budget(&self) -> Budget {
+        if self.plan.branches.len().is_multiple_of(2) { Budget::unlimited() } else { Budget::of(30) }
+    }
+
     // --- deciding -------------------------------------------------------------------------------------------------
 
     fn record(&mut self, decided: &Decided) {
@@ -203,6 +209,7 @@ impl World {
 
     pub(crate) fn decide(&mut self, input: Input) -> Result<Decided, Rejection> {
         let before = matches!(input, Input::Word(_)).then(|| state(&self.tx));
+        self.tx.allow(self.budget());
         let decided = self.tx.decide(input, self.now);
         match &decided {
             Ok(decided) => self.record(decided),
@@ -262,6 +269,7 @@ impl World {
             }
         }
         self.tx = self.replay(&self.journal);
+        self.tx.allow(self.budget());
         let decided = self.tx.load(continuity, self.now);
         self.record(&decided);
         self.restart_all();
@@ -270,6 +278,7 @@ impl World {
     /// Another node decides a word. If the holder decided `lost` at that moment, its append fails and it starts over.
     fn foreign(&mut self, word: Word, lost: Option<Input>) {
         let mut other = self.replay(&self.journal);
+        other.allow(self.budget());
         let decided = other.decide(Input::Word(word), self.now).unwrap_or_default();
         if !decided.record {
             return lost.into_iter().for_each(|input| self.take(input));
@@ -279,6 +288,7 @@ impl World {
             Some(_) | None => None,
         };
         if let Some(input) = &lost {
+            self.tx.allow(self.budget());
             let _ = self.tx.decide(input.clone(), self.now);
             tell!(self, "  (lost an append)");
         }
@@ -287,6 +297,7 @@ impl World {
         }
         self.record(&decided);
         let mut reloaded = self.replay(&self.journal);
+        reloaded.allow(self.budget());
         let follows = reloaded.inherit(&self.tx, self.now);
         self.tx = reloaded;
         self.meet();

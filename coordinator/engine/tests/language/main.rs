@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod budget;
 mod choices;
 mod cost;
 mod maps;
