@@ -17,7 +17,7 @@ use crate::{
     api,
     config::{self, Config},
     dispatch::{self, Attempt, Dispatcher, EgressPolicy, Secrets, ServiceSettings, token::CallbackTokens},
-    runtime::{self, Coordinator, Foundation},
+    runtime::{self, Coordinator, Foundation, Membership},
     store::{self, SqlStore, Store},
     telemetry::{self, AttemptSpan, LogFormat, Metrics, Spans},
 };
@@ -38,6 +38,8 @@ pub enum Error {
     Telemetry(#[from] telemetry::Error),
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    #[error("no thread to keep this node's place: {0}")]
+    Thread(#[source] io::Error),
     #[error("the API ended: {0}")]
     Serve(#[source] io::Error),
 }
@@ -104,6 +106,7 @@ impl Server {
         };
         let foundation = Foundation {
             store: Arc::new(store.clone()),
+            membership: membership(&config).await?,
             dispatcher,
             callback_tokens: tokens,
             metrics: Arc::clone(&metrics),
@@ -191,6 +194,18 @@ async fn settle_in(coordinator: &Coordinator, within: Duration) {
     if tokio::time::timeout(within, ready).await.is_err() {
         tracing::info!("no shards yet: this node waits for its share");
     }
+}
+
+/// On a file there is one node, whose place nobody takes.
+async fn membership(config: &Config) -> Result<Option<Membership>, Error> {
+    if config.database.expose().starts_with("sqlite") {
+        return Ok(None);
+    }
+    let thread = runtime::Thread::start().map_err(Error::Thread)?;
+    let config = config.clone();
+    let opened = thread.handle().spawn(async move { open(&config).await }).await;
+    let store = opened.map_err(|error| Error::Thread(io::Error::other(error)))??;
+    Ok(Some(Membership { store: Arc::new(store), thread }))
 }
 
 async fn open(config: &Config) -> Result<SqlStore, Error> {

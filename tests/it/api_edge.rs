@@ -47,6 +47,7 @@ impl Edge {
         let runtime = runtime::Options { address: address.clone(), ..runtime };
         let foundation = Foundation {
             store: Arc::new(store),
+            membership: None,
             dispatcher,
             callback_tokens: tokens,
             metrics: Arc::clone(&metrics),

@@ -13,6 +13,7 @@ mod callback;
 mod command_line;
 mod documents;
 mod examples;
+mod fairness;
 mod floors;
 mod graph;
 mod journal;

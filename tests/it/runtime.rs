@@ -7,7 +7,9 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use skald::{
     dispatch::{self, Dispatcher, EgressPolicy, token::CallbackTokens},
-    runtime::{Begun, Coordinator, Error, Filter, Foundation, NewTransaction, Options, PreparedPlan, Until},
+    runtime::{
+        Begun, Coordinator, Error, Filter, Foundation, Membership, NewTransaction, Options, PreparedPlan, Thread, Until,
+    },
     store::{self, SqlStore},
     telemetry::{Metrics, Spans},
 };
@@ -72,12 +74,17 @@ impl Stage {
     }
 
     async fn node(&self, options: Options) -> Running {
+        self.node_with(options, None).await
+    }
+
+    async fn node_with(&self, options: Options, membership: Option<Membership>) -> Running {
         let tokens = Arc::new(CallbackTokens::new(b"key"));
         let mut dispatch = dispatch::Options::new("http://127.0.0.1:1", Arc::clone(&tokens));
         dispatch.egress = EgressPolicy { loopback: true, private: true };
         let metrics = Arc::new(Metrics::new());
         let foundation = Foundation {
             store: Arc::new(self.store.clone()),
+            membership,
             dispatcher: Dispatcher::start(dispatch).unwrap(),
             callback_tokens: tokens,
             metrics: Arc::clone(&metrics),
@@ -459,4 +466,57 @@ async fn a_deposed_node_drops_everything_and_comes_back() {
     assert_eq!(a.settled("g").await.status, Status::Succeeded);
 
     assert!(a.metrics.render().contains("skald_node_deposed_total 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_turns_take_too_long_again_and_again_is_set_aside_and_the_others_go_on() {
+    let stage = Stage::sqlite().await;
+    let node = stage.node(Options { longest_turn: Duration::from_millis(5), ..quick() }).await;
+    let costly = json!({"any": "${input.l.exists(x, input.l.exists(y, x + y < 0))}"});
+    let sets: Vec<_> = (0..8).map(|set| json!({"name": format!("s{set}"), "set": costly})).collect();
+    let input = skald_protocol::Json::of(&json!({"l": vec![1; 300]}));
+    begin(&node, NewTransaction { input: Some(input), ..stage.transaction("long", &json!(sets)) }).await;
+    let view = eventually("it is set aside", SOON, async || {
+        node.get(&gid("long"), 0..0).await.ok().filter(|view| view.status == Status::Suspended)
+    })
+    .await;
+    let error = view.error.unwrap();
+    assert_eq!(error.code, "quarantined");
+    assert!(error.message.unwrap().contains("of its turns took more than"));
+    begin(&node, stage.transaction("short", &two_steps())).await;
+    assert_eq!(node.settled("short").await.status, Status::Succeeded);
+}
+
+/// How long the lease of a node lasts that three of its leases long has had no thread to decide on, in milliseconds.
+async fn lease_left(apart: bool) -> i64 {
+    let stage = Stage::postgres().await;
+    let membership = if apart {
+        let (thread, url) = (Thread::start().unwrap(), stage.url.clone());
+        let store = thread.handle().spawn(async move { SqlStore::connect(&url, store::Options::default()).await });
+        Some(Membership { store: Arc::new(store.await.unwrap().unwrap()), thread })
+    } else {
+        None
+    };
+    let node = stage.node_with(quick(), membership).await;
+    tokio::spawn(async { std::thread::sleep(4 * quick().lease) });
+    let url = stage.url.clone();
+    let asked = std::thread::spawn(move || {
+        std::thread::sleep(3 * quick().lease);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            const LEFT: &str =
+                "SELECT max(expires_at) - (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM nodes";
+            let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+            sqlx::query_scalar::<_, i64>(LEFT).fetch_one(&mut connection).await.unwrap()
+        })
+    });
+    let left = asked.join().unwrap();
+    drop(node);
+    left
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_place_of_a_node_is_kept_while_the_threads_that_decide_are_busy() {
+    let (apart, among_others) = (lease_left(true).await, lease_left(false).await);
+    assert!(apart > 0 && among_others < 0, "{apart} and {among_others} ms");
 }

@@ -15,11 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skald_engine::{Event, Input, Plan, Record, Request, Transaction, Word, transaction::Continuity};
+use skald_engine::{Budget, Event, Input, Plan, Record, Request, Transaction, Word, limit, transaction::Continuity};
 use skald_protocol::{
     BranchId, ErrorView, Gid, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView,
 };
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
@@ -28,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Audit, Begun, Error, Filter, Foundation, House, NewTransaction, Options, RETRY_AFTER, Until,
-    held::{dry_run, met},
+    held::{SHOWN, dry_run, met},
     inbox::{Answer, Ask, Refusal, Work},
     load::{self, Fault, Found, Plans, Replayed, guarded},
     tenure::{Command, Office, Tenure},
@@ -66,8 +67,10 @@ impl Coordinator {
     /// Joins the other nodes and starts to serve; returns once joined.
     pub async fn start(foundation: Foundation, options: Options) -> Result<Self, Error> {
         options.validate().map_err(|faults| Error::Store(store::Error::Misconfigured(faults)))?;
-        let Foundation { store, dispatcher, callback_tokens, metrics, spans } = foundation;
-        let house = Arc::new(House { store, dispatcher, metrics, spans, options, plans: Plans::default() });
+        let Foundation { store, membership, dispatcher, callback_tokens, metrics, spans } = foundation;
+        let (threads, plans) = (Handle::current(), Plans::default());
+        let house = Arc::new(House { store, membership, threads, dispatcher, metrics, spans, options, plans });
+        let keeper = house.membership.as_ref().map_or(&house.threads, |membership| membership.thread.handle()).clone();
         let (commands, commanded) = mpsc::channel(1);
         let inner = Arc::new(Inner {
             house: Arc::clone(&house),
@@ -83,7 +86,7 @@ impl Coordinator {
         inner.current.send_replace(Some(office.tenure()));
         inner.observe();
         let live = Arc::clone(&inner).live(office, commanded, stop.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(live));
+        keeper.spawn(stop.clone().run_until_cancelled_owned(live));
         tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&inner).retain()));
         Ok(Self { inner, _alive: Arc::new(stop.drop_guard()) })
     }
@@ -124,7 +127,7 @@ impl Coordinator {
             Found::Expired(row) | Found::Quarantined(row) | Found::Newer(row) | Found::Corrupt(row, _) => row,
         };
         if row.request_digest == *request_digest {
-            self.show(gid, found, 0..usize::MAX).map(Some)
+            self.show(gid, found, 0..SHOWN).map(Some)
         } else {
             Err(Error::GidConflict(gid.clone()))
         }
@@ -157,6 +160,8 @@ impl Coordinator {
                     return Err(self.why_not(gid, found));
                 }
             };
+            // What its word sets off is its owner's to evaluate.
+            tx.allow(Budget::of(0));
             let decided = guarded("the transaction", || tx.decide(Input::Word(word.clone()), now))
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
@@ -170,7 +175,7 @@ impl Coordinator {
                 }
             }
             tracing::debug!(%gid, shard = row.shard, "a word was decided past the owner");
-            return Ok(tx.view(0..tx.branch_count()));
+            return Ok(tx.view(0..SHOWN));
         }
         Err(Error::not_ready("the transaction moves too fast to be reached"))
     }
@@ -183,8 +188,12 @@ impl Coordinator {
         match self.load(gid).await? {
             Found::Here(mut replayed) => {
                 let now = self.tenure()?.clock.now();
-                let _ = replayed.tx.load(Continuity::Broken, now);
-                dry_run(replayed.tx, word, now)
+                let dry_run = tokio::task::spawn_blocking(move || {
+                    replayed.tx.allow(Budget::of(limit::EVALUATED));
+                    let _ = replayed.tx.load(Continuity::Broken, now);
+                    dry_run(replayed.tx, word, now)
+                });
+                dry_run.await.unwrap_or_else(|_| Err(Error::Quarantined(gid.clone())))
             }
             found @ (Found::Missing
             | Found::Expired(_)
@@ -223,7 +232,7 @@ impl Coordinator {
     pub async fn wait(&self, gid: &Gid, until: Until, within: Duration) -> Result<TransactionView, Error> {
         match timeout(within, self.wait_for(gid, &until)).await {
             Ok(view) => view,
-            Err(_) => self.get(gid, 0..usize::MAX).await,
+            Err(_) => self.get(gid, 0..SHOWN).await,
         }
     }
 
@@ -241,7 +250,7 @@ impl Coordinator {
                 | Found::Quarantined(_)
                 | Found::Newer(_)
                 | Found::Corrupt(..)) => {
-                    return self.show(gid, found, 0..usize::MAX);
+                    return self.show(gid, found, 0..SHOWN);
                 }
             }
             sleep(pause).await;
@@ -261,11 +270,16 @@ impl Coordinator {
             return Err(Error::Quarantined(gid.clone()));
         }
         let published = match load::plan_of(&house.plans, &*house.store, &loaded.row).await {
-            Ok(plan) => load::decode(&loaded.records).and_then(|records| {
-                guarded("publish", || Transaction::publish(gid, &plan, &records))
-                    .map_err(Fault::Corrupt)?
-                    .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
-            }),
+            Ok(plan) => {
+                let (gid, bytes) = (gid.clone(), load::bytes(&loaded.records));
+                load::unhurried(bytes, move || {
+                    let records = load::decode(&loaded.records)?;
+                    guarded("publish", || Transaction::publish(&gid, &plan, &records))
+                        .map_err(Fault::Corrupt)?
+                        .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
+                })
+                .await
+            }
             Err(fault) => Err(fault),
         };
         match published {

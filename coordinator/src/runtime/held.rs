@@ -10,13 +10,13 @@ mod drive;
 use std::{mem::take, time::Instant};
 
 use skald_engine::{
-    Event, Input, Record, Rejection, Transaction, Word, limit,
+    Budget, Event, Input, Record, Rejection, Transaction, Word, limit,
     transaction::{Continuity, Decided},
 };
 use skald_protocol::{Gid, Status, Timestamp, TransactionView};
 use tokio::sync::oneshot;
 
-pub(super) use answer::{dry_run, met};
+pub(super) use answer::{SHOWN, dry_run, met};
 
 use super::{
     Begun, NewTransaction, Until,
@@ -97,6 +97,14 @@ pub(super) struct Held {
     pub(super) withheld: usize,
     /// Waits in the task's queue for a place.
     starved: bool,
+    /// A call is owed that the turn had nothing left for.
+    undriven: bool,
+    /// It took more than one may among others: it has its turns by itself.
+    heavy: bool,
+    /// Waits for such a turn.
+    pub(super) waits_alone: bool,
+    /// Turns that took longer than a turn may.
+    pub(super) overlong: u32,
 }
 
 impl Held {
@@ -126,6 +134,10 @@ impl Held {
             parking: None,
             withheld: 0,
             starved: false,
+            undriven: false,
+            heavy: false,
+            waits_alone: false,
+            overlong: 0,
         }
     }
 
@@ -148,8 +160,10 @@ impl Held {
             timeout_ms: new.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             trace: take(&mut new.trace),
         };
-        let (tx, events) = Transaction::begin(gid.clone(), plan, began, out.now);
+        let lent = out.turn.lend();
+        let (tx, events) = Transaction::begin_within(lent.clone(), gid.clone(), plan, began, out.now);
         let mut held = Self::new(tx, shard, ticket, new.request_digest, out);
+        held.give_back(&lent, out);
         let begin = Begin {
             shard,
             workflow: new.workflow.take(),
@@ -184,9 +198,11 @@ impl Held {
         } else {
             Continuity::Broken
         };
+        let lent = held.borrow(out);
         let mut events = recorded(held.tx.load(continuity, out.now));
+        held.give_back(&lent, out);
         // What became due while nobody held it (a deadline) is decided before anything is called.
-        if let Ok(decided) = held.tx.decide(Input::Tick, out.now) {
+        if let Ok(decided) = held.decide(Input::Tick, out) {
             events.extend(recorded(decided));
         }
         if row.settled_at.is_some() {
@@ -198,9 +214,7 @@ impl Held {
             held.append = Appending::Adoption;
             held.record(events, None, out);
         }
-        if !held.queue.is_empty() {
-            out.ready(&mut held);
-        }
+        held.again(out);
         held
     }
 
@@ -211,8 +225,11 @@ impl Held {
             self.tx.unanswered(call);
         }
         let Replayed { mut tx, row, next_seq, bytes } = loaded;
+        let lent = out.turn.lend();
+        tx.allow(lent.clone());
         let decided = tx.inherit(&self.tx, out.now);
         self.tx = tx;
+        self.give_back(&lent, out);
         self.busy = Busy::No;
         self.next_seq = next_seq;
         self.bytes = bytes;
@@ -227,9 +244,7 @@ impl Held {
         } else {
             self.moved(out);
         }
-        if !self.queue.is_empty() {
-            out.ready(self);
-        }
+        self.again(out);
     }
 
     pub(super) fn push(&mut self, work: Work, out: &mut Outlet) {
@@ -237,24 +252,73 @@ impl Held {
             return work.fail(out.overloaded());
         }
         self.queue.push(work);
-        out.ready(self);
+        self.again(out);
     }
 
-    /// Decides all that waits, in one append if anything of it is to be recorded.
+    /// Asks for a turn where there is something to do.
+    fn again(&mut self, out: &mut Outlet) {
+        if self.queue.is_empty() && !self.tx.goes_on() && !self.undriven {
+            self.heavy = false;
+        } else if self.heavy {
+            out.heavy(self);
+        } else {
+            out.ready(self);
+        }
+    }
+
+    /// Its turn among others.
     pub(super) fn turn(&mut self, out: &mut Outlet) {
-        if self.busy != Busy::No || self.queue.is_empty() {
+        self.ready = false;
+        if !self.heavy {
+            self.work(out);
+        }
+    }
+
+    /// Its turn by itself.
+    pub(super) fn turn_alone(&mut self, out: &mut Outlet) {
+        self.waits_alone = false;
+        self.work(out);
+    }
+
+    fn borrow(&mut self, out: &Outlet) -> Budget {
+        let lent = out.turn.lend();
+        self.tx.allow(lent.clone());
+        lent
+    }
+
+    fn give_back(&mut self, lent: &Budget, out: &mut Outlet) {
+        self.heavy |= out.turn.take_back(lent, self.tx.budget());
+    }
+
+    fn decide(&mut self, input: Input, out: &mut Outlet) -> Result<Decided, Rejection> {
+        let lent = self.borrow(out);
+        let decided = self.tx.decide(input, out.now);
+        self.give_back(&lent, out);
+        decided
+    }
+
+    /// Decides what waits, in one append if anything of it is to be recorded; as far as the turn goes.
+    fn work(&mut self, out: &mut Outlet) {
+        let waits = !self.queue.is_empty() || self.tx.goes_on() || self.undriven;
+        if self.busy != Busy::No || self.retired && self.queue.is_empty() || !waits {
             return;
         }
         self.touched = out.now;
         let mut events = Vec::new();
-        for work in take(&mut self.queue) {
+        if self.queue.is_empty() && self.tx.goes_on() {
+            self.queue.push(Work::Input(Input::Tick));
+        }
+        let mut works = take(&mut self.queue).into_iter();
+        while !out.turn.is_over()
+            && let Some(work) = works.next()
+        {
             let input = match &work {
                 Work::Input(input) => Some(input.clone()),
                 Work::Word(word, _) => Some(Input::Word(word.clone())),
                 Work::Begin(..) | Work::DryRun(..) | Work::View(..) => None,
                 Work::Compare(..) | Work::Wait(..) | Work::Change(..) => None,
             };
-            let verdict = match input.map(|input| self.tx.decide(input, out.now)) {
+            let verdict = match input.map(|input| self.decide(input, out)) {
                 None => Verdict::Taken,
                 Some(Ok(decided)) => {
                     events.extend(recorded(decided));
@@ -264,6 +328,7 @@ impl Held {
             };
             self.carried.push((work, verdict));
         }
+        self.queue = works.collect();
         if events.is_empty() {
             self.answer(out);
             self.moved(out);
@@ -294,9 +359,6 @@ impl Held {
         self.answer(out);
         self.tell_watchers();
         self.moved(out);
-        if !self.queue.is_empty() {
-            out.ready(self);
-        }
     }
 
     /// What follows from the durable state: its row, its waiters, its calls, its next wake.
@@ -311,6 +373,7 @@ impl Held {
         }
         self.drive(out);
         self.rest(out);
+        self.again(out);
     }
 
     /// The row still carries a mark that this value has seen.

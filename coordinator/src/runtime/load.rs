@@ -48,6 +48,8 @@ pub(super) struct Plans {
     cache: Mutex<HashMap<[u8; 32], Arc<Plan>>>,
 }
 
+/// From so many bytes on a journal takes milliseconds to be read.
+const LARGE: usize = 256 << 10;
 /// Beyond it the cache starts afresh.
 const PLANS: usize = 4096;
 
@@ -105,6 +107,24 @@ pub(super) fn guarded<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Strin
     })
 }
 
+/// Of a journal, encoded.
+pub(super) fn bytes(records: &[StoredRecord]) -> usize {
+    records.iter().map(|record| record.bytes.len()).sum()
+}
+
+/// Work on so many bytes of journal: where that takes milliseconds, on no thread that serves others.
+pub(super) async fn unhurried<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    if bytes < LARGE {
+        return work();
+    }
+    let worked = tokio::task::spawn_blocking(work).await;
+    // The node goes down: the journal is as good as it was.
+    worked.unwrap_or(Err(Fault::Store(Error::Deposed)))
+}
+
 pub(super) async fn plan_of(plans: &Plans, store: &dyn Store, row: &Row) -> Result<Arc<Plan>, Fault> {
     plans.get(store, &row.plan).await
 }
@@ -117,22 +137,23 @@ async fn replay(plans: &Plans, store: &dyn Store, loaded: Loaded) -> Result<Foun
     if row.expired {
         return Ok(Found::Expired(row));
     }
+    let bytes = bytes(&records);
+    let next_seq = records.last().map_or(0, |record| record.seq + 1);
     let replayed = match plan_of(plans, store, &row).await {
-        Ok(plan) => decode(&records).and_then(|decoded| {
+        Ok(plan) => {
             let gid = row.gid.clone();
-            let decoded = decoded.into_iter().map(|(_, record)| record).collect();
-            guarded("replay", || Transaction::replay(gid, plan, decoded))
-                .map_err(Fault::Corrupt)?
-                .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
-        }),
+            unhurried(bytes, move || {
+                let decoded = decode(&records)?.into_iter().map(|(_, record)| record).collect();
+                guarded("replay", || Transaction::replay(gid, plan, decoded))
+                    .map_err(Fault::Corrupt)?
+                    .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
+            })
+            .await
+        }
         Err(fault) => Err(fault),
     };
     match replayed {
-        Ok(tx) => {
-            let bytes = records.iter().map(|record| record.bytes.len()).sum();
-            let next_seq = records.last().map_or(0, |record| record.seq + 1);
-            Ok(Found::Here(Box::new(Replayed { tx, row, next_seq, bytes })))
-        }
+        Ok(tx) => Ok(Found::Here(Box::new(Replayed { tx, row, next_seq, bytes }))),
         Err(Fault::Newer) => Ok(Found::Newer(row)),
         Err(Fault::Corrupt(reason)) => Ok(Found::Corrupt(row, reason)),
         Err(Fault::Store(error)) => Err(error),

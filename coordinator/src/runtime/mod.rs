@@ -10,17 +10,20 @@ mod coordinator;
 mod held;
 mod inbox;
 mod load;
+mod membership;
 mod options;
 mod outlet;
 mod shard;
 mod sweep;
 mod tenure;
 mod timer;
+mod turn;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use skald_engine::{Plan, Rejection, TraceContext};
 use skald_protocol::{BranchId, Gid, Json, Status, TransactionView, WorkflowRef};
+use tokio::runtime::Handle;
 
 use crate::{
     dispatch::{Dispatcher, token::CallbackTokens},
@@ -30,15 +33,17 @@ use crate::{
 
 pub use crate::store::{Audit, Filter, Published, Workflow, WorkflowRow};
 pub use coordinator::Coordinator;
+pub use membership::{Membership, Thread};
 pub use options::Options;
 
 /// What a refused client is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a coordinator stands on.
-#[derive(Clone)]
 pub struct Foundation {
     pub store: Arc<dyn Store>,
+    /// Absent: it is kept as all else is.
+    pub membership: Option<Membership>,
     pub dispatcher: Dispatcher,
     /// The dispatcher's.
     pub callback_tokens: Arc<CallbackTokens>,
@@ -49,11 +54,21 @@ pub struct Foundation {
 /// What outlives a tenure.
 struct House {
     store: Arc<dyn Store>,
+    membership: Option<Membership>,
+    /// The threads that decide.
+    threads: Handle,
     dispatcher: Dispatcher,
     metrics: Arc<Metrics>,
     spans: Spans,
     options: Options,
     plans: load::Plans,
+}
+
+impl House {
+    /// For what is said of this node and its shards.
+    fn members(&self) -> &dyn Store {
+        self.membership.as_ref().map_or(&*self.store, |membership| &*membership.store)
+    }
 }
 
 /// A plan with what storing it takes, computed once per definition and shared.
@@ -117,7 +132,7 @@ pub enum Error {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// A transaction that was set aside: only `fail` ends it.
-    #[error("transaction `{0}` is quarantined: its journal cannot be read")]
+    #[error("transaction `{0}` is quarantined: it cannot be driven")]
     Quarantined(Gid),
     #[error("too much work is waiting")]
     Overloaded { retry_after: Duration },

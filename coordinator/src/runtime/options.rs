@@ -38,6 +38,8 @@ pub struct Options {
     /// ... and its gid, digest and final status this long.
     pub keep_tombstones: Duration,
     pub prune_every: Duration,
+    /// What one turn of a transaction may take of a processor. Whose turns take longer again and again is set aside.
+    pub longest_turn: Duration,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -61,6 +63,7 @@ impl Default for Options {
             keep_journals: 30 * DAY,
             keep_tombstones: 90 * DAY,
             prune_every: Duration::from_secs(60),
+            longest_turn: Duration::from_secs(2),
         }
     }
 }

@@ -12,7 +12,7 @@ use skald_engine::{Plan, Transaction};
 use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
 
-use super::{Error, House, PreparedPlan, held::Held, inbox::Back, timer::Timers};
+use super::{Error, House, PreparedPlan, held::Held, inbox::Back, timer::Timers, turn::Turn};
 use crate::{
     dispatch::Dispatcher,
     journal::Entry,
@@ -39,7 +39,10 @@ pub(super) struct Outlet {
     pub(super) entries: Vec<Entry>,
     pub(super) projections: Vec<Projection>,
     /// Those with something to decide.
-    pub(super) ready: Vec<Gid>,
+    pub(super) ready: VecDeque<Gid>,
+    /// Those that have their turns by themselves.
+    pub(super) heavy: VecDeque<(Gid, u64)>,
+    pub(super) turn: Turn,
     /// Those that owe a call for whose answer there was no place.
     pub(super) starved: VecDeque<(Gid, u64)>,
     pub(super) timers: Timers,
@@ -48,7 +51,7 @@ pub(super) struct Outlet {
     pub(super) shards: HashMap<i32, Owned>,
     /// Where begins go, in turn.
     begin_on: Vec<i32>,
-    turn: usize,
+    begins: usize,
     /// The lease holds.
     pub(super) driving: bool,
     known_plans: HashMap<[u8; 32], Arc<Plan>>,
@@ -67,13 +70,15 @@ impl Outlet {
             now: Timestamp::default(),
             entries: Vec::new(),
             projections: Vec::new(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
+            heavy: VecDeque::new(),
+            turn: Turn::shared(),
             starved: VecDeque::new(),
             timers: Timers::default(),
             retiring: VecDeque::new(),
             shards: HashMap::new(),
             begin_on: Vec::new(),
-            turn: 0,
+            begins: 0,
             driving: true,
             known_plans: HashMap::new(),
             park_beyond: options.park_beyond,
@@ -111,8 +116,8 @@ impl Outlet {
 
     /// The shard of the next begin.
     pub(super) fn shard_for_begin(&mut self) -> Option<i32> {
-        self.turn = self.turn.wrapping_add(1);
-        self.begin_on.get(self.turn.checked_rem(self.begin_on.len())?).copied()
+        self.begins = self.begins.wrapping_add(1);
+        self.begin_on.get(self.begins.checked_rem(self.begin_on.len())?).copied()
     }
 
     pub(super) fn holds(&self, shard: i32) -> bool {
@@ -135,7 +140,13 @@ impl Outlet {
 
     pub(super) fn ready(&mut self, held: &mut Held) {
         if !std::mem::replace(&mut held.ready, true) {
-            self.ready.push(held.tx.gid().clone());
+            self.ready.push_back(held.tx.gid().clone());
+        }
+    }
+
+    pub(super) fn heavy(&mut self, held: &mut Held) {
+        if !std::mem::replace(&mut held.waits_alone, true) {
+            self.heavy.push_back((held.tx.gid().clone(), held.ticket));
         }
     }
 

@@ -18,6 +18,7 @@ use skald_engine::Input;
 use skald_protocol::{Gid, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,12 +30,15 @@ use super::{
     inbox::{Ask, Back, Control, Purpose, Report, Work},
     load::guarded,
     outlet::Outlet,
+    turn::{Turn, aside, rest_after, worked},
 };
 use crate::{
     journal::{Done, Journal, Landed, Outcome},
     store::NodeId,
 };
 
+/// Overlong turns of one transaction until it is set aside.
+const OVERLONG: u32 = 3;
 /// Messages of one kind taken in one turn.
 const TURN: usize = 512;
 /// Between two looks at whether leaving shards are at rest.
@@ -87,6 +91,12 @@ pub(super) struct ShardTask {
     look_at_leavers: Instant,
     tickets: u64,
     max_held: usize,
+    /// Taken in, and left over by a turn that was over.
+    waiting: VecDeque<Ask>,
+    /// When one may have a turn by itself.
+    alone_from: Instant,
+    /// What this thread had worked when the turn began.
+    worked: Duration,
     out: Outlet,
 }
 
@@ -124,6 +134,9 @@ impl ShardTask {
             leaving: Vec::new(),
             look_at_leavers: Instant::now(),
             tickets: 0,
+            waiting: VecDeque::new(),
+            alone_from: Instant::now(),
+            worked: Duration::ZERO,
             max_held: house.options.max_in_memory / house.options.tasks,
             out: Outlet::new(Arc::clone(&house), node, places),
             house,
@@ -144,15 +157,20 @@ impl ShardTask {
             }
             let mut done = None;
             let mut control = None;
+            let left_over = !self.waiting.is_empty() || !self.out.ready.is_empty();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
                 message = inbox.control.recv() => control = message,
                 message = inbox.done.recv() => done = message,
                 _ = inbox.backs.recv_many(&mut backs, TURN) => {}
-                _ = inbox.asks.recv_many(&mut asks, TURN) => {}
+                _ = inbox.asks.recv_many(&mut asks, TURN), if self.waiting.len() < TURN => {}
                 () = &mut timer => {}
+                // The thread's other tasks first.
+                () = yield_now(), if left_over => {}
             }
+            self.worked = worked();
+            self.out.turn = Turn::shared();
             self.out.now = self.clock.now();
             self.out.driving = self.clock.lease_holds();
             while let Some(message) = control.take().or_else(|| inbox.control.try_recv().ok()) {
@@ -165,23 +183,32 @@ impl ShardTask {
                 let Ok(back) = inbox.backs.try_recv() else { break };
                 backs.push(back);
             }
-            while asks.len() < TURN {
+            while asks.len() + self.waiting.len() < TURN {
                 let Ok(ask) = inbox.asks.try_recv() else { break };
                 asks.push(ask);
             }
             backs.drain(..).for_each(|back| self.back(back));
-            asks.drain(..).for_each(|ask| self.ask(ask));
+            self.waiting.extend(asks.drain(..));
+            while !self.out.turn.is_over()
+                && let Some(ask) = self.waiting.pop_front()
+            {
+                self.ask(ask);
+            }
             self.timers();
             self.decide();
             self.leave();
             self.start_loads();
             self.hand_over();
+            self.decide_alone();
         }
     }
 
     fn next_wake(&self) -> Instant {
         let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { LEAVERS };
         let retiring = self.out.retiring.front().map(|(at, ..)| *at);
+        if !self.out.heavy.is_empty() {
+            next = next.min(self.alone_from);
+        }
         for at in [self.out.timers.next(), retiring].into_iter().flatten() {
             next = next.min(Instant::now() + self.clock.until(at));
         }
@@ -192,7 +219,17 @@ impl ShardTask {
     fn with(&mut self, gid: &Gid, work: impl FnOnce(&mut Held, &mut Outlet)) {
         let Some(held) = self.held.get_mut(gid) else { return };
         let out = &mut self.out;
-        if let Err(reason) = guarded("the transaction", || work(held, out)) {
+        let began = Instant::now();
+        let mut done = guarded("the transaction", || work(held, out));
+        let most = self.house.options.longest_turn;
+        if began.elapsed() > most && worked().saturating_sub(self.worked) > most {
+            held.overlong += 1;
+            tracing::warn!(%gid, took = ?began.elapsed(), "a turn of a transaction took too long");
+            if held.overlong >= OVERLONG && done.is_ok() {
+                done = Err(format!("{OVERLONG} of its turns took more than {most:?} of a processor each"));
+            }
+        }
+        if let Err(reason) = done {
             self.quarantine(gid, reason);
         }
     }
@@ -383,15 +420,33 @@ impl ShardTask {
     }
 
     fn decide(&mut self) {
-        // A decision may make its own transaction ready again (an unrenderable call): until nothing is.
-        while !self.out.ready.is_empty() {
-            for gid in std::mem::take(&mut self.out.ready) {
-                self.with(&gid, |held, out| {
-                    held.ready = false;
-                    held.turn(out);
-                });
-            }
+        // A decision may make its own transaction ready again (an unrenderable call): until nothing is, or the turn over.
+        while !self.out.turn.is_over()
+            && let Some(gid) = self.out.ready.pop_front()
+        {
+            self.with(&gid, Held::turn);
         }
+    }
+
+    /// Those that take more than one may among others, as far as a turn goes.
+    fn decide_alone(&mut self) {
+        if self.out.heavy.is_empty() || Instant::now() < self.alone_from {
+            return;
+        }
+        let began = std::time::Instant::now();
+        aside(|| {
+            self.worked = worked();
+            self.out.turn = Turn::alone();
+            while !self.out.turn.is_over()
+                && let Some((gid, ticket)) = self.out.heavy.pop_front()
+            {
+                if self.held.get(&gid).is_some_and(|held| held.ticket == ticket) {
+                    self.with(&gid, Held::turn_alone);
+                }
+            }
+        });
+        self.alone_from = rest_after(began).into();
+        self.hand_over();
     }
 
     fn leave(&mut self) {

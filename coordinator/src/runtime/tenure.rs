@@ -166,9 +166,9 @@ impl Office {
                 cancel: cancel.clone(),
                 load: Arc::clone(&handles[number].load),
             });
-            tasks.spawn(task.run(inbox));
+            tasks.spawn_on(task.run(inbox), &house.threads);
         }
-        let writer = tokio::spawn({
+        let writer = house.threads.spawn({
             let cancel = cancel.clone();
             async move { cancel.run_until_cancelled(writer.run()).await.unwrap_or(Ended::Closed) }
         });
@@ -176,7 +176,7 @@ impl Office {
             Arc::new(Tenure { node: joined.node, clock, journal, cancel, tasks: handles, owned: RwLock::default() });
         let (gained, gained_in) = mpsc::unbounded_channel();
         let sweeper = Sweeper { house: Arc::clone(&house), tenure: Arc::clone(&tenure), gained: gained_in };
-        tokio::spawn(tenure.cancel.clone().run_until_cancelled_owned(sweeper.run()));
+        house.threads.spawn(tenure.cancel.clone().run_until_cancelled_owned(sweeper.run()));
         let mut office = Self {
             house,
             tenure,
@@ -247,7 +247,7 @@ impl Office {
     async fn beat(&mut self) -> Result<(), Deposed> {
         let lease = self.house.options.lease;
         let asked = Instant::now();
-        let beat = timeout(lease / 2, self.house.store.heartbeat(self.tenure.node, lease, self.draining)).await;
+        let beat = timeout(lease / 2, self.house.members().heartbeat(self.tenure.node, lease, self.draining)).await;
         let beat = match beat {
             Ok(Ok(beat)) => beat,
             Ok(Err(Error::Deposed)) => return Err(Deposed),
@@ -301,7 +301,7 @@ impl Office {
             tracing::info!(shards = surplus.len(), nodes = beat.nodes, "handing shards over");
             self.hand_over(surplus, HAND_OVER);
         } else if held + self.avoided.len() < fair && Instant::now() >= self.claim_from {
-            match self.house.store.claim(self.tenure.node, fair - held - self.avoided.len()).await {
+            match self.house.members().claim(self.tenure.node, fair - held - self.avoided.len()).await {
                 Ok(shards) => {
                     if !shards.is_empty() {
                         tracing::info!(shards = shards.len(), "took shards");
@@ -354,7 +354,7 @@ impl Office {
         if self.left.is_empty() {
             return Ok(());
         }
-        match self.house.store.release(self.tenure.node, &self.left).await {
+        match self.house.members().release(self.tenure.node, &self.left).await {
             Ok(()) => {
                 for shard in self.left.drain(..) {
                     self.owned.remove(&shard);
@@ -391,7 +391,7 @@ impl Office {
     }
 
     async fn leave(&mut self) -> End {
-        match timeout(LAST_WORDS, self.house.store.leave(self.tenure.node)).await {
+        match timeout(LAST_WORDS, self.house.members().leave(self.tenure.node)).await {
             Ok(Ok(())) => tracing::info!("left"),
             Ok(Err(error)) => tracing::warn!(%error, "left without a word to the database"),
             Err(_) => tracing::warn!("left without a word to the database: it does not answer"),

@@ -113,8 +113,8 @@ impl Meter {
     }
 
     /// The same, as so much JSON taken apart.
-    pub(crate) const fn bytes(&self) -> usize {
-        (self.most - self.cost) as usize * PIECE
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.spent()).unwrap_or(usize::MAX).saturating_mul(PIECE)
     }
 
     /// For taking so many bytes of JSON apart.

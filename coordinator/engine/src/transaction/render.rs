@@ -321,7 +321,8 @@ impl Scope for Here<'_> {
                 let name = path.key(0).ok_or("name a signal")?;
                 let known = transaction.state.signals[..self.signals].iter().find(|signal| signal.name == name);
                 let signal = known.ok_or_else(|| format!("there is no signal `{name}`"))?;
-                let payload = self.parse_some(signal.payload.as_ref()).map_err(|fault| unreadable("payload", &fault))?;
+                let payload =
+                    self.parse_some(signal.payload.as_ref()).map_err(|fault| unreadable("payload", &fault))?;
                 Path::walk(&path.segments[1..], &payload)
             }
             "steps" => self.step(path),

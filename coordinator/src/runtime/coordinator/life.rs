@@ -43,7 +43,7 @@ impl Inner {
                     return;
                 }
                 let asked = Instant::now();
-                match self.house.store.join(&self.house.options.address, self.house.options.lease).await {
+                match self.house.members().join(&self.house.options.address, self.house.options.lease).await {
                     Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
                 }

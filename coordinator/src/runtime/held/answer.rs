@@ -2,7 +2,7 @@
 
 use std::{mem::take, time::Instant};
 
-use skald_engine::{Input, Request, Transaction, Word};
+use skald_engine::{Budget, Input, Request, Transaction, Word, limit};
 use skald_protocol::{BranchStatus, Status, Timestamp, TransactionView};
 
 use super::{Held, Verdict};
@@ -11,6 +11,9 @@ use crate::runtime::{
     inbox::{Refusal, Work},
     outlet::Outlet,
 };
+
+/// Branches in the view of a whole transaction: more than the API shows at once, whatever is hidden of them.
+pub(in crate::runtime) const SHOWN: usize = 5_000;
 
 impl Held {
     pub(super) fn tell_watchers(&mut self) {
@@ -21,7 +24,7 @@ impl Held {
     }
 
     fn whole(&self) -> TransactionView {
-        self.tx.view(0..self.tx.branch_count())
+        self.tx.view(0..SHOWN)
     }
 
     pub(super) fn answer(&mut self, out: &mut Outlet) {
@@ -44,11 +47,13 @@ impl Held {
                     Verdict::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
                 })),
                 Work::DryRun(word, answer) => {
-                    drop(answer.send(dry_run(self.tx.clone(), word, out.now).map_err(Refusal::Failed)));
+                    let (tx, now) = (self.tx.clone(), out.now);
+                    tokio::task::spawn_blocking(move || {
+                        drop(answer.send(dry_run(tx, word, now).map_err(Refusal::Failed)));
+                    });
                 }
                 Work::View(branches, answer) => {
-                    let end = branches.end.min(self.tx.branch_count());
-                    drop(answer.send(Ok(self.tx.view(branches.start.min(end)..end))));
+                    drop(answer.send(Ok(self.tx.view(branches))));
                 }
                 Work::Compare(digest, answer) => {
                     let same = digest == self.request_digest;
@@ -95,10 +100,12 @@ impl Held {
     }
 }
 
-/// What the word would call; nothing of it is kept.
+/// What the word would call, as far as that is found out in a moment; nothing of it is kept.
 pub(in crate::runtime) fn dry_run(mut tx: Transaction, word: Word, now: Timestamp) -> Result<Vec<Request>, Error> {
+    let mut budget = Budget::of(limit::EVALUATED);
+    tx.allow(budget.clone());
     let _ = tx.decide(Input::Word(word), now)?;
-    Ok(tx.owed(now).into_iter().filter_map(|call| tx.render(call).ok()).collect())
+    Ok(tx.owed(now).into_iter().filter_map(|call| tx.render_within(call, &mut budget).ok()).collect())
 }
 
 /// Settlement and suspension end every wait.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use skald_engine::Input;
+use skald_engine::{Input, Unrendered};
 use skald_protocol::Timestamp;
 
 use super::{Busy, Held};
@@ -24,6 +24,7 @@ impl Held {
         if self.busy != Busy::No || self.retired || !out.drives(self.shard) {
             return;
         }
+        self.undriven = false;
         for call in self.tx.owed(out.now) {
             let Some(permit) = out.place() else {
                 if !std::mem::replace(&mut self.starved, true) {
@@ -31,8 +32,14 @@ impl Held {
                 }
                 return;
             };
-            self.tx.sent(call, out.now);
-            match self.tx.render(call) {
+            let lent = out.turn.lend();
+            let mut left = lent.clone();
+            let rendered = self.tx.render_within(call, &mut left);
+            let heavy = out.turn.take_back(&lent, &left);
+            if rendered != Err(Unrendered::Later) {
+                self.tx.sent(call, out.now);
+            }
+            match rendered {
                 Ok(request) => {
                     let began = self.tx.began();
                     let outgoing = Outgoing {
@@ -47,7 +54,13 @@ impl Held {
                     let slot = Slot::new(permit, self.ticket, self.tx.gid().clone());
                     out.dispatcher.send(outgoing, slot);
                 }
-                Err(error) => self.push(Work::Input(Input::Unrenderable { call, error }), out),
+                Err(Unrendered::Never(error)) => {
+                    self.push(Work::Input(Input::Unrenderable { call, error }), out);
+                }
+                Err(Unrendered::Later) => {
+                    (self.undriven, self.heavy) = (true, self.heavy || heavy);
+                    return;
+                }
             }
         }
     }
@@ -56,9 +69,7 @@ impl Held {
     pub(in crate::runtime) fn fed(&mut self, out: &mut Outlet) {
         self.starved = false;
         self.drive(out);
-        if !self.queue.is_empty() {
-            out.ready(self);
-        }
+        self.again(out);
     }
 
     /// Arms the next wake, or leaves memory if it is far.
@@ -70,7 +81,10 @@ impl Held {
         let far = wake.is_none_or(|wake| wake > out.now.plus(out.park_beyond));
         self.watchers.retain(|watcher| !watcher.is_closed());
         self.waiters.retain(|(_, answer)| !answer.is_closed());
-        if far && self.tx.in_flight() == 0 && self.queue.is_empty() && self.parking.is_none() {
+        if self.tx.goes_on() {
+            return;
+        }
+        if far && self.tx.in_flight() == 0 && self.queue.is_empty() && !self.undriven && self.parking.is_none() {
             let leave_at = self.touched.plus(out.linger);
             if out.now >= leave_at && self.waiters.is_empty() && self.watchers.is_empty() {
                 self.parking = Some(self.next_seq);
