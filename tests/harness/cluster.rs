@@ -54,6 +54,7 @@ pub struct Node {
     address: SocketAddr,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    launcher: Vec<String>,
     child: Option<Child>,
     folder: TempDir,
 }
@@ -68,12 +69,26 @@ impl Node {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let arguments = ["serve", "--listen", &address.to_string(), "--database", database_url].map(str::to_owned);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { address, arguments: arguments.to_vec(), environment: Vec::new(), child: None, folder }
+        Self {
+            address,
+            arguments: arguments.to_vec(),
+            environment: Vec::new(),
+            launcher: Vec::new(),
+            child: None,
+            folder,
+        }
     }
 
     #[must_use]
     pub fn with_environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A program that becomes the node: it is given the node's command line as its last arguments.
+    #[must_use]
+    pub fn with_launcher(mut self, words: &[&str]) -> Self {
+        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -84,7 +99,14 @@ impl Node {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(binary()),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary());
+                command
+            }
+        };
         // What configures the tests is not for the coordinator.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SKALD_")) {
             command.env_remove(name);

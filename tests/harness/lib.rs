@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod collector;
 pub mod database;
 pub mod definition;
+pub mod disk;
 mod eventually;
 pub mod faulty;
 pub mod ledger;

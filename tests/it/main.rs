@@ -15,6 +15,7 @@ mod documents;
 mod examples;
 mod fairness;
 mod floors;
+mod full_disk;
 mod graph;
 mod journal;
 mod language;

@@ -81,7 +81,7 @@ pub(super) async fn append(
         session.commit().await?;
         return Ok(HashSet::new());
     }
-    drop(session);
+    session.rollback().await?;
     let mut session = pool.transaction().await?;
     pass(&mut session, fenced, node, expected).await?;
     let found = session.query(CONFLICTS).bind(journal(&parts).0).fetch_all(&mut session).await?;

@@ -11,7 +11,7 @@ use sqlx::{
 use super::{
     Error, Inner, Options,
     append_postgres::Previous,
-    session::{Kind, Pool},
+    session::{Memory, Pool},
 };
 
 /// A batch, its `resolve`, a heartbeat, a claim: never more at once.
@@ -90,8 +90,7 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         .acquire_timeout(options.acquire_timeout)
         .connect_with(SqliteConnectOptions::new().in_memory(true).disable_statement_logging())
         .await?;
-    let pool = Pool::Sqlite(pool);
-    debug_assert_eq!(pool.kind(), Kind::Sqlite);
+    let pool = Pool::Sqlite { pool, memory: Some(Memory::default()) };
     Ok(Inner { writer: pool.clone(), reader: pool, options, previous: Previous::default(), _lock: None })
 }
 
@@ -125,8 +124,8 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
     })?);
     let reader = pool(SQLITE_READERS, target.pragma("query_only", "1"));
     Ok(Inner {
-        writer: Pool::Sqlite(writer),
-        reader: Pool::Sqlite(reader),
+        writer: Pool::Sqlite { pool: writer, memory: None },
+        reader: Pool::Sqlite { pool: reader, memory: None },
         options,
         previous: Previous::default(),
         _lock: Some(lock),

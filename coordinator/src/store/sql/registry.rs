@@ -81,7 +81,7 @@ pub(super) async fn publish(pool: &Pool, new: &Publish) -> Result<Published, Err
         return Ok(Published::New(row));
     }
     // Nothing of it is kept, its plan neither.
-    drop(session);
+    session.rollback().await?;
     Ok(if row.digest == new.digest { Published::Same(row) } else { Published::Conflict(row) })
 }
 

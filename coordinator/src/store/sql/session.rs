@@ -1,11 +1,16 @@
 //! One way to speak to two drivers: a pool, a session on it, a query with its arguments, a row.
 //!
 //! A session that is dropped in the middle of something (an error, a deadline, a caller who went away) never goes back to
-//! its pool: on Postgres its connection is closed, on SQLite its transaction is rolled back.
+//! its pool: its connection is closed, and a new one opened when it is needed. SQLite itself ends a transaction on some
+//! errors (no room, a failed read), so nothing but a new connection is known to be outside of one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool,
-    Transaction, Type,
+    AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type,
     pool::PoolConnection,
     postgres::{PgArguments, PgHasArrayType, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
@@ -28,14 +33,34 @@ pub(super) enum Pool {
         pool: PgPool,
         wrapped: bool,
     },
-    Sqlite(SqlitePool),
+    Sqlite {
+        pool: SqlitePool,
+        memory: Option<Memory>,
+    },
+}
+
+/// A database in memory lives as long as its one connection, so that one is never closed: whatever it was dropped in the
+/// middle of is rolled back before it is used again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    unclean: Arc<AtomicBool>,
+}
+
+impl Memory {
+    async fn clean(&self, connection: &mut PoolConnection<Sqlite>) {
+        if self.unclean.load(Ordering::Acquire) {
+            // Fails where nothing is left to roll back, which is as good.
+            let _clean = sqlx::raw_sql("ROLLBACK").execute(&mut **connection).await;
+            self.unclean.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl Pool {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Postgres { .. } => Kind::Postgres,
-            Self::Sqlite(_) => Kind::Sqlite,
+            Self::Sqlite { .. } => Kind::Sqlite,
         }
     }
 
@@ -50,7 +75,9 @@ impl Pool {
             Self::Postgres { pool, .. } => {
                 Ok(Session(Inner::Postgres(PostgresSession::new(pool.acquire().await?, true))))
             }
-            Self::Sqlite(pool) => Ok(Session(Inner::Sqlite(pool.acquire().await?))),
+            Self::Sqlite { pool, memory } => {
+                Ok(Session(Inner::Sqlite(SqliteSession::new(pool.acquire().await?, memory.clone()).await)))
+            }
         }
     }
 
@@ -62,21 +89,26 @@ impl Pool {
                 session.begin().await?;
                 Ok(Session(Inner::Postgres(session)))
             }
-            Self::Sqlite(pool) => Ok(Session(Inner::SqliteTransaction(pool.begin_with("BEGIN IMMEDIATE").await?))),
+            Self::Sqlite { pool, memory } => {
+                let mut session = SqliteSession::new(pool.acquire().await?, memory.clone()).await;
+                session.in_transaction = true;
+                session.plain("BEGIN IMMEDIATE").await?;
+                Ok(Session(Inner::Sqlite(session)))
+            }
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         match self {
             Self::Postgres { pool, .. } => pool.is_closed(),
-            Self::Sqlite(pool) => pool.is_closed(),
+            Self::Sqlite { pool, .. } => pool.is_closed(),
         }
     }
 
     pub(super) async fn close(&self) {
         match self {
             Self::Postgres { pool, .. } => pool.close().await,
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Sqlite { pool, .. } => pool.close().await,
         }
     }
 }
@@ -87,8 +119,7 @@ pub(super) struct Session(Inner);
 #[derive(Debug)]
 enum Inner {
     Postgres(PostgresSession),
-    Sqlite(PoolConnection<Sqlite>),
-    SqliteTransaction(Transaction<'static, Sqlite>),
+    Sqlite(SqliteSession),
 }
 
 #[derive(Debug)]
@@ -130,11 +161,47 @@ impl Drop for PostgresSession {
     }
 }
 
+#[derive(Debug)]
+struct SqliteSession {
+    connection: PoolConnection<Sqlite>,
+    memory: Option<Memory>,
+    in_transaction: bool,
+    /// A statement is under way, or one failed.
+    busy: bool,
+}
+
+impl SqliteSession {
+    async fn new(mut connection: PoolConnection<Sqlite>, memory: Option<Memory>) -> Self {
+        if let Some(memory) = &memory {
+            memory.clean(&mut connection).await;
+        }
+        Self { connection, memory, in_transaction: false, busy: false }
+    }
+
+    async fn plain(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+        self.busy = true;
+        sqlx::raw_sql(text).execute(&mut *self.connection).await?;
+        self.busy = false;
+        Ok(())
+    }
+}
+
+impl Drop for SqliteSession {
+    fn drop(&mut self) {
+        if self.in_transaction || self.busy {
+            match &self.memory {
+                Some(memory) => memory.unclean.store(true, Ordering::Release),
+                None => self.connection.close_on_drop(),
+            }
+        }
+    }
+}
+
 impl Session {
     pub(super) fn kind(&self) -> Kind {
         match self.0 {
             Inner::Postgres(_) => Kind::Postgres,
-            Inner::Sqlite(_) | Inner::SqliteTransaction(_) => Kind::Sqlite,
+            Inner::Sqlite(_) => Kind::Sqlite,
         }
     }
 
@@ -146,18 +213,30 @@ impl Session {
                 session.busy = session.connection.ping().await.is_err();
                 !session.busy
             }
-            Inner::Sqlite(_) | Inner::SqliteTransaction(_) => true,
+            Inner::Sqlite(_) => true,
         }
     }
 
     pub(super) async fn commit(self) -> Result<(), Error> {
+        self.end("COMMIT").await
+    }
+
+    /// Nothing of it is kept, and its connection is as good as before.
+    pub(super) async fn rollback(self) -> Result<(), Error> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(self, how: &'static str) -> Result<(), Error> {
         match self.0 {
             Inner::Postgres(mut session) if session.in_transaction => {
-                session.plain("COMMIT").await?;
+                session.plain(how).await?;
+                session.in_transaction = false;
+            }
+            Inner::Sqlite(mut session) if session.in_transaction => {
+                session.plain(how).await?;
                 session.in_transaction = false;
             }
             Inner::Postgres(_) | Inner::Sqlite(_) => {}
-            Inner::SqliteTransaction(transaction) => transaction.commit().await?,
         }
         Ok(())
     }
@@ -166,12 +245,7 @@ impl Session {
     pub(super) async fn script(&mut self, text: &'static str) -> Result<(), Error> {
         match &mut self.0 {
             Inner::Postgres(session) => session.plain(text).await?,
-            Inner::Sqlite(connection) => {
-                sqlx::raw_sql(text).execute(&mut **connection).await?;
-            }
-            Inner::SqliteTransaction(connection) => {
-                sqlx::raw_sql(text).execute(&mut **connection).await?;
-            }
+            Inner::Sqlite(session) => session.plain(text).await?,
         }
         Ok(())
     }
@@ -267,11 +341,11 @@ impl Query {
                 session.busy = rows.as_ref().is_err_and(|error| error.as_database_error().is_none());
                 Ok(rows?.into_iter().map(Row::Postgres).collect())
             }
-            (Self::Sqlite(query), Inner::Sqlite(connection)) => {
-                Ok(query.fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect())
-            }
-            (Self::Sqlite(query), Inner::SqliteTransaction(connection)) => {
-                Ok(query.fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect())
+            (Self::Sqlite(query), Inner::Sqlite(session)) => {
+                session.busy = true;
+                let rows = query.fetch_all(&mut *session.connection).await?;
+                session.busy = false;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             _ => unreachable!("a query is made for the session's database"),
         }
@@ -290,11 +364,11 @@ impl Query {
                 session.busy = done.as_ref().is_err_and(|error| error.as_database_error().is_none());
                 Ok(done?.rows_affected())
             }
-            (Self::Sqlite(query), Inner::Sqlite(connection)) => {
-                Ok(query.execute(&mut **connection).await?.rows_affected())
-            }
-            (Self::Sqlite(query), Inner::SqliteTransaction(connection)) => {
-                Ok(query.execute(&mut **connection).await?.rows_affected())
+            (Self::Sqlite(query), Inner::Sqlite(session)) => {
+                session.busy = true;
+                let done = query.execute(&mut *session.connection).await?;
+                session.busy = false;
+                Ok(done.rows_affected())
             }
             _ => unreachable!("a query is made for the session's database"),
         }
