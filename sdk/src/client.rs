@@ -99,6 +99,14 @@ impl ClientBuilder {
     }
 }
 
+/// For addresses that are no coordinator's.
+#[cfg(feature = "testing")]
+pub(crate) fn plain_http() -> Result<reqwest::Client, Error> {
+    install_tls();
+    let builder = reqwest::Client::builder().tcp_nodelay(true).redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(|error| Error::Misconfigured(error.to_string()))
+}
+
 /// reqwest is built without a TLS provider of its own; the first one installed in the process stays.
 fn install_tls() {
     static ONCE: Once = Once::new();

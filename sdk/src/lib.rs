@@ -10,6 +10,8 @@
 
 mod begun;
 mod client;
+#[cfg(feature = "testing")]
+pub mod contract;
 mod error;
 mod follow;
 #[cfg(feature = "participant")]
@@ -18,6 +20,8 @@ pub mod outbox;
 pub mod participant;
 mod registry;
 pub mod saga;
+#[cfg(feature = "signing")]
+mod signature;
 mod tcc;
 
 pub use begun::Begun;
@@ -26,6 +30,8 @@ pub use error::Error;
 pub use follow::Follow;
 pub use registry::Publication;
 pub use saga::{Saga, Service};
+#[cfg(feature = "signing")]
+pub use signature::{InvalidKey, SigningKeys};
 pub use skald_protocol as protocol;
 pub use tcc::OpenTransaction;
 

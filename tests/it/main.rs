@@ -11,6 +11,7 @@ mod barrier;
 mod begin;
 mod callback;
 mod command_line;
+mod contract;
 mod documents;
 mod examples;
 mod fairness;

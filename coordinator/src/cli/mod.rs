@@ -5,6 +5,7 @@
 mod diagnose;
 mod explore;
 mod output;
+mod participant;
 mod play;
 mod remote;
 mod settings;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::Options),
     /// Begin, look at and decide transactions of a running coordinator.
     Tx(tx::Tx),
+    /// Check whether a service keeps what a participant promises.
+    Participant(participant::Participant),
     /// Check definitions, play them with faults, publish them, look at what is published.
     Workflow(workflow::Workflow),
     /// Bring the database's schema to this build's.
@@ -132,6 +135,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
             Ok(Exit::Done)
         }
         Command::Tx(tx) => tx.run(output).await,
+        Command::Participant(participant) => participant.run(output).await,
         Command::Workflow(workflow) => workflow.run(output).await,
         Command::Migrate(settings) => {
             let config = settings.load()?.config;

@@ -10,11 +10,9 @@ mod context;
 mod effect;
 mod failure;
 mod service;
-mod signature;
 
 pub use answer::{Answer, BarrierWord};
 pub use context::{CallContext, InvalidCall};
 pub use effect::{Call, Effect};
 pub use failure::{Failure, Refusal};
 pub use service::{Participant, ParticipantService};
-pub use signature::{InvalidKey, SigningKeys};

@@ -16,10 +16,11 @@ use sqlx::Pool;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Answer, CallContext, Effect, Failure, SigningKeys,
+    Answer, CallContext, Effect, Failure,
     barrier::{self, Dialect, Entry},
     effect::{Erased, Ran, erase},
 };
+use crate::SigningKeys;
 
 /// No coordinator sends a larger body.
 const BODY: usize = 8 << 20;

@@ -1,5 +1,5 @@
 //! With the barrier each effect happens once, is undone once and only if it happened, and never happens after its undo.
 
 mod rules;
-mod services;
+pub(crate) mod services;
 mod storm;

@@ -16,35 +16,35 @@ use sqlx::{AssertSqlSafe, Executor as _, Pool, Transaction, pool::PoolOptions};
 use tower::ServiceExt as _;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Order {
-    pub(super) item: i64,
-    pub(super) refuse: bool,
+pub(crate) struct Order {
+    pub(crate) item: i64,
+    pub(crate) refuse: bool,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Reserved {
+pub(crate) struct Reserved {
     left: i64,
 }
 
 /// One call of a coordinator.
 #[derive(Debug, Clone)]
-pub(super) struct Sent {
-    pub(super) gid: String,
-    pub(super) operation: &'static str,
-    pub(super) asks_status: bool,
-    pub(super) began: Timestamp,
-    pub(super) deadline: Timestamp,
+pub(crate) struct Sent {
+    pub(crate) gid: String,
+    pub(crate) operation: &'static str,
+    pub(crate) asks_status: bool,
+    pub(crate) began: Timestamp,
+    pub(crate) deadline: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) status: u16,
-    pub(super) barrier: Option<String>,
-    pub(super) body: Value,
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) barrier: Option<String>,
+    pub(crate) body: Value,
 }
 
 impl Sent {
-    pub(super) fn new(gid: &str, operation: &'static str) -> Self {
+    pub(crate) fn new(gid: &str, operation: &'static str) -> Self {
         let now = now();
         Self {
             gid: gid.to_owned(),
@@ -55,7 +55,7 @@ impl Sent {
         }
     }
 
-    pub(super) fn request(&self, order: &Order) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, order: &Order) -> Request<Full<Bytes>> {
         let asked = if self.asks_status { "status" } else { self.operation };
         Request::post(format!("/{}", self.operation))
             .header("idempotency-key", format!("{}/b/{}", self.gid, self.operation))
@@ -70,12 +70,12 @@ impl Sent {
     }
 }
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     Timestamp(i64::try_from(since.as_millis()).expect("a time of this age"))
 }
 
-pub(super) async fn read(response: Response<Full<Bytes>>) -> Told {
+pub(crate) async fn read(response: Response<Full<Bytes>>) -> Told {
     let status = response.status().as_u16();
     let barrier = response.headers().get("skald-barrier").map(|value| value.to_str().expect("text").to_owned());
     let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -84,7 +84,7 @@ pub(super) async fn read(response: Response<Full<Bytes>>) -> Told {
 }
 
 /// A database that a shop can stand on.
-pub(super) trait Shop: barrier::Dialect + Sized {
+pub(crate) trait Shop: barrier::Dialect + Sized {
     const ISOLATIONS: &'static [&'static str];
 
     /// An empty shop; every transaction has this isolation level.
@@ -107,7 +107,7 @@ pub(super) trait Shop: barrier::Dialect + Sized {
 }
 
 /// What each operation does, as a service would write it.
-pub(super) async fn work<DB: Shop>(
+pub(crate) async fn work<DB: Shop>(
     tx: &mut Transaction<'_, DB>,
     call: Call<Order>,
 ) -> Result<Option<Reserved>, Failure> {
@@ -125,7 +125,7 @@ pub(super) async fn work<DB: Shop>(
     Ok(operation.is_forward().then_some(Reserved { left }))
 }
 
-pub(super) fn shop<DB: Shop>(pool: Pool<DB>) -> Participant<DB> {
+pub(crate) fn shop<DB: Shop>(pool: Pool<DB>) -> Participant<DB> {
     Participant::new(pool)
         .action("/action", work::<DB>)
         .compensate("/compensate", work::<DB>)
@@ -135,7 +135,7 @@ pub(super) fn shop<DB: Shop>(pool: Pool<DB>) -> Participant<DB> {
 }
 
 /// Called until there is an answer, as a coordinator does.
-pub(super) async fn call<DB: Shop>(service: &ParticipantService<DB>, sent: &Sent, order: &Order) -> Told {
+pub(crate) async fn call<DB: Shop>(service: &ParticipantService<DB>, sent: &Sent, order: &Order) -> Told {
     for _ in 0..100 {
         let told = once(service, sent, order).await;
         if told.status != 500 {
@@ -146,7 +146,7 @@ pub(super) async fn call<DB: Shop>(service: &ParticipantService<DB>, sent: &Sent
     panic!("no answer to {sent:?}");
 }
 
-pub(super) async fn once<DB: Shop>(service: &ParticipantService<DB>, sent: &Sent, order: &Order) -> Told {
+pub(crate) async fn once<DB: Shop>(service: &ParticipantService<DB>, sent: &Sent, order: &Order) -> Told {
     match service.clone().oneshot(sent.request(order)).await {
         Ok(response) => read(response).await,
         Err(never) => match never {},
@@ -157,8 +157,8 @@ const TABLES: [&str; 2] = [
     "CREATE TABLE ledger (id SERIAL_KEY, gid VARCHAR(128), operation VARCHAR(16))",
     "CREATE TABLE stock (item BIGINT PRIMARY KEY, units BIGINT NOT NULL)",
 ];
-pub(super) const ITEMS: i64 = 8;
-pub(super) const UNITS: i64 = 1_000_000;
+pub(crate) const ITEMS: i64 = 8;
+pub(crate) const UNITS: i64 = 1_000_000;
 
 async fn furnish<DB: Shop>(pool: &Pool<DB>, serial: &str, run: impl AsyncFn(&Pool<DB>, String)) {
     for table in TABLES {

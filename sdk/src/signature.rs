@@ -38,9 +38,22 @@ impl SigningKeys {
         keys.into_iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The `webhook-signature` of a message: one signature a key, so that receivers may still know only an older one.
+    #[must_use]
+    pub fn sign(&self, id: &str, sent_at: &str, body: &[u8]) -> String {
+        let signatures = self.0.iter().filter_map(|key| {
+            let mac = mac(key, id, sent_at, body)?;
+            Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
+        });
+        signatures.collect::<Vec<_>>().join(" ")
+    }
+
     /// Checks a call's `webhook-id`, `webhook-timestamp` and `webhook-signature`; the id must be its idempotency key, so
     /// that no call passes for another.
-    pub(super) fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    /// Says what is wrong with it, for whoever sent it.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), &'static str> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (Some(id), Some(sent_at), Some(signatures)) =
             (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"))
@@ -60,15 +73,20 @@ impl SigningKeys {
             .filter_map(|signature| BASE64_STANDARD.decode(signature.strip_prefix("v1,")?).ok())
             .collect();
         let signed = |key: &Vec<u8>| {
-            // HMAC takes a key of any length.
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return false };
-            for part in [id.as_bytes(), b".", sent_at.as_bytes(), b".", body] {
-                mac.update(part);
-            }
-            offered.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
+            mac(key, id, sent_at, body)
+                .is_some_and(|mac| offered.iter().any(|signature| mac.clone().verify_slice(signature).is_ok()))
         };
         if self.0.iter().any(signed) { Ok(()) } else { Err("no signature of the call is by a key of this participant") }
     }
+}
+
+/// Of what is signed: id, time and body. HMAC takes a key of any length.
+fn mac(key: &[u8], id: &str, sent_at: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    for part in [id.as_bytes(), b".", sent_at.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    Some(mac)
 }
 
 #[cfg(test)]
@@ -108,6 +126,11 @@ mod tests {
         let mut unsigned = headers(SIGNATURE);
         unsigned.remove("webhook-signature");
         assert!(verify(&unsigned, BODY, 0).unwrap_err().contains("not signed"));
+    }
+
+    #[test]
+    fn what_is_signed_is_the_reference_signature() {
+        assert_eq!(SigningKeys::new([KEY]).unwrap().sign(ID, AT, BODY), SIGNATURE);
     }
 
     #[test]
