@@ -7,7 +7,7 @@
 mod answer;
 mod drive;
 
-use std::{mem::take, time::Instant};
+use std::{mem::take, sync::Arc, time::Instant};
 
 use skald_engine::{
     Event, Input, Record, Rejection, Transaction, Word, limit,
@@ -93,8 +93,8 @@ pub(super) struct Held {
     marked: bool,
     /// Parking waits for the projection made at this seq.
     pub(super) parking: Option<u64>,
-    /// Calls that dispatch gave back unsent.
-    pub(super) withheld: usize,
+    /// Gone when this stay in memory ends: calls that still wait then are not sent.
+    stay: Arc<()>,
     /// Waits in the task's queue for a place.
     starved: bool,
 }
@@ -124,7 +124,7 @@ impl Held {
             row_sleeps: false,
             marked: false,
             parking: None,
-            withheld: 0,
+            stay: Arc::default(),
             starved: false,
         }
     }
@@ -148,7 +148,7 @@ impl Held {
             timeout_ms: new.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             trace: take(&mut new.trace),
         };
-        let (tx, events) = Transaction::begin(gid.clone(), plan, began, out.now);
+        let (tx, events) = Transaction::begin_ahead(gid.clone(), plan, began, out.now, out.clock.ahead_ms());
         let mut held = Self::new(tx, shard, ticket, new.request_digest, out);
         let begin = Begin {
             shard,
@@ -179,6 +179,7 @@ impl Held {
         held.projected = row.status;
         held.row_sleeps = row.next_wake_at.is_none_or(|at| at > out.now.plus(out.lookahead));
         held.queue = works;
+        held.tx.set_ahead(out.clock.ahead_ms());
         let continuity = if row.parked_by.is_some() && row.parked_by == out.parked_by(row.shard) {
             Continuity::Unbroken
         } else {
@@ -211,6 +212,7 @@ impl Held {
             self.tx.unanswered(call);
         }
         let Replayed { mut tx, row, next_seq, bytes } = loaded;
+        tx.set_ahead(out.clock.ahead_ms());
         let decided = tx.inherit(&self.tx, out.now);
         self.tx = tx;
         self.busy = Busy::No;
@@ -218,7 +220,6 @@ impl Held {
         self.bytes = bytes;
         self.projected = row.status;
         self.marked = true;
-        self.withheld = 0;
         self.tell_watchers();
         self.queue.splice(0..0, works);
         if decided.record {
@@ -246,6 +247,7 @@ impl Held {
             return;
         }
         self.touched = out.now;
+        self.tx.set_ahead(out.clock.ahead_ms());
         let mut events = Vec::new();
         for work in take(&mut self.queue) {
             let input = match &work {

@@ -213,6 +213,8 @@ pub struct Transaction {
     parsed: OnceLock<Value>,
     // Known to the holder alone:
     holding: bool,
+    /// A time of day is this much ahead of the holder's `now`.
+    ahead_ms: i64,
     flights: BTreeMap<(usize, Slot), Flight>,
     /// The last of each that was answered.
     landed: BTreeMap<(usize, Slot), Flight>,
@@ -239,7 +241,13 @@ pub enum Continuity {
 impl Transaction {
     /// A transaction's first events, already folded.
     pub fn begin(gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
+        Self::begin_ahead(gid, plan, began, now, 0)
+    }
+
+    /// `begin` with what `set_ahead` says.
+    pub fn begin_ahead(gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp, ahead_ms: i64) -> (Self, Vec<Event>) {
         let mut transaction = Self::new(gid, plan, began.clone(), now);
+        transaction.ahead_ms = ahead_ms;
         transaction.holding = true;
         let mut out = Decided { events: vec![Event::Began(Box::new(began))], record: true };
         transaction.follow(&mut out, now);
@@ -268,6 +276,7 @@ impl Transaction {
             deadline: None,
             parsed: OnceLock::new(),
             holding: false,
+            ahead_ms: 0,
             flights: BTreeMap::new(),
             landed: BTreeMap::new(),
         };
@@ -391,6 +400,21 @@ impl Transaction {
         let pending = self.slot_state(call.branch, slot).is_some_and(|op| op.status == OperationStatus::Pending);
         self.flights.insert((call.branch, slot), Flight { call, since: now, poll: call.ask && pending });
         self.reindex_branch(call.branch);
+    }
+
+    /// A time of day that an expression gives is compared with `now` and this much. All else is a duration, which no clock
+    /// that is set may change, so `now` need not be the time of day.
+    pub fn set_ahead(&mut self, ahead_ms: i64) {
+        self.ahead_ms = ahead_ms;
+    }
+
+    /// The call was never sent, and is owed as if it had not been tried.
+    pub fn withheld(&mut self, call: Call) {
+        let Some(slot) = Slot::of(call.operation) else { return };
+        if self.flights.get(&(call.branch, slot)).is_some_and(|flight| flight.call == call) {
+            self.flights.remove(&(call.branch, slot));
+            self.reindex_branch(call.branch);
+        }
     }
 
     /// The call's answer was decided in vain (its append lost against another node's) and will be decided again: until
