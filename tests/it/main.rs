@@ -10,6 +10,7 @@ mod api_operators;
 mod barrier;
 mod begin;
 mod callback;
+mod clocks;
 mod command_line;
 mod documents;
 mod examples;
