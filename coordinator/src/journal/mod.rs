@@ -7,6 +7,7 @@
 //! A journal lives as long as its node's tenure: once the node is deposed nothing is answered any more, and whoever
 //! waits learns that the journal is closed.
 
+mod health;
 mod writer;
 
 use std::sync::{
@@ -22,6 +23,7 @@ use crate::{
     telemetry::Metrics,
 };
 
+pub use health::{Health, Stalled};
 pub use writer::{Ended, Writer};
 
 /// What became of an append.
@@ -81,6 +83,7 @@ pub struct Journal {
     submissions: mpsc::UnboundedSender<Submission>,
     outside: mpsc::Sender<Outside>,
     depth: Arc<AtomicUsize>,
+    health: Arc<Health>,
 }
 
 /// Appends from outside that may wait before the next one has to.
@@ -100,7 +103,8 @@ impl Journal {
         let (outside, asked) = mpsc::channel(OUTSIDE);
         let depth = Arc::new(AtomicUsize::new(0));
         let writer = Writer::new(store, node, metrics, clients, submitted, asked, Arc::clone(&depth));
-        (Self { submissions, outside, depth }, writer)
+        let health = writer.health();
+        (Self { submissions, outside, depth, health }, writer)
     }
 
     /// Hands over what one turn made; the answers come as `Done`. A closed journal drops it: its client ends with it.
@@ -109,7 +113,7 @@ impl Journal {
         let _ = self.submissions.send(Submission { client, appends, projections });
     }
 
-    /// An append by one who does not hold the transaction.
+    /// An append by one who does not hold the transaction. Dropped before it is handed to the database, it is withdrawn.
     pub async fn append(&self, append: Append) -> Result<Outcome, Closed> {
         let (answer, answered) = oneshot::channel();
         self.depth.fetch_add(1, Ordering::Relaxed);
@@ -122,6 +126,11 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         self.outside.send(Outside::Flush(answer)).await.map_err(|_| Closed)?;
         answered.await.map_err(|_| Closed)
+    }
+
+    /// Whether a write sent now would be taken.
+    pub fn check(&self) -> Result<(), Stalled> {
+        self.health.check()
     }
 
     /// Appends that wait for their commit.

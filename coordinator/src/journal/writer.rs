@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Done, Entry, Landed, Outcome, Outside, Submission};
+use super::{Done, Entry, Health, Landed, Outcome, Outside, Submission};
 use crate::{
     store::{Append, Appended, Batch, Error, NodeId, Projection, Store},
     telemetry::Metrics,
@@ -70,6 +70,7 @@ pub struct Writer {
     submitted: mpsc::UnboundedReceiver<Submission>,
     asked: mpsc::Receiver<Outside>,
     depth: Arc<AtomicUsize>,
+    health: Arc<Health>,
     /// The node's `batch`, as the database has it.
     batch: i64,
     appends: VecDeque<(Append, Origin)>,
@@ -101,6 +102,7 @@ impl Writer {
             submitted,
             asked,
             depth,
+            health: Arc::default(),
             batch: 0,
             appends: VecDeque::new(),
             projections: HashMap::new(),
@@ -109,6 +111,10 @@ impl Writer {
             closing: false,
             pause: Duration::ZERO,
         }
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     pub async fn run(mut self) -> Ended {
@@ -207,6 +213,10 @@ impl Writer {
         let mut taken = Vec::with_capacity(self.appends.len().min(BATCH_APPENDS));
         while taken.len() < BATCH_APPENDS && bytes < BATCH_BYTES {
             let Some((append, origin)) = self.appends.pop_front() else { break };
+            if origin.is_withdrawn() {
+                self.depth.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
             bytes += append.record.len();
             taken.push((append, origin));
         }
@@ -242,7 +252,10 @@ impl Writer {
     async fn commit(&mut self, part: Part) -> Result<(), Deposed> {
         let mut parts = vec![part];
         while let Some(part) = parts.pop() {
-            match self.write(&part.batch).await? {
+            self.health.commit_started();
+            let written = self.write(&part.batch).await;
+            self.health.commit_ended();
+            match written? {
                 Some(answers) => self.answer(part, answers),
                 None => {
                     self.pause = BACKOFF_MAX / 4;
@@ -265,6 +278,7 @@ impl Writer {
                 Err(Error::Unavailable(error)) => {
                     self.metrics.journal_commit_failed();
                     tracing::warn!(%error, appends = batch.appends.len(), "a commit's answer is lost");
+                    self.health.commit_failed(error.to_string());
                     self.resolve(batch).await?
                 }
                 Ok(answers) => Some(answers),
@@ -347,6 +361,11 @@ impl Writer {
 }
 
 impl Origin {
+    /// Whoever made it is gone; what a task made it waits for itself.
+    fn is_withdrawn(&self) -> bool {
+        matches!(self, Self::Outside(answer) if answer.is_closed())
+    }
+
     fn tell(self, gid: Gid, outcome: Outcome, done: &mut [Done]) {
         match self {
             Self::Client { client, ticket } => done[client].appends.push(Landed { gid, ticket, outcome }),

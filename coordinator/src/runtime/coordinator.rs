@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     dispatch::token::CallbackTokens,
-    journal::{Closed, Outcome},
+    journal::{Closed, Outcome, Stalled},
     store::{self, Append, Row},
 };
 
@@ -101,7 +101,8 @@ impl Coordinator {
         // A trace that starts here is only told to participants as sampled where its spans are exported.
         new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.house.spans.is_on();
         let digest = new.request_digest;
-        if let Some(begun) = self.ask(&gid, |answer| Work::Begin(Box::new(new), answer), Changes::Yes).await? {
+        let asked = self.ask(&gid, |answer| Work::Begin(Box::new(new), answer), Changes::Yes);
+        if let Some(begun) = self.written(&gid, asked).await? {
             return Ok(begun);
         }
         // The gid is taken by what is not in memory here.
@@ -135,6 +136,10 @@ impl Coordinator {
 
     /// Durable before it returns; the transaction as it stands then.
     pub async fn word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
+        self.written(gid, self.decided(gid, word)).await
+    }
+
+    async fn decided(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
         match self.ask(gid, |answer| Work::Word(word.clone(), answer), Changes::Yes).await? {
             Some(view) => Ok(view),
             None => self.foreign_word(gid, word).await,
@@ -205,6 +210,13 @@ impl Coordinator {
 
     /// `branches`: the page of branches to show.
     pub async fn get(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
+        let looks = timeout(self.inner.house.options.write_deadline, self.look(gid, branches));
+        looks
+            .await
+            .unwrap_or_else(|_| Err(Error::not_ready("what is being written of the transaction is not durable yet")))
+    }
+
+    async fn look(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
         match self.ask(gid, |answer| Work::View(branches.clone(), answer), Changes::No).await? {
             Some(view) => Ok(view),
             None => {
@@ -328,7 +340,8 @@ impl Coordinator {
         self.inner.callback_tokens.read(token)
     }
 
-    /// Database reachable, schema current, shards held, not draining.
+    /// A begin sent now would be taken: the journal takes writes, the database is reachable, its schema current, shards are
+    /// held, and the node is not draining.
     pub async fn ready(&self) -> Result<(), Error> {
         if self.inner.draining.load(Ordering::Acquire) {
             return Err(Error::not_ready("draining"));
@@ -340,6 +353,7 @@ impl Coordinator {
         if tenure.owned().is_empty() {
             return Err(Error::not_ready("this node holds no shards yet"));
         }
+        tenure.journal.check().map_err(stalled)?;
         self.inner.house.store.ready().await.map_err(unreachable)
     }
 
@@ -355,6 +369,15 @@ impl Coordinator {
 
     fn tenure(&self) -> Result<Arc<Tenure>, Error> {
         self.inner.current.borrow().clone().ok_or_else(|| Error::not_ready("the database is out of reach"))
+    }
+
+    /// A write, unless none would be taken now; no longer than a write may take. What has not been decided by then is
+    /// withdrawn, since nobody waits for its answer.
+    async fn written<T>(&self, gid: &Gid, write: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.tenure()?.journal.check().map_err(stalled)?;
+        let waited = self.inner.house.options.write_deadline;
+        let unknown = |_| Err(Error::Unknown { gid: gid.clone(), waited, retry_after: RETRY_AFTER });
+        timeout(waited, write).await.unwrap_or_else(unknown)
     }
 
     /// Asks the task that would hold the transaction; `None`: it does not.
@@ -467,6 +490,10 @@ fn unreachable(error: store::Error) -> Error {
         store::Error::Unavailable(_) | store::Error::Deposed => Error::not_ready(&error.to_string()),
         store::Error::Refused(_) | store::Error::Misconfigured(_) => Error::Store(error),
     }
+}
+
+fn stalled(stalled: Stalled) -> Error {
+    Error::not_ready(&stalled.to_string())
 }
 
 fn closed(_: Closed) -> Error {

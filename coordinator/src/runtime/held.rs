@@ -312,6 +312,9 @@ impl Held {
         while !out.turn.is_over()
             && let Some(work) = works.next()
         {
+            if work.is_withdrawn() {
+                continue;
+            }
             let input = match &work {
                 Work::Input(input) => Some(input.clone()),
                 Work::Word(word, _) => Some(Input::Word(word.clone())),

@@ -49,6 +49,20 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// A change that nobody waits for any more: its request ended unanswered, so it must not be made.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        match self {
+            Self::Begin(_, answer) => answer.is_closed(),
+            Self::Word(_, answer) => answer.is_closed(),
+            Self::Input(_)
+            | Self::DryRun(..)
+            | Self::View(..)
+            | Self::Compare(..)
+            | Self::Wait(..)
+            | Self::Change(..) => false,
+        }
+    }
+
     /// The task will not do it.
     pub(super) fn refuse(self) {
         match self {

@@ -249,6 +249,9 @@ impl ShardTask {
     }
 
     fn ask(&mut self, Ask { gid, work }: Ask) {
+        if work.is_withdrawn() {
+            return;
+        }
         if let Some(held) = self.held.get_mut(&gid) {
             return held.push(work, &mut self.out);
         }
