@@ -278,7 +278,7 @@ impl Inner {
     async fn attempt(&self, outgoing: &Outgoing, place: Place, started: SystemTime) -> Result<(u16, Reply), Reply> {
         let ask = outgoing.call.ask;
         let (contract, message) = self.encode(outgoing, &place, started).map_err(|unsendable| unsendable.reply(ask))?;
-        let exchange = self.transport.exchange(place.url, message);
+        let exchange = self.transport.exchange(place.url, message, outgoing.request.largest_answer);
         let answer = match tokio::time::timeout(outgoing.request.timeout, exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(failure)) => return Err(failure.reply(ask)),
