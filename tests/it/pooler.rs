@@ -47,11 +47,12 @@ async fn behind_a_transaction_pooler_everything_works_also_after_a_kill() {
 async fn a_pooler_that_was_not_told_of_is_named_with_the_remedy() {
     let database = Database::fresh(Backend::Postgres).await;
     let pooler = Pooler::before(database.url(), SERVERS).await;
-    let mut nodes: Vec<_> = (0..2).map(|_| Node::new(pooler.url())).collect();
+    // More of them than servers, so that they meet each other's statements.
+    let mut nodes: Vec<_> = (0..5).map(|_| Node::new(pooler.url())).collect();
     for node in &mut nodes {
         node.spawn();
     }
-    skald_tests::eventually("the log says what to set", std::time::Duration::from_secs(20), || async {
+    skald_tests::eventually("the log says what to set", std::time::Duration::from_secs(60), || async {
         nodes.iter().any(|node| node.log().contains("set `transaction_pooler = true`")).then_some(())
     })
     .await;
