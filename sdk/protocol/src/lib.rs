@@ -21,7 +21,7 @@ pub use request::{
     Begin, BranchRequest, CallbackRequest, CallbackVerdict, EnlistedOperation, FailRequest, ReasonRequest,
     ResolveRequest, ResolvedOutcome, RetryRequest, SignalRequest, SkipRequest,
 };
-pub use time::{Timestamp, duration_text, parse_duration};
+pub use time::{Timestamp, duration_meant, duration_text, parse_duration};
 pub use view::{
     BranchView, DryRun, EnlistedView, ErrorView, OperationView, OwedCall, Page, ParticipantError, PublishedView,
     TransactionSummary, TransactionView, WorkflowRef, WorkflowSummary, WorkflowView,

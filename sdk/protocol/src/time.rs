@@ -77,13 +77,38 @@ const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3
 
 /// Reads `"500ms" "3s" "15m" "24h" "7d"`: a whole number and one unit (docs/workflows.md, Retries and deadlines).
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("`{text}` is not a duration: write a whole number and a unit, such as 500ms, 3s, 15m, 24h or 7d");
+    let wrong = || match duration_meant(text) {
+        Some(meant) => format!("`{text}` is not written as a duration: write one whole number and a unit, {meant}"),
+        None => {
+            format!("`{text}` is not a duration: write a whole number and a unit, such as 500ms, 3s, 15m, 24h or 7d")
+        }
+    };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     number.checked_mul(*factor).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// What `0.5s`, `1m30s` or `5 m` would be if it were written as durations are.
+#[must_use]
+pub fn duration_meant(text: &str) -> Option<String> {
+    let mut rest = text.trim();
+    let mut ms = 0_u64;
+    while !rest.is_empty() {
+        let (number, unit) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let unit = unit.trim_start();
+        let (unit, behind) = unit.split_at(unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len()));
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        let scale = 10_u64.checked_pow(u32::try_from(part.len()).ok()?)?;
+        let part = part.parse::<u64>().ok()?.checked_mul(*factor)?;
+        // What is no whole number of milliseconds cannot be written.
+        let part = part.is_multiple_of(scale).then_some(part / scale)?;
+        ms = ms.checked_add(whole.parse::<u64>().ok()?.checked_mul(*factor)?.checked_add(part)?)?;
+        rest = behind.trim_start();
+    }
+    (ms > 0).then(|| duration_text(Duration::from_millis(ms)))
 }
 
 /// The shortest spelling that `parse_duration` reads back.
@@ -107,6 +132,22 @@ mod tests {
         }
         for text in ["", "3", "s", "3 s", "-3s", "1.5s", "99999999999999999999s", "184467440737095516d"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_in_another_spelling_is_told_in_ours() {
+        let told =
+            [("0.5s", "500ms"), ("1m30s", "90s"), ("5 m", "5m"), ("1h 30m", "90m"), ("1.5h", "90m"), ("2d12h", "60h")];
+        for (text, ours) in told {
+            let message = parse_duration(text).unwrap_err();
+            assert!(message.ends_with(&format!(", {ours}")), "{message}");
+            assert!(parse_duration(ours).is_ok());
+        }
+        for text in
+            ["", "5", "s", "-3s", "0.5ms", "1.s", "ten seconds", "0.0s", "99999999999999999999s", "1s-2s", "PT1H"]
+        {
+            assert_eq!(duration_meant(text), None, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use skald_protocol::{duration_text, parse_duration};
+use skald_protocol::{duration_meant, duration_text, parse_duration};
 
 use super::{Diagnostic, Position, locate::Mark, secret};
 use crate::{
@@ -283,12 +283,11 @@ impl<'a> Node<'a> {
             Ok(duration) => Some(duration),
             Err(_) => {
                 let message = format!("{} is not a duration", quote(text));
-                faults.add_with(
-                    "E004",
-                    &self.place,
-                    message,
-                    "Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.",
-                );
+                let help = match duration_meant(text) {
+                    Some(meant) => format!("Write one whole number and a unit: {meant}."),
+                    None => "Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.".to_owned(),
+                };
+                faults.add_with("E004", &self.place, message, help);
                 None
             }
         }

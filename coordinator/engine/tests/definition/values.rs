@@ -65,7 +65,7 @@ fn e004_bad_durations_and_numbers() {
         r#","timeout":"5 s""#,
         expect![[r#"
         E004 /timeout `5 s` is not a duration
-          Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.
+          Write one whole number and a unit: 5s.
     "#]],
     );
     check_top(
