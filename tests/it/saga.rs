@@ -35,6 +35,29 @@ promises! {
         assert_eq!(called, expected, "the refused step is not undone, the one after it is never called");
     }
 
+    async fn a_refusal_is_told_in_the_words_of_the_rule_that_names_it(backend: Backend) {
+        let world = World::start(backend).await;
+        for path in ["/card", "/voucher"] {
+            world.participants.on(path).refuses("no_funds");
+        }
+        let told = async |name: &str, outcome: serde_json::Value| {
+            let mut step = step(name);
+            step["action"]["outcome"] = outcome;
+            let view = world.client.run(&begin(&definition(&world.participants.url(), &json!([step])))).await;
+            assert_eq!(view.status, Status::Compensated);
+            let error = view.error.expect("an error");
+            (error.code, error.message)
+        };
+        let rule = |message: &str| {
+            json!([{"when": "response.status >= 400", "is": "refused", "error": "card_declined", "message": message}])
+        };
+        let said = told("card", rule("The bank said ${response.body.code}.")).await;
+        assert_eq!(said, ("card_declined".to_owned(), Some("The bank said no_funds.".to_owned())));
+        let (code, message) = told("voucher", rule("The bank said ${response.body.why}.")).await;
+        assert_eq!(code, "card_declined");
+        assert!(message.is_none_or(|message| !message.contains("The bank")), "it reads what is absent, so it is not told");
+    }
+
     async fn steps_side_by_side_are_joined_and_undone_together(backend: Backend) {
         let world = World::start(backend).await;
         world.participants.on("/ship").refuses("no");

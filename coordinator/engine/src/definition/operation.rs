@@ -52,6 +52,7 @@ pub(super) struct Draft<'a> {
     pub(super) retry: Option<Policy>,
     pub(super) pending: Option<Pending<'a>>,
     pub(super) status_check: Option<Box<Draft<'a>>>,
+    /// Each with its place.
     pub(super) outcome: Vec<(Rule, Place<'a>)>,
     pub(super) idempotent: bool,
     pub(super) on_exhausted: Option<OnExhausted>,
@@ -407,7 +408,7 @@ fn outcome<'a>(node: &Node<'a>, asks: bool, faults: &mut Faults) -> Vec<(Rule, P
     let mut rules = Vec::new();
     for node in node.array(faults).unwrap_or_default() {
         let Some(mut object) = node.object(faults) else { continue };
-        let when = object.require("when", faults).and_then(|node| Some((node.condition(faults)?, node.place)));
+        let when = object.require("when", faults).and_then(|node| node.condition(faults));
         let words = [
             ("succeeded", Means::Succeeded),
             ("refused", Means::Refused),
@@ -419,17 +420,31 @@ fn outcome<'a>(node: &Node<'a>, asks: bool, faults: &mut Faults) -> Vec<(Rule, P
         let words = if asks { &words[..] } else { &words[..5] };
         let is = object.require("is", faults).and_then(|node| node.word(words, faults));
         let error = object.take("error").and_then(|node| Some((node.text(faults)?, node)));
-        if let (Some((_, node)), Some(Means::Succeeded | Means::Pending | Means::NotFound)) = (&error, is) {
-            faults.add("E002", &node.place, "only what is refused, unknown or unsent has an `error`");
+        let message = object.take("message").and_then(|node| {
+            node.text(faults)?;
+            Some((node.template(faults)?, node))
+        });
+        if let Some(Means::Succeeded | Means::Pending | Means::NotFound) = is {
+            let stated =
+                [("error", error.as_ref().map(|error| &error.1)), ("message", message.as_ref().map(|it| &it.1))];
+            for (name, node) in stated {
+                if let Some(node) = node {
+                    let article = if name == "error" { "an" } else { "a" };
+                    let told = format!("only what is refused, unknown or unsent has {article} `{name}`");
+                    faults.add("E002", &node.place, told);
+                }
+            }
         }
         if let Some((text, node)) = &error
             && (text.is_empty() || text.len() > 64)
         {
             node.bad::<()>("an error's code has 1 to 64 characters", faults);
         }
+        let place = object.place.clone();
         object.end(faults);
-        if let (Some((when, place)), Some(is)) = (when, is) {
-            rules.push((Rule { when, is, error: error.map(|(error, _)| error.to_owned()) }, place));
+        if let (Some(when), Some(is)) = (when, is) {
+            let error = error.map(|(error, _)| error.to_owned());
+            rules.push((Rule { when, is, error, message: message.map(|(message, _)| message) }, place));
         }
     }
     rules

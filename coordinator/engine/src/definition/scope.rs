@@ -123,7 +123,11 @@ impl Scope<'_> {
         };
         let rules = |operation: &Draft<'_>, show: &mut dyn FnMut(Self, &Place<'_>, &Template)| {
             for (rule, place) in &operation.outcome {
-                show(Scope { roots: IN_RULE, ..Scope::default() }, place, &rule.when);
+                let read = Scope { roots: IN_RULE, ..Scope::default() };
+                show(read, &place.key("when"), &rule.when);
+                if let Some(message) = &rule.message {
+                    show(read, &place.key("message"), message);
+                }
             }
         };
         operation.each_template(|place, template| show(Self { own, ..self }, place, template));

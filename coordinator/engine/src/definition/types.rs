@@ -391,7 +391,10 @@ impl Here<'_, '_, '_> {
         let _ = bill.settle(faults);
         let mut bill = Bill::default();
         for (rule, place) in &operation.outcome {
-            self.template(&rule.when, place, Spot::Condition, &mut bill, faults);
+            self.template(&rule.when, &place.key("when"), Spot::Condition, &mut bill, faults);
+            if let Some(message) = &rule.message {
+                self.template(message, &place.key("message"), Spot::Text, &mut bill, faults);
+            }
         }
         bill.settle(faults);
         let poll = operation.pending.as_ref().and_then(|pending| pending.poll.as_ref()).map(|poll| &poll.operation);

@@ -77,6 +77,9 @@ pub struct Rule {
     /// The code of a refusal or a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What is told of it, over `response`; else the answer's own message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Template>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

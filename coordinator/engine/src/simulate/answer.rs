@@ -154,8 +154,9 @@ impl Answer {
         let status = self.status.unwrap_or(if asynchronous { 202 } else { 200 });
         let body = self.body.clone().or_else(|| (200..300).contains(&status).then(made)).map(|body| Json::of(&body));
         let answered = (!rules.is_empty()).then(|| Answered::new(status, self.headers.clone(), body.as_ref()));
-        let (means, code) = answered.as_ref().and_then(|answered| answered.judge(rules)).unwrap_or((
-            match status {
+        let judged = answered.as_ref().and_then(|answered| answered.judge(rules));
+        let means = judged.as_ref().map_or_else(
+            || match status {
                 202 if asynchronous => Means::Pending,
                 200..300 => Means::Succeeded,
                 429 => Means::Unsent,
@@ -163,12 +164,16 @@ impl Answer {
                 400..500 => Means::Refused,
                 _ => Means::Unknown,
             },
-            None,
-        ));
+            |judged| judged.is,
+        );
         let usual = if means == Means::Refused { "refused".to_owned() } else { format!("http_{status}") };
-        let error = Error {
-            code: code.map(str::to_owned).or_else(|| self.said("code")).unwrap_or(usual),
+        let own = Error {
+            code: self.said("code").unwrap_or(usual),
             message: self.said("message").or_else(|| Some(status.to_string())),
+        };
+        let error = match judged {
+            Some(judged) => judged.error(own),
+            None => own,
         };
         match means {
             Means::Pending => Business::Accepts,

@@ -262,11 +262,16 @@ fn each_template<'p>(operation: &'p Operation, templates: &mut Vec<&'p Template>
     if let Body::Given(body) = &operation.body {
         templates.push(body);
     }
-    templates.extend(operation.outcome.iter().map(|rule| &rule.when));
+    templates.extend(rules(operation));
     if let Some(check) = &operation.status_check {
         // What its rules read is its own answer.
         let from = templates.len();
         each_template(check, templates);
-        templates.truncate(from.max(templates.len() - check.outcome.len()));
+        templates.truncate(from.max(templates.len() - rules(check).count()));
     }
+}
+
+/// What reads the operation's own answer.
+fn rules(operation: &Operation) -> impl Iterator<Item = &Template> {
+    operation.outcome.iter().flat_map(|rule| std::iter::once(&rule.when).chain(&rule.message))
 }

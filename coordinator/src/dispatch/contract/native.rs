@@ -170,20 +170,13 @@ fn judged(rules: &[Rule], answer: &Answer) -> Option<Outcome> {
     let (status, body) = (answer.status, &answer.body);
     let response = success(status, body.clone());
     let answered = Answered::new(status.as_u16(), texts(&answer.headers), response.body.as_ref());
-    let (is, code) = answered.judge(rules)?;
-    let failed = || {
-        let error = failed(status, body);
-        Error { code: code.map_or(error.code, str::to_owned), ..error }
-    };
-    Some(match is {
+    let judged = answered.judge(rules)?;
+    Some(match judged.is {
         Means::Succeeded => Outcome::Succeeded(response),
-        Means::Refused => {
-            let error = refusal(status, body);
-            Outcome::Refused(Error { code: code.map_or(error.code, str::to_owned), ..error })
-        }
+        Means::Refused => Outcome::Refused(judged.error(refusal(status, body))),
         Means::Pending => Outcome::Pending,
-        Means::Unknown => Outcome::Unknown(failed()),
-        Means::Unsent => Outcome::Unsent(failed()),
+        Means::Unknown => Outcome::Unknown(judged.error(failed(status, body))),
+        Means::Unsent => Outcome::Unsent(judged.error(failed(status, body))),
         Means::NotFound => Outcome::NotFound,
     })
 }

@@ -67,6 +67,7 @@ fn rules(words: &[&str]) -> Value {
             "when": of("condition", "Reads `response`: {status, headers (lower-case), body}."),
             "is": {"enum": words},
             "error": {"type": "string", "minLength": 1, "maxLength": 64, "description": "The code of the error; of what is refused, unknown or unsent."},
+            "message": {"type": "string", "description": "What people are told of it; may hold ${…} over `response`. Default: the answer's own message."},
         }),
         &["when", "is"],
     );

@@ -100,11 +100,11 @@ impl World<'_> {
         let told = error.code.strip_prefix("http_").or(error.message.as_deref());
         let status = told.and_then(|told| told.split(' ').next()?.parse().ok()).unwrap_or(409);
         let body = Json::of(error);
-        let Some((means, code)) = Answered::new(status, BTreeMap::new(), Some(&body)).judge(rules) else {
+        let Some(judged) = Answered::new(status, BTreeMap::new(), Some(&body)).judge(rules) else {
             return reply;
         };
-        let error =
-            Error { code: code.map_or_else(|| error.code.clone(), str::to_owned), message: error.message.clone() };
+        let means = judged.is;
+        let error = judged.error(error.clone());
         let outcome = match means {
             Means::Succeeded => Outcome::Succeeded(response(status, BTreeMap::new(), Some(body))),
             Means::Refused => Outcome::Refused(error),
