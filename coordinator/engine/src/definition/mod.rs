@@ -35,7 +35,7 @@ pub use include::{Library, Wanted};
 pub use kind::is_signal;
 pub use language::language_schema;
 pub use locate::{Position, position};
-pub use schema::InputSchema;
+pub use schema::{InputSchema, is_format};
 
 use crate::plan::Plan;
 use document::Document;

@@ -15,7 +15,7 @@ pub(super) use types::type_of;
 use super::{
     Diagnostic,
     locate::Mark,
-    read::{Faults, Node, quote},
+    read::{Faults, Node, Place, quote},
 };
 use crate::value::Value;
 
@@ -59,6 +59,8 @@ impl InputSchema {
             .with_draft(Draft::Draft202012)
             .with_pattern_options(PatternOptions::regex().size_limit(PATTERN))
             .offline()
+            // In 2020-12 `format` only describes; who writes it means it.
+            .should_validate_formats(true)
             .build(&stated);
         let error = match built {
             Ok(validator) => return Some(Self { validator: Arc::new(validator), weight }),
@@ -89,6 +91,12 @@ impl InputSchema {
         None
     }
 
+    /// One that was proven when its definition was compiled; `None` if this build does not take it.
+    #[must_use]
+    pub fn proven(schema: &Value) -> Option<Self> {
+        Self::read(&Node::new(schema, Place::default()), &mut Faults::new())
+    }
+
     /// All faults of an input, with pointers into it. A schema knows numbers as doubles: what has more digits is checked as
     /// the nearest.
     pub fn check(&self, input: &Value) -> Result<(), Vec<Diagnostic>> {
@@ -110,6 +118,12 @@ impl InputSchema {
             errors.map(|error| fault(error.instance_path().to_string(), cut(&error.to_string()))).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
+}
+
+/// Whether texts are checked against this `format`.
+#[must_use]
+pub fn is_format(name: &str) -> bool {
+    jsonschema::options().is_known_format(Draft::Draft202012, name)
 }
 
 /// Values in the input, long texts counting for several.

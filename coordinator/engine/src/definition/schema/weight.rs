@@ -82,6 +82,11 @@ fn refuse<'a>(value: &'a Value, place: &Place<'a>, root: bool, patterns: &mut us
                         let message = format!("the reference {} leads out of the schema", quote(to));
                         faults.add_with("E004", &place.key(key), message, "Write it as #/$defs/name.");
                     }
+                    ("format", Value::String(name)) if !super::is_format(name) => {
+                        let help = "Write a `pattern`, or a format such as date-time, date, email, uri, uuid or ipv4.";
+                        let message = format!("the format {} is none that is checked", quote(name));
+                        faults.add_with("E004", &place.key(key), message, help);
+                    }
                     ("pattern", Value::String(_)) => *patterns += 1,
                     ("patternProperties", Value::Object(members)) => *patterns += members.len(),
                     _ => {}
