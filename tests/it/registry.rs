@@ -482,4 +482,21 @@ async fn a_version_that_was_never_published_is_told_with_the_latest() {
         assert_eq!(told(&answer), (status, "unknown_workflow"));
         assert!(answer.body["detail"].as_str().is_some_and(|detail| detail.contains("`1.2.0`")), "{}", answer.body);
     }
+    let including = |workflow: &str| {
+        let mut including = order(&world.participants.url(), "1.0.0", &["a"]);
+        including["name"] = json!("including");
+        including["steps"] = json!([{"name": "sub", "saga": {"workflow": workflow, "version": "2.0.0"}}]);
+        including
+    };
+    for (workflow, message, help) in [
+        ("order", "there is no version `2.0.0` of the workflow `order`", "Its latest is `1.2.0`."),
+        ("other", "there is no workflow `other`", "Publish it first, or hand its file over beside this one."),
+    ] {
+        let answer =
+            world.client.try_put("/v1/workflows/including/1.0.0", &including(workflow)).await.expect("an answer");
+        assert_eq!(told(&answer), (422, "invalid_definition"));
+        let fault = &answer.body["errors"][0];
+        let found = (&fault["code"], &fault["message"], &fault["help"]);
+        assert_eq!(found, (&json!("E102"), &json!(message), &json!(help)), "{}", answer.body);
+    }
 }

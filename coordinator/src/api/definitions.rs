@@ -125,6 +125,11 @@ pub(super) async fn library(coordinator: &Coordinator, source: &str) -> Result<L
             match found {
                 Some(found) => library.shelve(wanted, &found.row.workflow.version, &found.definition),
                 None => {
+                    if wanted.version.is_some()
+                        && let Some(latest) = coordinator.latest_version(&wanted.workflow).await?
+                    {
+                        library.note_latest(&wanted.workflow, &latest);
+                    }
                     absent.insert(wanted);
                 }
             }
@@ -143,9 +148,29 @@ fn preface(source: &str) -> String {
         Ok(_) | Err(_) => Map::new(),
     };
     members.retain(|name, _| ["dsl", "name", "version", "labels", "input"].contains(&name.as_str()));
+    if let Some(input) = members.get_mut("input") {
+        forget_formats(input);
+    }
     let step = serde_json::json!({"name": "none", "role": "read_only", "action": {"url": "http://localhost"}});
     members.insert("steps".to_owned(), serde_json::json!([step]).into());
     Value::Object(members).to_string()
+}
+
+/// Drops formats that no compiler refused when the definition was published.
+fn forget_formats(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(forget_formats),
+        Value::Object(members) => {
+            members.retain(|key, member| key != "format" || member.as_str().is_none_or(definition::is_format));
+            for (key, member) in members {
+                // These hold values, not schemas.
+                if !["const", "default", "enum", "examples"].contains(&key.as_str()) {
+                    forget_formats(member);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// A definition whose JSON is broken in a way that only the compiler tells well.
@@ -219,7 +244,7 @@ mod tests {
     #[test]
     fn a_begin_reads_labels_and_input_of_a_published_definition_whose_steps_no_compiler_takes_any_more() {
         let source = r#"{"dsl": "1.0", "name": "a", "version": "1.0.0", "labels": {"team": "red"},
-            "input": {"type": "integer"}, "steps": [{"name": "x", "old": true}], "output": "${nothing}"}"#;
+            "input": {"type": "integer", "format": "once_unknown"}, "steps": [{"name": "x", "old": true}], "output": "${nothing}"}"#;
         assert!(definition::compile(source).is_err());
         let compiled = definition::compile(&preface(source)).expect("a preface compiles");
         assert_eq!(compiled.labels["team"], "red");

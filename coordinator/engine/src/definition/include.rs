@@ -25,7 +25,11 @@ pub struct Wanted {
 
 /// The definitions that others may include.
 #[derive(Debug, Default)]
-pub struct Library(BTreeMap<Wanted, Shelved>);
+pub struct Library {
+    shelves: BTreeMap<Wanted, Shelved>,
+    /// The latest version of workflows of which another one was asked for.
+    latest: BTreeMap<String, String>,
+}
 
 #[derive(Debug)]
 struct Shelved {
@@ -41,16 +45,16 @@ impl Library {
         if let Some(value) = source::parse(definition, &Place::default(), &mut Faults::new()) {
             each_wanted(&value, &mut wanted);
         }
-        for shelved in self.0.values() {
+        for shelved in self.shelves.values() {
             each_wanted(&shelved.definition, &mut wanted);
         }
-        wanted.into_iter().filter(|wanted| !self.0.contains_key(wanted)).collect()
+        wanted.into_iter().filter(|wanted| !self.shelves.contains_key(wanted)).collect()
     }
 
     /// Answers `wanted` with a published definition; one that is no JSON is passed over.
     pub fn shelve(&mut self, wanted: Wanted, version: &str, definition: &str) {
         if let Some(definition) = source::parse(definition, &Place::default(), &mut Faults::new()) {
-            self.0.insert(wanted, Shelved { version: version.to_owned(), definition });
+            self.shelves.insert(wanted, Shelved { version: version.to_owned(), definition });
         }
     }
 
@@ -61,29 +65,39 @@ impl Library {
         let (Some(workflow), Some(version)) = (text("name"), text("version")) else { return };
         let latest = Wanted { workflow: workflow.clone(), version: None };
         let newer = |known: &Shelved| Version::parse(&version).ok() >= Version::parse(&known.version).ok();
-        if self.0.get(&latest).is_none_or(newer) {
-            self.0.insert(latest, Shelved { version: version.clone(), definition: value.clone() });
+        if self.shelves.get(&latest).is_none_or(newer) {
+            self.shelves.insert(latest, Shelved { version: version.clone(), definition: value.clone() });
         }
         let exact = Wanted { workflow, version: Some(version.clone()) };
-        self.0.insert(exact, Shelved { version, definition: value });
+        self.shelves.insert(exact, Shelved { version, definition: value });
+    }
+
+    /// Notes that a workflow is there, though not in the version that was asked for.
+    pub fn note_latest(&mut self, workflow: &str, latest: &str) {
+        self.latest.insert(workflow.to_owned(), latest.to_owned());
+    }
+
+    fn latest(&self, workflow: &str) -> Option<&str> {
+        let noted = self.latest.get(workflow).map(String::as_str);
+        noted.or_else(|| self.find(workflow, None).map(|shelved| shelved.version.as_str()))
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.shelves.is_empty()
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.shelves.len()
     }
 
     fn find(&self, workflow: &str, version: Option<&str>) -> Option<&Shelved> {
-        self.0.get(&Wanted { workflow: workflow.to_owned(), version: version.map(str::to_owned) })
+        self.shelves.get(&Wanted { workflow: workflow.to_owned(), version: version.map(str::to_owned) })
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(|wanted| wanted.workflow.as_str())
+        self.shelves.keys().map(|wanted| wanted.workflow.as_str())
     }
 }
 
@@ -141,9 +155,11 @@ impl<'a> Steps<'a> {
         }
         let Some(shelved) = reading.library.find(workflow, asked) else {
             let at = version.as_ref().map_or(&place, |(_, place)| place);
-            if version.is_some() && reading.library.names().any(|name| name == workflow) {
+            if version.is_some()
+                && let Some(latest) = reading.library.latest(workflow)
+            {
                 let message = format!("there is no version {} of the workflow {}", quote(asked?), quote(workflow));
-                faults.add("E102", at, message);
+                faults.add_with("E102", at, message, format!("Its latest is {}.", quote(latest)));
             } else {
                 let near = faults.nearest(workflow, reading.library.names());
                 let help = near.or_else(|| Some("Publish it first, or hand its file over beside this one.".to_owned()));
