@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use skald_protocol::BranchId;
+use skald_protocol::{BranchId, Json};
 
 use super::{
     check::{Part, Parts},
@@ -17,7 +17,7 @@ use super::{
     step::{Kind, Step, Steps},
 };
 use crate::{
-    plan::{Arm, Block, Branch, Index, Map, Plan, Role, Service},
+    plan::{Arm, Block, Branch, Index, Map, Plan, Role, Service, Takes},
     template::Template,
 };
 
@@ -164,13 +164,20 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
         let step = self.step(block);
         let after = self.entry_of(block);
         let follows = |before: &usize| self.branches[*before].tail || self.branches[*before].role == Role::Pivot;
+        let included = |scope: usize| &self.whole.steps.included[scope - 1];
+        let takes = match &step.kind {
+            Kind::Include { scope, .. } => included(*scope)
+                .schema
+                .map(|schema| Takes { workflow: included(*scope).title.clone(), schema: Json::of(schema) }),
+            _ => None,
+        };
         let block_of = match &step.kind {
             Kind::Choice { arms } => {
                 let conditions = arms.iter().filter_map(|arm| Some(arm.when.as_ref()?.0.clone()));
                 Some(Block::Choose(conditions.collect()))
             }
             Kind::Include { scope, .. } => {
-                let input = self.whole.steps.included[scope - 1].input.as_ref().map(|(template, _)| template.clone());
+                let input = included(*scope).input.as_ref().map(|(template, _)| template.clone());
                 Some(Block::Set(input.unwrap_or_else(whole_input)))
             }
             _ => None,
@@ -181,6 +188,7 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
             when: step.when.as_ref().map(|(template, _)| template.clone()),
             arm: self.arm(block),
             saga: self.saga(step.scope),
+            takes,
             block: block_of,
             ..Branch::new(id(&format!("{}~", self.path(block))), step.name, Role::Pure)
         }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use skald_protocol::{BranchId, OperationKind, WorkflowRef};
+use skald_protocol::{BranchId, Json, OperationKind, WorkflowRef};
 
 pub use self::operation::{Body, Jitter, Means, OnExhausted, Operation, Pending, Poll, Retry, Rule, Target};
 use self::operation::{ms, ms_option};
@@ -179,6 +179,9 @@ pub struct Branch {
     /// expressions are the included definition's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saga: Option<usize>,
+    /// What its value must be: of an included saga's input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes: Option<Takes>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +193,15 @@ pub struct Branch {
     /// What `steps.<name>.output` is; the response's body if absent.
     #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub output: Option<Template>,
+}
+
+/// An included workflow's `input`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Takes {
+    /// Its name and version.
+    pub workflow: String,
+    pub schema: Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -374,6 +386,7 @@ impl Branch {
             when: None,
             arm: None,
             saga: None,
+            takes: None,
             block: None,
             forward: None,
             confirm: None,

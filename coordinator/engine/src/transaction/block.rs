@@ -1,7 +1,7 @@
 //! Branches without a participant: conditions, choices, maps, waits, computations. What they come to is a pure function of
 //! recorded state, is recorded as soon as their turn comes, and goes into the same append as what led to it.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
@@ -14,10 +14,10 @@ use super::{
 use crate::{
     budget::Budget,
     cel::Meter,
-    definition::is_signal,
+    definition::{InputSchema, is_signal},
     event::{Error, Event, millis},
     limit,
-    plan::{Block, Map, Wait},
+    plan::{Block, Branch, Map, Wait},
     template::Template,
     value::Value,
 };
@@ -76,7 +76,7 @@ impl Transaction {
         let state = &self.state.branches[branch];
         if state.block.is_none()
             && let Some(when) = &spec.when
-            && !truth(when, &scope, meter)?
+            && !truth(when, "`when`", &scope, meter)?
         {
             return Ok(Event::Passed { branch, reason: None });
         }
@@ -90,11 +90,12 @@ impl Transaction {
                 if output.text().len() > limit::OUTPUT {
                     return Err(failed(format!("its output is over {} KiB", limit::OUTPUT >> 10)));
                 }
+                self.take(spec, &output)?;
                 Ok(computed(Some(output)))
             }
             Some(Block::Choose(conditions)) => {
                 for (arm, condition) in conditions.iter().enumerate() {
-                    if truth(condition, &scope, meter)? {
+                    if truth(condition, &format!("`when` of arm {}", arm + 1), &scope, meter)? {
                         return Ok(Event::Chosen { branch, arm });
                     }
                 }
@@ -136,10 +137,31 @@ impl Transaction {
         }
     }
 
+    /// What an included saga is handed must be what it takes. Each schema is compiled once.
+    fn take(&self, spec: &Branch, input: &Json) -> Result<(), Error> {
+        let Some(takes) = &spec.takes else { return Ok(()) };
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = schemas
+            .entry(takes.workflow.clone())
+            .or_insert_with(|| Value::of(&takes.schema).ok().and_then(|schema| InputSchema::proven(&schema)));
+        let Some(schema) = compiled else { return Ok(()) };
+        let Ok(input) = Value::of(input) else { return Ok(()) };
+        schema.check(&input).map_err(|faults| {
+            let told = faults.iter().take(3).map(|fault| match fault.pointer.as_str() {
+                "" => fault.message.clone(),
+                pointer => format!("{pointer}: {}", fault.message),
+            });
+            let told: Vec<_> = told.collect();
+            Error::new("invalid_input", format!("the input of {}: {}", takes.workflow, told.join("; ")))
+        })
+    }
+
     fn items(&self, branch: usize, map: &Map, scope: &Here<'_>, meter: &mut Meter) -> Evaluated {
-        let items = rendered(&map.items, scope, meter)?;
+        let place = "`items`";
+        let items = rendered(&map.items, scope, meter).map_err(|error| at(place, error))?;
         let Ok(Value::Array(items)) = Value::of(&items) else {
-            return Err(failed(format!("the items of a map are a list, and not {}", shortened(items.text()))));
+            let told = format!("the items of a map are a list, and not {}", shortened(items.text()));
+            return Err(failed(format!("{place}: {}{told}", quoted(&map.items))));
         };
         if items.len() > map.max_items {
             return Err(failed(format!("{} items, and the map takes {}", items.len(), map.max_items)));
@@ -191,7 +213,7 @@ impl Transaction {
             gathered.cost += meter.work();
             let one = match one {
                 Ok(one) => one,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(Err(at_item(item, error))),
             };
             gathered.bytes += one.text().len();
             if gathered.bytes > limit::OUTPUT {
@@ -437,11 +459,31 @@ fn text(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<Stri
     template.render_text(scope, meter, |text| text).map_err(|error| failed(error.to_string()))
 }
 
-fn truth(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<bool, Error> {
-    match rendered(template, scope, meter)?.text() {
+fn truth(template: &Template, place: &str, scope: &Here<'_>, meter: &mut Meter) -> Result<bool, Error> {
+    match rendered(template, scope, meter).map_err(|error| at(place, error))?.text() {
         "true" => Ok(true),
         "false" => Ok(false),
-        other => Err(failed(format!("a condition is true or false, and not {}", shortened(other)))),
+        other => {
+            let told = format!("a condition is true or false, and not {}", shortened(other));
+            Err(failed(format!("{place}: {}{told}", quoted(template))))
+        }
+    }
+}
+
+/// The member of the step whose expression failed.
+fn at(place: &str, error: Error) -> Error {
+    Error { message: error.message.map(|message| format!("{place}: {message}")), ..error }
+}
+
+fn at_item(item: usize, error: Error) -> Error {
+    at(&format!("`output` of item {item}"), error)
+}
+
+/// As `Unrenderable` quotes what it could not evaluate.
+fn quoted(template: &Template) -> String {
+    match serde_json::from_str::<String>(template.source().text()) {
+        Ok(source) => format!("{}: ", shortened(&source)),
+        Err(_) => String::new(),
     }
 }
 

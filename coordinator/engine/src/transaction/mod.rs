@@ -22,7 +22,7 @@ mod word;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -41,6 +41,7 @@ use self::{
 use crate::{
     budget::Budget,
     call::{Call, Reply},
+    definition::InputSchema,
     event::{Began, Enlistment, Error, Event, Record},
     limit,
     plan::{Branch, Plan},
@@ -214,6 +215,8 @@ pub struct Transaction {
     deadline: Option<Timestamp>,
     /// The input, where many branches read of it.
     parsed: OnceLock<Result<Value, Unreadable>>,
+    /// What included workflows take, by their name and version.
+    schemas: Arc<Mutex<BTreeMap<String, Option<InputSchema>>>>,
     // Known to the holder alone:
     holding: bool,
     flights: BTreeMap<(usize, Slot), Flight>,
@@ -283,6 +286,7 @@ impl Transaction {
             tail: Counts::default(),
             deadline: None,
             parsed: OnceLock::new(),
+            schemas: Arc::default(),
             holding: false,
             flights: BTreeMap::new(),
             landed: BTreeMap::new(),

@@ -1,7 +1,8 @@
 //! `when`, `choice`, `set`, `fail`.
 
 use expect_test::expect;
-use serde_json::json;
+use serde_json::{Value, json};
+use skald_engine::definition::{Library, compile_with};
 
 use crate::{check, definition, role, saga, tcc, with};
 
@@ -353,4 +354,35 @@ fn a_fail_keeps_its_code_where_its_message_cannot_be_made() {
         a undo ok: settled compensated
     "#]],
     );
+}
+
+#[test]
+fn an_expression_that_fails_is_quoted_with_its_place() {
+    let told = |step: Value, body: &str| {
+        let plan = compile_with(&definition(&json!([saga("a"), step])).to_string(), &Library::default()).unwrap().plan;
+        let (mut drive, _) = crate::common::Drive::begin(plan, None);
+        let [call] = drive.send()[..] else { panic!("one call") };
+        let reply = crate::common::reply(&format!("ok={body}"));
+        let _ = drive.decide(skald_engine::Input::Replied { call, reply }).unwrap();
+        let error = drive.transaction.view(0..10).error.unwrap();
+        assert_eq!(error.code, "expression_failed");
+        error.message.unwrap()
+    };
+    let when = || with(saga("b"), &json!({"when": "steps.a.output.ready"}));
+    let choice = json!({"name": "c", "choice": [
+        {"when": "false", "steps": [saga("x")]},
+        {"when": "steps.a.output.n + 1 == 2", "steps": [saga("y")]},
+        {"otherwise": true, "steps": []},
+    ]});
+    let map = json!({"name": "m", "map": {"items": "${steps.a.output.list}", "steps": [saga("z")]}});
+    let absent = told(when(), "{}");
+    assert!(absent.starts_with("`when`: ") && absent.contains("steps.a.output.ready"), "{absent}");
+    let text = told(when(), r#"{"ready":"yes"}"#);
+    assert!(text.starts_with("`when`: ") && text.contains("steps.a.output.ready"), "{text}");
+    assert!(text.ends_with(r#"a condition is true or false, and not "yes""#), "{text}");
+    let arm = told(choice, r#"{"n":"one"}"#);
+    assert!(arm.starts_with("`when` of arm 2: ") && arm.contains("steps.a.output.n + 1 == 2"), "{arm}");
+    let items = told(map, r#"{"list":5}"#);
+    assert!(items.starts_with("`items`: ") && items.contains("steps.a.output.list"), "{items}");
+    assert!(items.ends_with("the items of a map are a list, and not 5"), "{items}");
 }

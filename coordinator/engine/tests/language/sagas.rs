@@ -119,3 +119,34 @@ fn a_condition_skips_all_of_it_and_it_may_stand_in_a_map() {
         "#]],
     );
 }
+
+#[test]
+fn what_an_included_saga_is_handed_must_be_what_it_takes() {
+    let takes = json!({"input": {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer", "minimum": 1}}}});
+    let payment = with(named("payment", "1.0.0", &json!([saga("book")])), &takes);
+    // What the answer holds is known when it comes, and not to the compiler.
+    let pay = include("pay", &json!({"workflow": "payment", "input": {"amount": "${steps.a.output.n}"}}));
+    let whole = definition(&json!([saga("a"), pay]));
+    check_with(
+        &whole,
+        std::slice::from_ref(&payment),
+        &json!({}),
+        r#"a ok={"n":1} | pay.book ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok={"n":1}: pay~ = {"amount":1} -> action pay.book
+            pay.book ok: commit; settled succeeded
+        "#]],
+    );
+    check_with(
+        &whole,
+        std::slice::from_ref(&payment),
+        &json!({}),
+        r#"a ok={"n":0} | a undo ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok={"n":0}: pay~ failed (invalid_input); abort (invalid_input) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+}
