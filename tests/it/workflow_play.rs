@@ -87,7 +87,9 @@ async fn a_simulation_takes_an_input_answers_and_what_goes_wrong() {
 
     let script = r#"{"charge": {"action": [{"status": 503}, {"status": 402, "body": {"code": "card_declined"}}]}}"#;
     let answers = written(folder.path(), "answers.json", script);
-    let scripted = workflow(&["simulate", &file, "--answers", &answers, "--fail", "reserve:compensate#1=outage"]).await;
+    let scripted =
+        workflow(&["simulate", &file, "--answers", &format!("@{answers}"), "--fail", "reserve:compensate#1=outage"])
+            .await;
     assert_eq!(scripted.code, 0, "{}", scripted.stderr);
     for told in ["charge         action #2", "card_declined", "compensate attempt 1 unknown: http_503", "fully undone"]
     {
@@ -112,7 +114,7 @@ async fn what_cannot_be_played_is_a_usage_error() {
             (vec![verb, &faulty], "E002"),
             (vec![verb, &odd], "no input could be made"),
             (vec![verb, &file, "--input", "{}"], "\"sku\" is a required property"),
-            (vec![verb, &file, "--answers", &answers], "did you mean `charge`?"),
+            (vec![verb, &file, "--answers", &format!("@{answers}")], "did you mean `charge`?"),
         ] {
             let ran = workflow(&arguments).await;
             assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);

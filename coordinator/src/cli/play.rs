@@ -32,8 +32,9 @@ pub(super) struct Given {
     others: Vec<PathBuf>,
     /// What participants answer: JSON of step → operation → answer (or a list of them, the last repeats), an answer being
     /// `{status, headers, body, delay, callback: {outcome, output, error, after}}` [default: 200 with a made body].
-    #[arg(long, value_name = "FILE")]
-    answers: Option<PathBuf>,
+    /// As JSON or @FILE.
+    #[arg(long, value_name = "JSON")]
+    answers: Option<String>,
     /// A signal that comes from outside so long after the begin; one that a step waits for comes anyway, in a while.
     #[arg(long = "signal", value_name = "NAME[=JSON][@DELAY]", value_parser = signal)]
     signals: Vec<Signal>,
@@ -107,11 +108,11 @@ impl Given {
         }
         let answers = match &self.answers {
             None => Answers::made(&compiled.plan),
-            Some(path) => {
-                let script = serde_json::from_str(&read(path)?)
-                    .map_err(|error| Error::Usage(format!("{} is not JSON: {error}", path.display())))?;
+            Some(answers) => {
+                let script = serde_json::from_value(json("--answers", answers)?.value())
+                    .map_err(|error| Error::Usage(format!("--answers: {error}")))?;
                 Answers::scripted(&compiled.plan, script)
-                    .map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?
+                    .map_err(|error| Error::Usage(format!("--answers: {error}")))?
             }
         };
         let name = compiled.plan.workflow.as_ref().map(|workflow| format!("{} {}", workflow.name, workflow.version));
