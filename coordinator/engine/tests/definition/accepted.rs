@@ -412,8 +412,8 @@ fn expressions_may_stand_wherever_paths_may() {
 fn a_format_of_a_schema_is_checked() {
     let schema = r#","input":{"properties":{"mail":{"type":"string","format":"email"},"at":{"format":"date-time"}}}"#;
     let schema = taken(&definition(schema, &saga("a"))).input.unwrap();
-    schema.check(&json!({"mail": "ann@example.com", "at": "2026-01-31T12:00:00Z"})).unwrap();
-    let faults = schema.check(&json!({"mail": "ann", "at": "noon"})).unwrap_err();
+    schema.check(&json!({"mail": "ann@example.com", "at": "2026-01-31T12:00:00Z"}).into()).unwrap();
+    let faults = schema.check(&json!({"mail": "ann", "at": "noon"}).into()).unwrap_err();
     let mut pointers: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
     pointers.sort_unstable();
     assert_eq!(pointers, ["/at", "/mail"]);
