@@ -1,12 +1,13 @@
 //! Calls to participants over HTTP: one shared client, a total deadline per attempt, a queue per destination.
 //!
 //! A call that waits here for a free place at its destination is no attempt: its deadline runs from when it is sent.
-//! Every call that was taken is answered exactly once, through the place in the caller's inbox that it came with, unless
-//! `drain` withholds it: then its place is given back unused.
+//! Every call that was taken is answered exactly once, through the place in the caller's inbox that it came with, unless it
+//! is withheld, by `drain` or because its `Permit` no longer holds: then it was no attempt, and its place is given back unused.
 
 pub mod contract;
 mod egress;
 mod lanes;
+mod permit;
 mod secret;
 mod service;
 #[cfg(test)]
@@ -31,9 +32,10 @@ use contract::{Contract, Native, Sending, Unsendable};
 use lanes::Lanes;
 use service::{Place, Services};
 use token::CallbackTokens;
-use transport::{Failure, Transport};
+use transport::{Failure, Transport, Unanswered};
 
 pub use egress::EgressPolicy;
+pub use permit::Permit;
 pub use secret::Secrets;
 pub use service::ServiceSettings;
 pub use transport::install_tls;
@@ -50,6 +52,7 @@ pub struct Outgoing {
     pub began_at: Timestamp,
     /// The contract's name of `Began`.
     pub contract: String,
+    pub permit: Permit,
 }
 
 /// What comes back: the call, its answer, and how it went.
@@ -178,8 +181,11 @@ impl Dispatcher {
         })))
     }
 
-    /// Neither waits nor fails. A call that cannot be sent at all is answered before this returns.
+    /// Neither waits nor fails. A call that cannot be sent at all is answered, or withheld, before this returns.
     pub fn send(&self, outgoing: Outgoing, slot: Box<dyn ReplySlot>) {
+        if !outgoing.permit.holds() {
+            return;
+        }
         let place = match self.0.services.locate(&outgoing) {
             Ok(place) => place,
             Err(unsendable) => {
@@ -261,8 +267,8 @@ impl Inner {
         // A call that was taken is answered, even where our own code breaks.
         let attempt = AssertUnwindSafe(self.attempt(&outgoing, place, started)).catch_unwind().await;
         let (status, reply) = match attempt {
-            Ok(Ok((status, reply))) => (Some(status), reply),
-            Ok(Err(reply)) => (None, reply),
+            Ok(Some(answered)) => answered,
+            Ok(None) => return,
             Err(_) => {
                 tracing::error!(gid = %outgoing.gid, branch = %outgoing.request.branch, "a call panicked");
                 let error = skald_engine::Error::new("panicked", "the coordinator failed while it made the call");
@@ -275,17 +281,28 @@ impl Inner {
         slot.put(Incoming { gid: outgoing.gid, call: outgoing.call, reply });
     }
 
-    async fn attempt(&self, outgoing: &Outgoing, place: Place, started: SystemTime) -> Result<(u16, Reply), Reply> {
+    /// `None`: it was withheld.
+    async fn attempt(&self, outgoing: &Outgoing, place: Place, started: SystemTime) -> Option<(Option<u16>, Reply)> {
+        // It may have waited, here or for a thread.
+        if !outgoing.permit.holds() {
+            return None;
+        }
         let ask = outgoing.call.ask;
-        let (contract, message) = self.encode(outgoing, &place, started).map_err(|unsendable| unsendable.reply(ask))?;
-        let exchange = self.transport.exchange(place.url, message);
-        let answer = match tokio::time::timeout(outgoing.request.timeout, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(failure)) => return Err(failure.reply(ask)),
-            Err(_) => return Err(Failure::TimedOut(outgoing.request.timeout).reply(ask)),
+        let (contract, message) = match self.encode(outgoing, &place, started) {
+            Ok(encoded) => encoded,
+            Err(unsendable) => return Some((None, unsendable.reply(ask))),
         };
-        let status = answer.status.as_u16();
-        Ok((status, contract.classify(outgoing, answer)))
+        let exchange = self.transport.exchange(place.url, message, &outgoing.permit);
+        let failure = match tokio::time::timeout(outgoing.request.timeout, exchange).await {
+            Ok(Ok(answer)) => {
+                let status = answer.status.as_u16();
+                return Some((Some(status), contract.classify(outgoing, answer)));
+            }
+            Ok(Err(Unanswered::Withheld)) => return None,
+            Ok(Err(Unanswered::Failed(failure))) => failure,
+            Err(_) => Failure::TimedOut(outgoing.request.timeout),
+        };
+        Some((None, failure.reply(ask)))
     }
 
     fn encode(

@@ -6,7 +6,7 @@
 use std::{error::Error as StdError, fmt::Write as _, path::Path, sync::Once, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{Certificate, Client, ClientBuilder, Request, redirect};
+use reqwest::{Body, Certificate, Client, ClientBuilder, Request, redirect};
 use skald_engine::limit;
 use url::Url;
 
@@ -14,6 +14,7 @@ use super::{
     Error,
     contract::{Answer, Message, Payload},
     egress::{Denied, EgressPolicy, Guarded},
+    permit::{HeldBack, Permit, PermittedBody},
 };
 
 /// Below the five seconds after which common servers (Node.js) close an idle connection: a request that meets the
@@ -37,6 +38,20 @@ pub(super) enum Failure {
     Lost(String),
     #[error("no whole answer within {0:?}")]
     TimedOut(Duration),
+}
+
+/// Why there is no answer, or no attempt.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    Failed(Failure),
+    /// Its permit ended before a byte of it was written.
+    Withheld,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl Failure {
@@ -91,12 +106,18 @@ impl Transport {
         Ok(Self { client: client.map_err(Error::Client)?, egress })
     }
 
-    pub(super) async fn exchange(&self, url: Url, message: Message) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&self, url: Url, message: Message, permit: &Permit) -> Result<Answer, Unanswered> {
         self.egress.check(&url).map_err(Failure::Denied)?;
         let mut request = Request::new(message.method, url);
         *request.headers_mut() = message.headers;
-        *request.body_mut() = message.body.map(Into::into);
-        let mut response = self.client.execute(request).await.map_err(unanswered)?;
+        let (body, fate) = PermittedBody::new(message.body, permit.clone());
+        *request.body_mut() = Some(Body::wrap(body));
+        let sent = self.client.execute(request).await;
+        let mut response = sent.map_err(|error| match fate.held_back() {
+            Some(HeldBack::Whole) => Unanswered::Withheld,
+            Some(HeldBack::InPart) => Failure::Lost("the lease ended while the request was written".to_owned()).into(),
+            None => unanswered(error).into(),
+        })?;
         let expected = response.content_length().unwrap_or(0);
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let Ok(expected) = usize::try_from(expected) else {

@@ -29,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Audit, Begun, Error, Filter, Foundation, House, NewTransaction, Options, RETRY_AFTER, Until,
+    clock::Moment,
     held::{SHOWN, dry_run, met},
     inbox::{Answer, Ask, Refusal, Work},
     load::{self, Fault, Found, Plans, Replayed, guarded},
@@ -79,7 +80,7 @@ impl Coordinator {
             callback_tokens,
             draining: AtomicBool::new(false),
         });
-        let asked = Instant::now();
+        let asked = Moment::now();
         let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
         let stop = CancellationToken::new();
         let office = Office::open(Arc::clone(&house), &joined, asked, stop.child_token());
@@ -162,6 +163,7 @@ impl Coordinator {
             };
             // What its word sets off is its owner's to evaluate.
             tx.allow(Budget::of(0));
+            tx.set_ahead(tenure.clock.ahead_ms());
             let decided = guarded("the transaction", || tx.decide(Input::Word(word.clone()), now))
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
@@ -334,7 +336,7 @@ impl Coordinator {
             return Err(Error::not_ready("draining"));
         }
         let tenure = self.tenure()?;
-        if !tenure.clock.lease_holds() {
+        if !tenure.clock.may_send() {
             return Err(Error::not_ready("the lease has run out"));
         }
         if tenure.owned().is_empty() {

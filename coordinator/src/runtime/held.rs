@@ -7,7 +7,7 @@
 mod answer;
 mod drive;
 
-use std::{mem::take, time::Instant};
+use std::{mem::take, sync::Arc, time::Instant};
 
 use skald_engine::{
     Budget, Event, Input, Record, Rejection, Transaction, Word, limit,
@@ -93,8 +93,8 @@ pub(super) struct Held {
     marked: bool,
     /// Parking waits for the projection made at this seq.
     pub(super) parking: Option<u64>,
-    /// Calls that dispatch gave back unsent.
-    pub(super) withheld: usize,
+    /// Gone when this stay in memory ends: calls that still wait then are not sent.
+    stay: Arc<()>,
     /// Waits in the task's queue for a place.
     starved: bool,
     /// A call is owed that the turn had nothing left for.
@@ -132,7 +132,7 @@ impl Held {
             row_sleeps: false,
             marked: false,
             parking: None,
-            withheld: 0,
+            stay: Arc::default(),
             starved: false,
             undriven: false,
             heavy: false,
@@ -161,7 +161,8 @@ impl Held {
             trace: take(&mut new.trace),
         };
         let lent = out.turn.lend();
-        let (tx, events) = Transaction::begin_within(lent.clone(), gid.clone(), plan, began, out.now);
+        let ahead_ms = out.clock.ahead_ms();
+        let (tx, events) = Transaction::begin_within(lent.clone(), ahead_ms, gid.clone(), plan, began, out.now);
         let mut held = Self::new(tx, shard, ticket, new.request_digest, out);
         held.give_back(&lent, out);
         let begin = Begin {
@@ -193,6 +194,7 @@ impl Held {
         held.projected = row.status;
         held.row_sleeps = row.next_wake_at.is_none_or(|at| at > out.now.plus(out.lookahead));
         held.queue = works;
+        held.tx.set_ahead(out.clock.ahead_ms());
         let continuity = if row.parked_by.is_some() && row.parked_by == out.parked_by(row.shard) {
             Continuity::Unbroken
         } else {
@@ -227,6 +229,7 @@ impl Held {
         let Replayed { mut tx, row, next_seq, bytes } = loaded;
         let lent = out.turn.lend();
         tx.allow(lent.clone());
+        tx.set_ahead(out.clock.ahead_ms());
         let decided = tx.inherit(&self.tx, out.now);
         self.tx = tx;
         self.give_back(&lent, out);
@@ -235,7 +238,6 @@ impl Held {
         self.bytes = bytes;
         self.projected = row.status;
         self.marked = true;
-        self.withheld = 0;
         self.tell_watchers();
         self.queue.splice(0..0, works);
         if decided.record {
@@ -304,6 +306,7 @@ impl Held {
             return;
         }
         self.touched = out.now;
+        self.tx.set_ahead(out.clock.ahead_ms());
         let mut events = Vec::new();
         if self.queue.is_empty() && self.tx.goes_on() {
             self.queue.push(Work::Input(Input::Tick));

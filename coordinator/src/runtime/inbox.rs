@@ -81,10 +81,11 @@ pub(super) enum Back {
         ticket: u64,
         incoming: Incoming,
     },
-    /// Dispatch withheld the call (it drains): it was never sent.
+    /// Dispatch withheld the call (it drains, or the permit ended): it was never sent.
     Withheld {
         ticket: u64,
         gid: Gid,
+        call: Call,
     },
 }
 
@@ -93,11 +94,12 @@ pub(super) struct Slot {
     permit: Option<mpsc::OwnedPermit<Back>>,
     ticket: u64,
     gid: Gid,
+    call: Call,
 }
 
 impl Slot {
-    pub(super) fn new(permit: mpsc::OwnedPermit<Back>, ticket: u64, gid: Gid) -> Box<Self> {
-        Box::new(Self { permit: Some(permit), ticket, gid })
+    pub(super) fn new(permit: mpsc::OwnedPermit<Back>, ticket: u64, gid: Gid, call: Call) -> Box<Self> {
+        Box::new(Self { permit: Some(permit), ticket, gid, call })
     }
 }
 
@@ -112,7 +114,7 @@ impl ReplySlot for Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            permit.send(Back::Withheld { ticket: self.ticket, gid: self.gid.clone() });
+            permit.send(Back::Withheld { ticket: self.ticket, gid: self.gid.clone(), call: self.call });
         }
     }
 }

@@ -12,7 +12,7 @@ use skald_engine::{Plan, Transaction};
 use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
 
-use super::{Error, House, PreparedPlan, held::Held, inbox::Back, timer::Timers, turn::Turn};
+use super::{Error, House, PreparedPlan, clock::Clock, held::Held, inbox::Back, timer::Timers, turn::Turn};
 use crate::{
     dispatch::Dispatcher,
     journal::Entry,
@@ -32,6 +32,7 @@ pub(super) struct Owned {
 pub(super) struct Outlet {
     house: Arc<House>,
     node: NodeId,
+    pub(super) clock: Arc<Clock>,
     pub(super) dispatcher: Dispatcher,
     places: mpsc::Sender<Back>,
     /// Of this turn.
@@ -52,7 +53,7 @@ pub(super) struct Outlet {
     /// Where begins go, in turn.
     begin_on: Vec<i32>,
     begins: usize,
-    /// The lease holds.
+    /// Calls may go out.
     pub(super) driving: bool,
     known_plans: HashMap<[u8; 32], Arc<Plan>>,
     pub(super) park_beyond: Duration,
@@ -61,10 +62,11 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(house: Arc<House>, node: NodeId, places: mpsc::Sender<Back>) -> Self {
+    pub(super) fn new(house: Arc<House>, node: NodeId, clock: Arc<Clock>, places: mpsc::Sender<Back>) -> Self {
         let options = &house.options;
         Self {
             node,
+            clock,
             dispatcher: house.dispatcher.clone(),
             places,
             now: Timestamp::default(),

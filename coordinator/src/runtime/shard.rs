@@ -119,7 +119,6 @@ impl ShardTask {
         let Parts { number, house, node, clock, journal, control, places, reports, cancel, load } = parts;
         Self {
             number,
-            clock,
             journal,
             control,
             reports,
@@ -138,7 +137,8 @@ impl ShardTask {
             alone_from: Instant::now(),
             worked: Duration::ZERO,
             max_held: house.options.max_in_memory / house.options.tasks,
-            out: Outlet::new(Arc::clone(&house), node, places),
+            out: Outlet::new(Arc::clone(&house), node, Arc::clone(&clock), places),
+            clock,
             house,
         }
     }
@@ -172,7 +172,7 @@ impl ShardTask {
             self.worked = worked();
             self.out.turn = Turn::shared();
             self.out.now = self.clock.now();
-            self.out.driving = self.clock.lease_holds();
+            self.out.driving = self.clock.may_send();
             while let Some(message) = control.take().or_else(|| inbox.control.try_recv().ok()) {
                 self.control(message);
             }
@@ -296,9 +296,9 @@ impl ShardTask {
                     held.push(Work::Input(Input::Replied { call, reply }), &mut self.out);
                 }
             }
-            Back::Withheld { ticket, gid } => {
-                if let Some(held) = self.held.get_mut(&gid).filter(|held| held.ticket == ticket) {
-                    held.withheld += 1;
+            Back::Withheld { ticket, gid, call } => {
+                if self.held.get(&gid).is_some_and(|held| held.ticket == ticket) {
+                    self.with(&gid, |held, out| held.withheld(call, out));
                 }
             }
         }
@@ -345,16 +345,17 @@ impl ShardTask {
             }
             Control::Due(due, more) => {
                 for (at, gid) in due {
-                    if !self.held.contains_key(&gid) && !self.loading.contains_key(&gid) {
-                        self.loading.insert(gid.clone(), Vec::new());
-                        self.backlog.push_back((at, gid));
-                    }
+                    self.sleeper(at, gid);
                 }
                 self.hungry.push(more);
             }
             Control::Foreign(moved) => {
                 for (gid, seq) in moved {
-                    let Some(held) = self.held.get_mut(&gid) else { continue };
+                    let Some(held) = self.held.get_mut(&gid) else {
+                        // It sleeps, and was made due by a clock that may be far from this node's.
+                        self.sleeper(self.out.now, gid);
+                        continue;
+                    };
                     // One with an append in flight learns of it by the conflict.
                     if held.busy != Busy::No {
                         continue;
@@ -397,6 +398,14 @@ impl ShardTask {
                     self.with(&gid, Held::moved);
                 }
             }
+        }
+    }
+
+    /// To be loaded, unless it is here or on its way.
+    fn sleeper(&mut self, due: Timestamp, gid: Gid) {
+        if !self.held.contains_key(&gid) && !self.loading.contains_key(&gid) {
+            self.loading.insert(gid.clone(), Vec::new());
+            self.backlog.push_back((due, gid));
         }
     }
 

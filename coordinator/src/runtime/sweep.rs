@@ -2,7 +2,8 @@
 //!
 //! A row's next wake is never too late, so a shard that has just been taken is swept as a whole: that is recovery. After
 //! that, what becomes due has a recent `next_wake_at` (a sleeper wakes, or another node's append woke it), so each sweep
-//! looks only at a short window; a whole one now and then forgives what a window missed.
+//! looks only at a short window; a whole one now and then forgives what a window missed. Where clocks were set, all that
+//! sleeps in a shard is looked at when the shard is taken: a row's time may be by another clock than this node's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{House, inbox::Control, tenure::Tenure};
+use super::{House, clock::Clock, inbox::Control, tenure::Tenure};
 use crate::store::{Error, Filter};
 
 /// A commit may become visible this much later than the time it carries.
@@ -78,7 +79,7 @@ impl Sweeper {
     }
 
     async fn sweep(&self, shards: &[i32], from: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
-        pass(&self.house, &self.tenure, shards, from, now).await?;
+        pass(&self.house, &self.tenure, shards, from, now.plus(self.house.options.lookahead())).await?;
         let moved = self.house.store.foreign(shards, FOREIGN).await?;
         for (task, moved) in self.tenure.by_task(moved, |(gid, _)| gid) {
             self.tenure.tell(task, Control::Foreign(moved));
@@ -89,7 +90,12 @@ impl Sweeper {
 
 /// The whole of some shards, however long the database makes it take.
 async fn until_done(house: &House, tenure: &Tenure, shards: &[i32]) {
-    while let Err(error) = pass(house, tenure, shards, None, tenure.clock.now()).await {
+    let upto = |clock: &Clock| match clock.disagrees() {
+        // A recorded delay counts from the load at most, and this is the only way to see how long it was.
+        true => Timestamp::NEVER,
+        false => clock.now().plus(house.options.lookahead()),
+    };
+    while let Err(error) = pass(house, tenure, shards, None, upto(&tenure.clock)).await {
         tracing::warn!(%error, shards = shards.len(), "new shards cannot be swept yet");
         tokio::time::sleep(house.options.sweep_every).await;
     }
@@ -101,9 +107,8 @@ async fn pass(
     tenure: &Tenure,
     shards: &[i32],
     from: Option<Timestamp>,
-    now: Timestamp,
+    upto: Timestamp,
 ) -> Result<(), Error> {
-    let upto = now.plus(house.options.lookahead());
     // `-` is the first of a gid's alphabet.
     let mut after = from.and_then(|from| Some((from, Gid::new("-").ok()?)));
     loop {

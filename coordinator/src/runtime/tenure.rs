@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     House,
-    clock::Clock,
+    clock::{Clock, Moment},
     inbox::{Ask, Control, Report},
     shard::{Inbox, Load, Parts, ShardTask},
     sweep::Sweeper,
@@ -134,9 +134,11 @@ pub(super) struct Office {
 
 impl Office {
     /// Starts all that a tenure consists of and ends with `cancel`; `asked`: when the join was asked for.
-    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Instant, cancel: CancellationToken) -> Self {
-        let clock = Arc::new(Clock::new());
-        clock.beat(asked, joined.now, house.options.lease);
+    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Moment, cancel: CancellationToken) -> Self {
+        let clock = Arc::new(Clock::new(asked, joined.now, house.options.lease));
+        if let Some(jump) = clock.starts_behind(joined.behind) {
+            house.clock_jumped(jump);
+        }
         let options = &house.options;
         let (reports, reported) = mpsc::unbounded_channel();
         let mut dones = Vec::new();
@@ -189,7 +191,7 @@ impl Office {
             left: Vec::new(),
             avoided: BTreeSet::new(),
             handovers: JoinSet::new(),
-            last_beat: asked,
+            last_beat: Instant::now(),
             claim_from: Instant::now(),
             draining: false,
         };
@@ -246,7 +248,7 @@ impl Office {
 
     async fn beat(&mut self) -> Result<(), Deposed> {
         let lease = self.house.options.lease;
-        let asked = Instant::now();
+        let asked = Moment::now();
         let beat = timeout(lease / 2, self.house.members().heartbeat(self.tenure.node, lease, self.draining)).await;
         let beat = match beat {
             Ok(Ok(beat)) => beat,
@@ -260,14 +262,16 @@ impl Office {
                 return Ok(());
             }
         };
-        let lapsed = !self.tenure.clock.lease_holds();
-        self.tenure.clock.beat(asked, beat.now, lease);
+        let withheld = !self.tenure.clock.may_send();
+        if let Some(jump) = self.tenure.clock.beat(asked, beat.now) {
+            self.house.clock_jumped(jump);
+        }
         if self.last_beat.elapsed() > lease / 2 {
             // Others may be no worse off than this node was: they get the time to say so.
             self.claim_from = Instant::now() + lease;
         }
         self.last_beat = Instant::now();
-        if lapsed {
+        if withheld {
             for task in 0..self.tenure.tasks.len() {
                 self.tenure.tell(task, Control::Drive);
             }

@@ -46,6 +46,8 @@ pub struct Joined {
     pub node: NodeId,
     /// Database time.
     pub now: Timestamp,
+    /// How far that is behind what a node was told before: the database's clock was set back.
+    pub behind: Duration,
     /// Shards of earlier lives at the same address, taken at once.
     pub shards: Vec<Shard>,
     /// The newest journal format that all live nodes read.
@@ -224,14 +226,14 @@ pub trait Store: Send + Sync + 'static {
     /// Extends the lease. `Deposed` if the row is dead or gone.
     async fn heartbeat(&self, node: NodeId, lease: Duration, draining: bool) -> Result<Beat, Error>;
 
-    /// Takes up to `want` shards that nobody holds, or whose owner's lease has expired (that owner is set `dead` first, in
-    /// the same database transaction), each at its epoch + 1.
+    /// Takes up to `want` shards that nobody holds, or whose owner's lease has expired (or was given by a clock that was set
+    /// back since; that owner is set `dead` first, in the same database transaction), each at its epoch + 1.
     async fn claim(&self, node: NodeId, want: usize) -> Result<Vec<Shard>, Error>;
 
     /// Gives shards up, for whoever claims them next.
     async fn release(&self, node: NodeId, shards: &[i32]) -> Result<(), Error>;
 
-    /// Leaves for good: the row is removed, its shards are free.
+    /// Leaves for good: the row is dead, its shards are free.
     async fn leave(&self, node: NodeId) -> Result<(), Error>;
 
     /// Makes a batch durable in one commit, both fences in it; the answers are in the order of `appends`. `expected` is the

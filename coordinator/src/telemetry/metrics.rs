@@ -43,6 +43,7 @@ pub struct Metrics {
     append_conflicts: Counter,
     takeovers: Counter,
     deposed: Counter,
+    clock_jumps: Family<[Label; 1], Counter>,
     quarantined: Counter,
     export_failures: Counter,
     http_requests: Family<Route, Counter>,
@@ -105,6 +106,7 @@ impl Metrics {
             append_conflicts: Counter::default(),
             takeovers: Counter::default(),
             deposed: Counter::default(),
+            clock_jumps: Family::default(),
             quarantined: Counter::default(),
             export_failures: Counter::default(),
             http_requests: Family::default(),
@@ -149,6 +151,8 @@ impl Metrics {
         r.register("shards_held", "Shards this node holds", self.shards_held.clone());
         r.register("shard_takeovers", "Shards taken from an expired or free owner", self.takeovers.clone());
         r.register("node_deposed", "Times this node lost its place and joined again", self.deposed.clone());
+        let help = "Times the database's clock was set by more than a second, by direction";
+        r.register("clock_jumps", help, self.clock_jumps.clone());
         r.register("telemetry_export_failures", "Span batches that no collector took", self.export_failures.clone());
         r.register("http_requests", "Requests to the API", self.http_requests.clone());
         r.register("http_request_duration_seconds", "Time until the API answered", self.http_seconds.clone());
@@ -188,6 +192,11 @@ impl Metrics {
 
     pub fn shards_taken(&self, shards: usize) {
         self.takeovers.inc_by(shards as u64);
+    }
+
+    /// `direction`: `forward` or `back`.
+    pub fn clock_jumped(&self, direction: &'static str) {
+        self.clock_jumps.get_or_create(&[("direction", direction)]).inc();
     }
 
     pub fn deposed(&self) {

@@ -112,7 +112,7 @@ impl Transaction {
                 let text = text(moment, &scope, meter)?;
                 let moment: Timestamp =
                     text.parse().map_err(|_| failed(format!("{:?} is no timestamp (RFC 3339)", shortened(&text))))?;
-                let ahead = now.until(moment);
+                let ahead = Timestamp(now.0.saturating_add(self.ahead_ms)).until(moment);
                 if ahead > limit::TIMEOUT {
                     return Err(failed(format!("{text} is more than a year ahead")));
                 }

@@ -172,9 +172,16 @@ impl Transaction {
     pub(super) fn clamp(&mut self, now: Timestamp) {
         let planned: Vec<(usize, Slot)> = self.wakes.iter().map(|(_, branch, slot)| (*branch, *slot)).collect();
         for (branch, slot) in planned {
+            let Some(spec) = self.operation(branch, slot) else { continue };
+            let live = now.plus(spec.timeout).0;
+            let pending = spec.pending.as_ref().map_or(now, |pending| now.plus(pending.timeout)).0;
             self.touch(branch, slot, |op| {
-                let latest = now.plus(Duration::from_millis(op.delay_ms)).0;
-                op.due_at = op.due_at.min(latest);
+                op.due_at = op.due_at.min(now.plus(Duration::from_millis(op.delay_ms)).0);
+                op.live_until = op.live_until.min(live);
+                op.since = op.since.min(now.0);
+                if op.status == OperationStatus::Pending {
+                    op.pending_until = op.pending_until.min(pending);
+                }
             });
         }
         for (due, branch) in std::mem::take(&mut self.timers) {

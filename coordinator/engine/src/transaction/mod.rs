@@ -219,6 +219,8 @@ pub struct Transaction {
     schemas: Arc<Mutex<BTreeMap<String, Option<InputSchema>>>>,
     // Known to the holder alone:
     holding: bool,
+    /// A time of day is this much ahead of the holder's `now`.
+    ahead_ms: i64,
     flights: BTreeMap<(usize, Slot), Flight>,
     /// The last of each that was answered.
     landed: BTreeMap<(usize, Slot), Flight>,
@@ -252,13 +254,21 @@ pub enum Continuity {
 impl Transaction {
     /// A transaction's first events, already folded.
     pub fn begin(gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
-        Self::begin_within(Budget::unlimited(), gid, plan, began, now)
+        Self::begin_within(Budget::unlimited(), 0, gid, plan, began, now)
     }
 
-    /// The same; the budget is that of its first decision.
-    pub fn begin_within(budget: Budget, gid: Gid, plan: Arc<Plan>, began: Began, now: Timestamp) -> (Self, Vec<Event>) {
+    /// The same; the budget is that of its first decision, and `ahead_ms` as `set_ahead` says.
+    pub fn begin_within(
+        budget: Budget,
+        ahead_ms: i64,
+        gid: Gid,
+        plan: Arc<Plan>,
+        began: Began,
+        now: Timestamp,
+    ) -> (Self, Vec<Event>) {
         let mut transaction = Self::new(gid, plan, began.clone(), now);
         transaction.budget = budget;
+        transaction.ahead_ms = ahead_ms;
         transaction.holding = true;
         let mut out = Decided { events: vec![Event::Began(Box::new(began))], record: true };
         transaction.follow(&mut out, now);
@@ -288,6 +298,7 @@ impl Transaction {
             parsed: OnceLock::new(),
             schemas: Arc::default(),
             holding: false,
+            ahead_ms: 0,
             flights: BTreeMap::new(),
             landed: BTreeMap::new(),
             budget: Budget::unlimited(),
@@ -434,6 +445,21 @@ impl Transaction {
         let pending = self.slot_state(call.branch, slot).is_some_and(|op| op.status == OperationStatus::Pending);
         self.flights.insert((call.branch, slot), Flight { call, since: now, poll: call.ask && pending });
         self.reindex_branch(call.branch);
+    }
+
+    /// A time of day that an expression gives is compared with `now` and this much. All else is a duration, which no clock
+    /// that is set may change, so `now` need not be the time of day.
+    pub fn set_ahead(&mut self, ahead_ms: i64) {
+        self.ahead_ms = ahead_ms;
+    }
+
+    /// The call was never sent, and is owed as if it had not been tried.
+    pub fn withheld(&mut self, call: Call) {
+        let Some(slot) = Slot::of(call.operation) else { return };
+        if self.flights.get(&(call.branch, slot)).is_some_and(|flight| flight.call == call) {
+            self.flights.remove(&(call.branch, slot));
+            self.reindex_branch(call.branch);
+        }
     }
 
     /// The call's answer was decided in vain (its append lost against another node's) and will be decided again: until

@@ -50,7 +50,7 @@ impl Held {
             trace: TraceContext::default(),
         };
         let gid = Gid::new("g").unwrap();
-        let (tx, events) = Transaction::begin_within(part.clone(), gid, Arc::clone(&plan), began, START);
+        let (tx, events) = Transaction::begin_within(part.clone(), 0, gid, Arc::clone(&plan), began, START);
         Self { plan, tx, journal: vec![Record::new(START, events)], part }
     }
 

@@ -1,6 +1,7 @@
 //! One test per rule, against real sockets.
 
 mod outcome;
+mod permit;
 mod queue;
 mod request;
 mod server;
@@ -66,6 +67,7 @@ fn call(url: &str) -> Outgoing {
         trace: TraceContext::default(),
         began_at: Timestamp(0),
         contract: Native::NAME.to_owned(),
+        permit: Permit::new(|| true),
     }
 }
 

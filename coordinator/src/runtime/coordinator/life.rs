@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use skald_protocol::Gid;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Inner, OVERTAKEN, POLL, POLL_MAX};
 use crate::runtime::{
     House,
+    clock::{Jump, Moment},
     tenure::{Command, End, Office},
 };
 
@@ -42,7 +43,7 @@ impl Inner {
                     let _ = done.send(());
                     return;
                 }
-                let asked = Instant::now();
+                let asked = Moment::now();
                 match self.house.members().join(&self.house.options.address, self.house.options.lease).await {
                     Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
@@ -96,6 +97,17 @@ impl Inner {
 }
 
 impl House {
+    pub(in crate::runtime) fn clock_jumped(&self, Jump(by_ms): Jump) {
+        let (direction, by) =
+            if by_ms < 0 { ("back", by_ms.unsigned_abs()) } else { ("forward", by_ms.unsigned_abs()) };
+        let by = Duration::from_millis(by);
+        tracing::warn!(
+            "The database's clock was set {direction} by {by:?}. Timeouts, retries and waits go on unmoved; recorded times \
+             approach the new time by 1 % of the time that passes, or at once when this node is restarted."
+        );
+        self.metrics.clock_jumped(direction);
+    }
+
     /// Sets a transaction aside, however long the database makes it take.
     pub(in crate::runtime) fn quarantine(self: &Arc<Self>, gid: Gid, reason: String) {
         tracing::error!(%gid, reason, "a transaction is quarantined");

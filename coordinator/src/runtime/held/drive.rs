@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use skald_engine::{Input, Unrendered};
+use skald_engine::{Call, Input, Unrendered};
 use skald_protocol::Timestamp;
 
 use super::{Busy, Held};
 use crate::{
-    dispatch::Outgoing,
+    dispatch::{Outgoing, Permit},
     runtime::{
         inbox::{Slot, Work},
         outlet::Outlet,
@@ -50,8 +50,9 @@ impl Held {
                         trace: began.trace.clone(),
                         began_at: self.tx.began_at(),
                         contract: began.contract.clone(),
+                        permit: self.permit(out),
                     };
-                    let slot = Slot::new(permit, self.ticket, self.tx.gid().clone());
+                    let slot = Slot::new(permit, self.ticket, self.tx.gid().clone(), call);
                     out.dispatcher.send(outgoing, slot);
                 }
                 Err(Unrendered::Never(error)) => {
@@ -63,6 +64,18 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// A call may wait long on its way: it goes out only while this node may send and still holds the transaction.
+    fn permit(&self, out: &Outlet) -> Permit {
+        let (clock, stay) = (Arc::clone(&out.clock), Arc::downgrade(&self.stay));
+        Permit::new(move || stay.strong_count() > 0 && clock.may_send())
+    }
+
+    /// A call came back unsent: it is owed again.
+    pub(in crate::runtime) fn withheld(&mut self, call: Call, out: &mut Outlet) {
+        self.tx.withheld(call);
+        self.rest(out);
     }
 
     /// A place may be free for one that starved.
@@ -135,6 +148,6 @@ impl Held {
 
     /// Nothing of it is under way here.
     pub(in crate::runtime) fn at_rest(&self) -> bool {
-        self.busy == Busy::No && self.queue.is_empty() && self.tx.in_flight() <= self.withheld
+        self.busy == Busy::No && self.queue.is_empty() && self.tx.in_flight() == 0
     }
 }

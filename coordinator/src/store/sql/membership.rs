@@ -14,6 +14,9 @@ use super::{
     unsigned,
 };
 
+/// A lease that ends later was not given by the clock as it is now: it was set back, and its owner is not heard of since.
+const LONGEST_LEASE_MS: i64 = 60_000;
+
 /// How long a dead node's row is kept for whoever asks why it is gone.
 const DEAD_ROWS_KEPT_MS: i64 = 3_600_000;
 
@@ -56,7 +59,8 @@ const ALIVE: Sql = sql!("SELECT node_id FROM nodes WHERE node_id = $1 AND NOT de
 // A row that is locked belongs to a node whose commit is under way; it is looked at again at the next claim.
 const DEPOSE_EXPIRED: Sql = sql!(
     "WITH expired AS MATERIALIZED (SELECT node_id FROM nodes \
-     WHERE NOT dead AND node_id <> $1 AND expires_at <= " [now] " ORDER BY node_id" [skip_locked] ") \
+     WHERE NOT dead AND node_id <> $1 AND (expires_at <= " [now] " OR expires_at > " [now] " + $2) \
+     ORDER BY node_id" [skip_locked] ") \
      UPDATE nodes SET dead = true WHERE node_id IN (SELECT node_id FROM expired)"
 );
 
@@ -71,7 +75,10 @@ const OWN_ROW: Sql = sql!("SELECT node_id FROM nodes WHERE node_id = $1"[for_upd
 
 const RELEASE: Sql = sql!("UPDATE shards SET owner = NULL WHERE owner = $1 AND shard" [in "$2"]);
 
-const LEAVE: Sql = sql!("DELETE FROM nodes WHERE node_id = $1");
+// The row tells a later node how far the database's clock had come.
+const LEAVE: Sql = sql!("UPDATE nodes SET dead = true WHERE node_id = $1");
+
+const LATEST: Sql = sql!("SELECT max(expires_at) FROM nodes");
 
 const RELEASE_ALL: Sql = sql!("UPDATE shards SET owner = NULL WHERE owner = $1");
 
@@ -79,6 +86,8 @@ pub(super) async fn join(pool: &Pool, address: &str, lease: Duration) -> Result<
     let node = NodeId(uuid::Uuid::now_v7());
     let mut session = pool.transaction().await?;
     let now = now(&mut session).await?;
+    let latest = session.query(LATEST).fetch_optional(&mut session).await?;
+    let latest = latest.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().map(Timestamp);
     let format = i32::try_from(FORMAT).unwrap_or(i32::MAX);
     let expires_at = now.plus(lease).0;
     session
@@ -94,7 +103,8 @@ pub(super) async fn join(pool: &Pool, address: &str, lease: Duration) -> Result<
     session.query(FORGET).bind(now.0.saturating_sub(DEAD_ROWS_KEPT_MS)).execute(&mut session).await?;
     let formats = session.query(FORMATS).fetch_optional(&mut session).await?;
     session.commit().await?;
-    Ok(Joined { node, now, shards: held(&shards)?, format: oldest_format(formats.as_ref(), 0)? })
+    let behind = latest.map_or(Duration::ZERO, |latest| now.plus(lease).until(latest));
+    Ok(Joined { node, now, behind, shards: held(&shards)?, format: oldest_format(formats.as_ref(), 0)? })
 }
 
 pub(super) async fn heartbeat(pool: &Pool, node: NodeId, lease: Duration, draining: bool) -> Result<Beat, Error> {
@@ -118,7 +128,7 @@ pub(super) async fn claim(pool: &Pool, node: NodeId, want: usize) -> Result<Vec<
     let mut session = pool.transaction().await?;
     // Were this node deposed right after, its shards would be its deposer's to take: their owner is dead.
     session.query(ALIVE).bind(node.0).fetch_optional(&mut session).await?.ok_or(Error::Deposed)?;
-    session.query(DEPOSE_EXPIRED).bind(node.0).execute(&mut session).await?;
+    session.query(DEPOSE_EXPIRED).bind(node.0).bind(LONGEST_LEASE_MS).execute(&mut session).await?;
     let shards = session.query(CLAIM).bind(node.0).bind(rows(want)).fetch_all(&mut session).await?;
     session.commit().await?;
     held(&shards)

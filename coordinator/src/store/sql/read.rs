@@ -22,7 +22,8 @@ const DUE: Sql = sql!(
 );
 
 const FOREIGN: Sql = sql!(
-    "SELECT gid, foreign_seq FROM transactions WHERE shard" [in "$1"] " AND foreign_seq IS NOT NULL LIMIT $2"
+    "SELECT gid, foreign_seq FROM transactions WHERE shard" [in "$1"] " AND foreign_seq IS NOT NULL \
+     AND quarantined IS NULL LIMIT $2"
 );
 
 // One statement, so that a row and its journal are of the same moment: retention takes journals.

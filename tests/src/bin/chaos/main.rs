@@ -4,6 +4,7 @@
 //! green only if every invariant holds, nothing answered in a way that no fault explains, and at least 95 % finished.
 
 mod load;
+mod stop;
 mod transfer;
 
 use std::{
@@ -39,6 +40,8 @@ enum Scenario {
     KillRecoverySqlite,
     /// Two nodes on one Postgres; one of them is stopped for 0.5 to 5 s (its lease is 2 s), then wakes.
     PausePostgres,
+    /// Many such pairs; the one that owes calls is stopped for 8 s, and all it began is cancelled at the other.
+    StopPostgres,
 }
 
 #[derive(Parser)]
@@ -63,6 +66,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     eprintln!("{:?}: {} faults, seed {seed}", arguments.scenario, arguments.count);
+    if arguments.scenario == Scenario::StopPostgres {
+        return stop::run(arguments.count, seed).await;
+    }
     let database = Database::fresh(arguments.scenario.backend()).await;
     let chance = Chance {
         refused: 0.2,
@@ -112,16 +118,18 @@ async fn main() -> anyhow::Result<ExitCode> {
 impl Scenario {
     const fn backend(self) -> Backend {
         match self {
-            Self::KillPostgres | Self::KillSinglePostgres | Self::KillRecovery | Self::PausePostgres => {
-                Backend::Postgres
-            }
+            Self::KillPostgres
+            | Self::KillSinglePostgres
+            | Self::KillRecovery
+            | Self::PausePostgres
+            | Self::StopPostgres => Backend::Postgres,
             Self::KillSqlite | Self::KillRecoverySqlite => Backend::Sqlite,
         }
     }
 
     const fn nodes(self) -> usize {
         match self {
-            Self::KillPostgres | Self::PausePostgres => 2,
+            Self::KillPostgres | Self::PausePostgres | Self::StopPostgres => 2,
             Self::KillSinglePostgres | Self::KillSqlite | Self::KillRecovery | Self::KillRecoverySqlite => 1,
         }
     }
@@ -130,7 +138,11 @@ impl Scenario {
     const fn row(self) -> usize {
         match self {
             Self::KillRecovery | Self::KillRecoverySqlite => 3,
-            Self::KillPostgres | Self::KillSinglePostgres | Self::KillSqlite | Self::PausePostgres => 1,
+            Self::KillPostgres
+            | Self::KillSinglePostgres
+            | Self::KillSqlite
+            | Self::PausePostgres
+            | Self::StopPostgres => 1,
         }
     }
 }
