@@ -1,5 +1,6 @@
 //! One file per promise of the README, each kept on SQLite and on Postgres.
 
+mod answers;
 mod api_begin;
 mod api_callbacks;
 mod api_edge;

@@ -33,6 +33,8 @@ pub struct Request {
     pub outcome: Vec<Rule>,
     /// Something reads the answer's headers.
     pub keep_headers: bool,
+    /// Bytes of an answer that are read: more than are kept where an `output` takes its part of them.
+    pub largest_answer: usize,
     /// 202 means pending, and the participant is told where to call back.
     pub asynchronous: bool,
     /// `<gid>/<branch>/<operation>`.
@@ -79,6 +81,29 @@ pub struct Response {
     /// The body was too large or not JSON.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub output_dropped: bool,
+    /// Journals of earlier builds do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
+}
+
+/// Why nothing is kept of an answer that had a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dropped {
+    NotJson,
+    TooDeep,
+    TooLarge,
+}
+
+impl Dropped {
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::NotJson => "the answer is not JSON",
+            Self::TooDeep => "the answer nests deeper than 64 levels",
+            Self::TooLarge => "the answer is over 256 KiB, or over 4 MiB where an `output` takes its part of it",
+        }
+    }
 }
 
 /// The word of the SDK's barrier (`Skald-Barrier`).
@@ -97,6 +122,21 @@ impl Barrier {
     #[must_use]
     pub const fn is_trusted(self) -> bool {
         matches!(self, Self::Executed | Self::Stored | Self::Superseded)
+    }
+}
+
+impl Response {
+    /// Without its body, which nothing could be done with.
+    #[must_use]
+    pub fn dropped(self, why: Dropped) -> Self {
+        Self { body: None, output_dropped: true, dropped: Some(why), ..self }
+    }
+
+    /// Why there is no output.
+    #[must_use]
+    pub fn error(&self) -> Option<Error> {
+        let why = self.dropped.map_or("the answer was too large or not JSON", Dropped::why);
+        self.output_dropped.then(|| Error::new("output_dropped", why))
     }
 }
 

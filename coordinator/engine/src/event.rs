@@ -225,6 +225,9 @@ pub enum Event {
         branch: usize,
         operation: OperationKind,
         delay_ms: u64,
+        /// Why its answer says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Error>,
     },
     Suspended,
     /// A loader that did not hold the transaction before: any call then owed may have been made by another.

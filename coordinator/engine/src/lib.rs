@@ -18,7 +18,7 @@ pub mod transaction;
 pub mod value;
 
 pub use budget::Budget;
-pub use call::{Barrier, Call, Outcome, Reply, Request, Response, Target};
+pub use call::{Barrier, Call, Dropped, Outcome, Reply, Request, Response, Target};
 pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
 pub use trace::SpanId;

@@ -7,6 +7,8 @@ pub const DEFINITION: usize = 256 << 10;
 pub const INPUT: usize = 256 << 10;
 /// Of one step.
 pub const OUTPUT: usize = 256 << 10;
+/// Of an answer that a step's `output` takes its part of; what is kept is bounded by `OUTPUT`.
+pub const MAPPED_ANSWER: usize = 4 << 20;
 /// Of one transaction, in encoded bytes.
 pub const JOURNAL: usize = 16 << 20;
 pub const JSON_DEPTH: usize = 64;

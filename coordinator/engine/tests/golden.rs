@@ -56,6 +56,7 @@ fn response() -> Response {
         headers: BTreeMap::from([("etag".to_owned(), "7".to_owned())]),
         body: Some(json(r#"{"id": "h-1"}"#)),
         output_dropped: true,
+        dropped: None,
     }
 }
 
@@ -181,7 +182,7 @@ fn turns() -> Vec<Event> {
         Event::Mapped { branch: 3, items: vec![json(r#"{"sku":"a"}"#), json("2")] },
         Event::Mapped { branch: 3, items: Vec::new() },
         Event::Faulted { branch: 3, error: error() },
-        Event::Polled { branch: 3, operation: ACTION, delay_ms: 400 },
+        Event::Polled { branch: 3, operation: ACTION, delay_ms: 400, error: None },
     ]
 }
 

@@ -44,7 +44,7 @@ fn answer(drive: &mut Drive, response: Response) -> Vec<Call> {
 
 fn body(value: Value) -> Response {
     let headers = BTreeMap::from([("etag".to_owned(), "W/7".to_owned())]);
-    Response { status: 201, headers, body: Some(Json::from(value)), output_dropped: false }
+    Response { status: 201, headers, body: Some(Json::from(value)), ..Response::default() }
 }
 
 fn render(drive: &Drive) -> Request {

@@ -133,16 +133,26 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
         is_known
     });
     if let Err(error) = serde_path_to_error::deserialize::<_, T>(serde_json::Value::Object(members)) {
-        faults.push(fault(&pointer(error.path()), &error.inner().to_string()));
+        faults.push(fault(&pointer(error.path()), &plain(&error.inner().to_string())));
     }
     if faults.is_empty() {
-        faults.push(fault("", &error.to_string()));
+        faults.push(fault("", &plain(&error.to_string())));
     }
     Error::InvalidRequest(faults)
 }
 
 pub(super) fn fault(pointer: &str, message: &str) -> Fault {
     Fault { pointer: pointer.to_owned(), message: message.to_owned(), code: None, line: None, column: None, help: None }
+}
+
+/// The parser names types of its own where an object should stand.
+fn plain(message: &str) -> String {
+    match message.split_once("expected ") {
+        Some((before, named)) if named.starts_with("struct ") || named.starts_with("internally tagged enum ") => {
+            format!("{before}expected an object")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// One segment of a JSON pointer (RFC 6901).

@@ -292,7 +292,7 @@ impl Inner {
             Ok(encoded) => encoded,
             Err(unsendable) => return Some((None, unsendable.reply(ask))),
         };
-        let exchange = self.transport.exchange(place.url, message, &outgoing.permit);
+        let exchange = self.transport.exchange(place.url, message, outgoing.request.largest_answer, &outgoing.permit);
         let failure = match tokio::time::timeout(outgoing.request.timeout, exchange).await {
             Ok(Ok(answer)) => {
                 let status = answer.status.as_u16();

@@ -7,7 +7,6 @@ use std::{error::Error as StdError, fmt::Write as _, path::Path, sync::Once, tim
 
 use bytes::Bytes;
 use reqwest::{Body, Certificate, Client, ClientBuilder, Request, redirect};
-use skald_engine::limit;
 use url::Url;
 
 use super::{
@@ -106,7 +105,14 @@ impl Transport {
         Ok(Self { client: client.map_err(Error::Client)?, egress })
     }
 
-    pub(super) async fn exchange(&self, url: Url, message: Message, permit: &Permit) -> Result<Answer, Unanswered> {
+    /// `most`: bytes of an answer that are read.
+    pub(super) async fn exchange(
+        &self,
+        url: Url,
+        message: Message,
+        most: usize,
+        permit: &Permit,
+    ) -> Result<Answer, Unanswered> {
         self.egress.check(&url).map_err(Failure::Denied)?;
         let mut request = Request::new(message.method, url);
         *request.headers_mut() = message.headers;
@@ -123,12 +129,12 @@ impl Transport {
         let Ok(expected) = usize::try_from(expected) else {
             return Ok(Answer { status, headers, body: Payload::TooLarge });
         };
-        if expected > limit::OUTPUT {
+        if expected > most {
             return Ok(Answer { status, headers, body: Payload::TooLarge });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(cut_off)? {
-            if body.len() + chunk.len() > limit::OUTPUT {
+            if body.len() + chunk.len() > most {
                 return Ok(Answer { status, headers, body: Payload::TooLarge });
             }
             if body.is_empty() {

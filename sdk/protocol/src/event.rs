@@ -49,6 +49,9 @@ pub enum PublicEventKind {
         attempt: u32,
         #[serde(default, deserialize_with = "read_apart")]
         output: Option<Json>,
+        /// Why nothing of the answer is kept, where something was to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output_error: Option<ErrorView>,
     },
     OperationRefused {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]

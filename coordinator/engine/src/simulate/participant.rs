@@ -217,5 +217,5 @@ fn with(outcome: Outcome, word: Barrier) -> Reply {
 }
 
 pub(super) fn response(status: u16, headers: BTreeMap<String, String>, body: Option<Json>) -> Response {
-    Response { status, headers, body, output_dropped: false }
+    Response { status, headers, body, ..Response::default() }
 }

@@ -59,8 +59,9 @@ impl Transaction {
                 op.wait(at, *delay_ms);
             }),
             Event::Pended { attempt, .. } => self.fold_pended(branch, slot, *attempt, at),
-            Event::Polled { delay_ms, .. } => self.touch(branch, slot, |op| {
+            Event::Polled { delay_ms, error, .. } => self.touch(branch, slot, |op| {
                 op.polls = op.polls.saturating_add(1);
+                op.error.clone_from(error);
                 let rest = millis(at.until(Timestamp(op.pending_until)));
                 op.wait(at, rest.min(*delay_ms));
             }),

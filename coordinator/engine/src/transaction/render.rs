@@ -14,6 +14,7 @@ use crate::{
     budget::Budget,
     call::{Call, Request, Response, Target},
     cel::Meter,
+    limit,
     plan::{self, Body},
     template::{Path, Scope, Template, Unrenderable},
     value::{Map, Unreadable, Value},
@@ -86,6 +87,10 @@ impl Transaction {
             timeout: spec.timeout,
             outcome: spec.outcome.clone(),
             keep_headers: spec.keep_headers,
+            largest_answer: match &self.spec(call.branch).output {
+                Some(_) if call.operation.is_forward() => limit::MAPPED_ANSWER,
+                Some(_) | None => limit::OUTPUT,
+            },
             asynchronous: !call.ask && spec.pending.is_some(),
         })
     }

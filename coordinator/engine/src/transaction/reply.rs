@@ -9,6 +9,7 @@ use crate::{
     call::{Barrier, Call, Outcome, Reply, Response},
     cel::Meter,
     event::{Error, Event, FailureClass, millis},
+    limit,
     plan::{OnExhausted, Operation, Role},
     template::Unrenderable,
 };
@@ -63,7 +64,11 @@ impl Transaction {
         if poll && !finished && reply.outcome != Outcome::NotFound {
             let pause = spec.pending.as_ref().and_then(|pending| Some(pending.poll.as_ref()?.pause(op.polls + 1)));
             let delay = reply.retry_after.or(pause).unwrap_or(spec.timeout);
-            let event = Event::Polled { branch, operation: call.operation, delay_ms: millis(delay) };
+            let error = match reply.outcome {
+                Outcome::Unknown(error) | Outcome::Unsent(error) => Some(error),
+                Outcome::Succeeded(_) | Outcome::Refused(_) | Outcome::Pending | Outcome::NotFound => None,
+            };
+            let event = Event::Polled { branch, operation: call.operation, delay_ms: millis(delay), error };
             self.emit_minor(out, event, now);
             return;
         }
@@ -142,18 +147,30 @@ impl Transaction {
     pub(super) fn succeeded(
         &mut self,
         call: Call,
-        response: Response,
+        mut response: Response,
         barrier: Option<Barrier>,
         now: Timestamp,
         out: &mut Decided,
     ) {
+        let unmapped = |message: String| (None, Some(Error::new("expression_failed", message)));
         let mut meter = Meter::new();
         let mapped = self.map_output(call.branch, call.operation, &response, &mut meter);
         self.budget.spend(meter.work());
         let (output, unmapped) = match mapped {
+            Ok(Some(output)) if output.text().len() > limit::OUTPUT => {
+                unmapped(format!("its output is over {} KiB", limit::OUTPUT >> 10))
+            }
             Ok(output) => (output, None),
-            Err(error) => (None, Some(Error::new("expression_failed", error.to_string()))),
+            // What was to be read may be what was dropped.
+            Err(error) => unmapped(match response.dropped {
+                Some(dropped) => format!("{error}; {}", dropped.why()),
+                None => error.to_string(),
+            }),
         };
+        if response.body.as_ref().is_some_and(|body| body.text().len() > limit::OUTPUT) {
+            // Read for the sake of what `output` took of it.
+            response.body = None;
+        }
         let event = Event::Succeeded {
             branch: call.branch,
             operation: call.operation,

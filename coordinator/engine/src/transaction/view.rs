@@ -86,7 +86,11 @@ impl Transaction {
             operation: self.operation(branch, slot).map_or(skald_protocol::OperationKind::Action, |spec| spec.kind),
             status: op.status,
             attempts: op.attempts,
-            last_error: op.error.as_ref().map(|error| error.at(&self.spec(branch).step)),
+            last_error: op
+                .error
+                .clone()
+                .or_else(|| op.response.as_ref()?.error())
+                .map(|error| error.at(&self.spec(branch).step)),
             next_attempt_at: waits.then_some(Timestamp(op.due_at)),
             output,
             started_at: Some(Timestamp(op.started_at)),
@@ -151,6 +155,7 @@ impl Transaction {
                     operation: *operation,
                     attempt: *attempt,
                     output: output.as_ref().or(response.body.as_ref()).and_then(skald_protocol::Json::non_null),
+                    output_error: response.error().map(|error| view(branch, &error)),
                 }
             }
             Event::Refused { branch, operation, attempt, error, .. } => PublicEventKind::OperationRefused {

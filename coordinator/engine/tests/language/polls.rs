@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
+use skald_engine::{Error, Input, Outcome, Reply};
 
 use crate::{check, definition, saga};
 
@@ -153,4 +154,23 @@ fn a_paused_transaction_does_not_wake_to_poll() {
     let _ = drive.decide(skald_engine::Input::Tick).unwrap();
     assert!(drive.send().is_empty());
     assert_eq!(drive.transaction.next_wake(), Some(skald_protocol::Timestamp(1_000_000 + 60_000)));
+}
+
+#[test]
+fn a_poll_whose_answer_says_nothing_leaves_an_error_until_the_next_one_does() {
+    let text = definition(&json!([polled("a")])).to_string();
+    let plan = skald_engine::definition::compile(&text).unwrap().plan;
+    let (mut drive, _) = crate::common::Drive::begin(plan, None);
+    let mut answer = |outcome: Outcome| {
+        drive.now = drive.now.plus(std::time::Duration::from_secs(20));
+        let [call] = drive.send()[..] else { panic!("one call") };
+        let _ = drive.decide(Input::Replied { call, reply: Reply::of(outcome) }).unwrap();
+        let view = drive.transaction.view(0..1);
+        view.branches[0].operations[0].last_error.clone().map(|error| error.code)
+    };
+    assert_eq!(answer(Outcome::Pending), None);
+    let unclear = || Outcome::Unknown(Error::new("status_unclear", "the answer is not JSON"));
+    assert_eq!(answer(unclear()).as_deref(), Some("status_unclear"));
+    assert_eq!(answer(Outcome::Pending), None);
+    assert_eq!(answer(unclear()).as_deref(), Some("status_unclear"));
 }

@@ -14,7 +14,7 @@ use http::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skald_engine::{
-    Barrier, Error, Outcome, Reply, Response, SpanId, limit,
+    Barrier, Dropped, Error, Outcome, Reply, Response, SpanId, limit,
     outcome::Answered,
     plan::{Means, Rule},
 };
@@ -209,18 +209,21 @@ fn success(status: StatusCode, body: Payload) -> Response {
     match body {
         Payload::Whole(bytes) if bytes.is_empty() => empty,
         Payload::Whole(bytes) => match json(bytes) {
-            Some(body) => Response { body: Some(body), ..empty },
-            None => Response { output_dropped: true, ..empty },
+            Ok(body) => Response { body: Some(body), ..empty },
+            Err(why) => empty.dropped(why),
         },
-        Payload::TooLarge => Response { output_dropped: true, ..empty },
+        Payload::TooLarge => empty.dropped(Dropped::TooLarge),
     }
 }
 
-/// The body as it came, if it is JSON that everyone can read.
-fn json(bytes: Vec<u8>) -> Option<Json> {
-    let text = String::from_utf8(bytes).ok()?;
+/// The body as it came, if it is JSON that everyone can read; else why it is not.
+fn json(bytes: Vec<u8>) -> Result<Json, Dropped> {
+    let text = String::from_utf8(bytes).map_err(|_| Dropped::NotJson)?;
     // The parser that keeps text as it is has no limit of its own.
-    if limit::too_deep(text.as_bytes()).is_some() { None } else { Json::from_text(text).ok() }
+    if limit::too_deep(text.as_bytes()).is_some() {
+        return Err(Dropped::TooDeep);
+    }
+    Json::from_text(text).map_err(|_| Dropped::NotJson)
 }
 
 /// `{code, message}` or problem+json with a `code`; else `refused` and the status line.
@@ -295,10 +298,13 @@ fn told(status: StatusCode, body: Payload) -> Outcome {
         }
         body => return Outcome::Unknown(failed(status, &body)),
     };
-    let Some(body) = json(bytes) else { return unclear("the answer is not JSON".to_owned()) };
+    let body = match json(bytes) {
+        Ok(body) => body,
+        Err(dropped) => return unclear(dropped.why().to_owned()),
+    };
     let told = match serde_json::from_str::<Told<'_>>(body.text()) {
         Ok(told) => told,
-        Err(error) => return unclear(format!("the answer cannot be read: {error}")),
+        Err(error) => return unclear(plain(&error.to_string())),
     };
     match told.outcome {
         "succeeded" => {
@@ -313,6 +319,14 @@ fn told(status: StatusCode, body: Payload) -> Outcome {
         "pending" => Outcome::Pending,
         "not_found" => Outcome::NotFound,
         other => unclear(format!("`{}` is no outcome", shorten(other.to_owned(), LONGEST_CODE))),
+    }
+}
+
+/// Without the words of the parser for types of its own.
+fn plain(message: &str) -> String {
+    match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object with `outcome`"),
+        None => format!("the answer cannot be read: {message}"),
     }
 }
 

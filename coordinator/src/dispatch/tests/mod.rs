@@ -58,6 +58,7 @@ fn call(url: &str) -> Outgoing {
             timeout: Duration::from_secs(5),
             outcome: Vec::new(),
             keep_headers: false,
+            largest_answer: skald_engine::limit::OUTPUT,
             asynchronous: false,
             idempotency_key: format!("{gid}/reserve/action"),
         },

@@ -91,6 +91,8 @@ async fn a_success_whose_body_is_not_json_or_too_deep_is_a_success_without_outpu
     ];
     for acts in dropped {
         let response = succeeded(after(acts).await);
+        let why = response.error().unwrap().message.unwrap();
+        assert!(why == "the answer is not JSON" || why == "the answer nests deeper than 64 levels", "{why}");
         assert_eq!((response.body, response.output_dropped), (None, true));
     }
     assert!(succeeded(after(answer("200 OK", "", &deep(limit::JSON_DEPTH))).await).body.is_some());
@@ -107,6 +109,7 @@ async fn a_success_whose_body_is_too_large_is_a_success_without_output() {
     let chunked = vec![say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), say(chunk.repeat(3)), Act::Hang];
     for acts in [said, huge, chunked] {
         let response = succeeded(after(acts).await);
+        assert_eq!(response.error().unwrap().message.as_deref(), Some(skald_engine::Dropped::TooLarge.why()));
         assert_eq!((response.body, response.output_dropped), (None, true));
     }
     let largest = succeeded(after(answer("200 OK", "", &string(limit::OUTPUT))).await);

@@ -6,7 +6,7 @@ use skald_protocol::{CallbackVerdict, Json};
 
 use super::{Happening, Message, WAY_MS, WORK_MS, World, millis};
 use crate::{
-    call::{Call, Outcome, Reply, Response},
+    call::{Call, Dropped, Outcome, Reply, Response},
     event::Error,
     outcome::Answered,
     plan::Means,
@@ -78,9 +78,7 @@ impl World<'_> {
             Some(Strike::Bare) => {
                 Business::Does(response(200, BTreeMap::new(), Some(Json::of(&serde_json::json!({})))))
             }
-            Some(Strike::NotJson) => {
-                Business::Does(Response { output_dropped: true, ..response(200, BTreeMap::new(), None) })
-            }
+            Some(Strike::NotJson) => Business::Does(response(200, BTreeMap::new(), None).dropped(Dropped::NotJson)),
             _ => answer.business(asynchronous, rules, made),
         };
         let idempotent = spec.operation(call.operation).is_some_and(|operation| operation.idempotent);
