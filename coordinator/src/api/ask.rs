@@ -124,23 +124,17 @@ pub(super) fn invalid(name: &str, message: &str) -> Error {
     Error::InvalidQuery { name: name.to_owned(), message: message.to_owned() }
 }
 
-/// `Prefer: wait=N` (RFC 7240), no longer than the limit.
-pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let malformed = || Error::InvalidHeader {
-        name: "prefer",
-        message: format!("`wait` takes whole seconds, such as `wait=30`, up to {}", limit::PREFER_WAIT.as_secs()),
-    };
-    for value in headers.get_all("prefer") {
-        for preference in value.to_str().map_err(|_| malformed())?.split(',') {
-            let preference = preference.split(';').next().unwrap_or_default();
-            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-            if name.trim().eq_ignore_ascii_case("wait") {
-                let seconds: u64 = value.trim().trim_matches('"').parse().map_err(|_| malformed())?;
-                return Ok(Some(Duration::from_secs(seconds).min(limit::PREFER_WAIT)));
-            }
-        }
-    }
-    Ok(None)
+/// `Prefer: wait=N`, no longer than the limit; the first one counts. A preference that cannot be understood is passed over
+/// (RFC 7240, 2): `Preference-Applied` tells which was.
+pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let wait = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"'))
+    });
+    let seconds = wait.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty())?;
+    // More digits than a number has are more seconds than the limit.
+    Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)).min(limit::PREFER_WAIT))
 }
 
 /// Opaque to whoever is given it; of no worth in a list of another kind.
@@ -206,13 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_honoured_up_to_the_limit_and_refused_where_it_is_no_number() {
-        assert_eq!(wait(&HeaderMap::new()).unwrap(), None);
-        assert_eq!(wait(&prefer("respond-async, wait=3")).unwrap(), Some(Duration::from_secs(3)));
-        assert_eq!(wait(&prefer("wait=100000")).unwrap(), Some(limit::PREFER_WAIT));
-        assert_eq!(wait(&prefer("return=minimal")).unwrap(), None);
-        for bad in ["wait", "wait=", "wait=soon", "wait=-1", "wait=30s"] {
-            assert!(wait(&prefer(bad)).is_err(), "{bad}");
+    fn a_wait_is_honoured_up_to_the_limit_and_passed_over_where_it_is_no_number() {
+        assert_eq!(wait(&HeaderMap::new()), None);
+        assert_eq!(wait(&prefer("respond-async, wait=3")), Some(Duration::from_secs(3)));
+        assert_eq!(wait(&prefer("respond-async, Wait=\"3\";x=y")), Some(Duration::from_secs(3)));
+        for long in ["wait=100000", "wait=99999999999999999999999"] {
+            assert_eq!(wait(&prefer(long)), Some(limit::PREFER_WAIT));
+        }
+        for other in ["return=minimal", "wait", "wait=", "wait=soon", "wait=-1", "wait=+1", "wait=30s", "wait=1.5"] {
+            assert_eq!(wait(&prefer(other)), None, "{other}");
         }
     }
 

@@ -75,7 +75,7 @@ pub(super) async fn enlist(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     let body = edge::body(&parts.headers, body).await?;
     let (asked, canonical) = json::read_canonical::<BranchRequest>(&body)?;
     let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
@@ -118,7 +118,7 @@ pub(super) async fn commit(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     let _: Nothing = optional(&edge::body(&parts.headers, body).await?)?;
     let view = api.coordinator.word(&gid, Word::Commit).await?;
     decided(&api, &place, view, wait).await
@@ -143,7 +143,7 @@ pub(super) async fn cancel(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     let ReasonRequest { reason } = optional(&edge::body(&parts.headers, body).await?)?;
     check_reason(reason.as_deref())?;
     let view = api.coordinator.word(&gid, Word::Cancel { reason }).await?;

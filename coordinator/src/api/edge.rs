@@ -27,6 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Api, error::Error, trace};
 use crate::telemetry::Metrics;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// A body that takes longer holds its place for nothing.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -109,6 +110,10 @@ pub(super) async fn body(headers: &HeaderMap, body: Body) -> Result<Bytes, Error
         .map_err(|_| Error::BodyTimeout(BODY_TIMEOUT))??;
     if !bytes.is_empty() && !is_json(headers) {
         return Err(Error::UnsupportedMediaType);
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        let message = "it begins with a byte-order mark (U+FEFF): send UTF-8 without one (RFC 8259, 8.1)".to_owned();
+        return Err(Error::InvalidJson { message });
     }
     Ok(bytes)
 }

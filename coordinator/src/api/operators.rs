@@ -156,7 +156,7 @@ async fn operate(
     let mut query = Query::of(&parts);
     let is_dry_run = query.flag("dry_run")?;
     query.end()?;
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     let word = read(&edge::body(&parts.headers, body).await?)?;
     let entry = audit_of(gid, &word)?;
     let calls = match api.coordinator.dry_run(gid, word.clone()).await {

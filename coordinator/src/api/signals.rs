@@ -40,7 +40,7 @@ pub(super) async fn signal(
 ) -> Result<Response, Error> {
     let gid = Gid::new(gid)?;
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     if !definition::is_signal(&name) {
         return Err(Error::InvalidSignal);
     }

@@ -344,6 +344,12 @@ pub(super) fn json(flag: &str, text: &str) -> Result<Json, Error> {
 }
 
 fn parse(place: &str, text: String) -> Result<Json, Error> {
+    if text.starts_with('\u{feff}') {
+        let remedy = "save it as UTF-8 without one";
+        return Err(Error::Usage(format!(
+            "{place} begins with a byte-order mark (U+FEFF), which JSON has not: {remedy}"
+        )));
+    }
     Json::from_text(text).map_err(|error| Error::Usage(format!("{place} is not JSON: {error}")))
 }
 

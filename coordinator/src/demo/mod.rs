@@ -68,7 +68,7 @@ pub async fn run(options: &Options) -> Result<(), Error> {
     let urls = shop.open().await.map_err(|source| Error::Io { what: "no port for a participant", source })?;
     let mut config = Config { listen: options.listen, ..Config::default() };
     let database = format!("sqlite://{}", folder.path().join("skald.db").display());
-    config.database = database.parse().map_err(Error::Url)?;
+    config.database.url = database.parse().map_err(Error::Url)?;
     for (name, url) in &urls {
         let url = Some(url.parse().map_err(Error::Url)?);
         config.services.insert(name.clone(), Service { url, ..Service::default() });

@@ -42,6 +42,23 @@ async fn no_error_tells_a_password() {
 }
 
 #[tokio::test]
+async fn a_role_at_its_connection_limit_is_told_as_postgres_tells_it() {
+    let fresh = Fresh::empty(Backend::Postgres).await;
+    let mut connection = PgConnection::connect(&fresh.url).await.expect("a database");
+    let role = format!("limited_{}", std::process::id());
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")))
+        .execute(&mut connection)
+        .await
+        .expect("a role");
+    let (_, server) = fresh.url.split_once('@').expect("a user");
+    let error = SqlStore::connect(&format!("postgres://{role}@{server}"), hasty()).await.expect_err("no place");
+    let said = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+    assert!(said.contains("too many connections for role"), "{said}");
+    assert!(matches!(error, Error::Unavailable(_)), "it may pass: {error:?}");
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {role}"))).execute(&mut connection).await.expect("no role");
+}
+
+#[tokio::test]
 async fn what_an_operator_must_set_right_is_misconfigured() {
     let directory = tempfile::tempdir().expect("a directory");
     let torn = directory.path().join("torn.db");

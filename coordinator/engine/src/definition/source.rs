@@ -15,6 +15,7 @@ use crate::{limit, value::Value};
 
 /// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
 const RESERVED: &str = "$serde_json::private::";
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> Option<Value> {
     if text.len() > limit::DEFINITION {
@@ -23,6 +24,12 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
         return None;
     }
     let pointer = place.pointer();
+    if text.starts_with(BYTE_ORDER_MARK) {
+        let message = "the text begins with a byte-order mark (U+FEFF)".to_owned();
+        let help = "Save it as UTF-8 without one: JSON that is sent has none (RFC 8259, 8.1).".to_owned();
+        faults.add_broken(pointer, message, Some(help), Position { line: 1, column: 1 });
+        return None;
+    }
     let mut reading = Reading { start: pointer.len(), pointer, depth: 0, faults };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     match Seed(&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end()) {

@@ -226,48 +226,61 @@ fn json(bytes: Vec<u8>) -> Result<Json, Dropped> {
     Json::from_text(text).map_err(|_| Dropped::NotJson)
 }
 
-/// `{code, message}` or problem+json with a `code`; else `refused` and the status line.
+/// `{code, message}` or problem+json with a `code`; else `refused`, the status line and what the body says.
 fn refusal(status: StatusCode, body: &Payload) -> Error {
     match said(body) {
-        Some((code, message)) => Error { code, message },
-        None => Error::new("refused", status.to_string()),
+        Some((Some(code), message)) => Error { code, message },
+        Some((None, Some(message))) => Error::new("refused", format!("{status}: {message}")),
+        Some((None, None)) | None => Error::new("refused", status.to_string()),
     }
 }
 
 /// The code is ours: what a participant says while it fails is only for people.
 fn failed(status: StatusCode, body: &Payload) -> Error {
-    let message = match said(body) {
-        Some((code, Some(message))) => format!("{status}: {code}: {message}"),
-        Some((code, None)) => format!("{status}: {code}"),
-        None => status.to_string(),
-    };
-    Error::new(format!("http_{}", status.as_u16()), message)
+    let (code, message) = said(body).unwrap_or_default();
+    let told: Vec<_> = [Some(status.to_string()), code, message].into_iter().flatten().collect();
+    Error::new(format!("http_{}", status.as_u16()), told.join(": "))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Said {
-    code: String,
-    #[serde(default)]
+    code: Option<serde_json::Value>,
     message: Option<serde_json::Value>,
-    #[serde(default)]
     detail: Option<serde_json::Value>,
+    error: Option<serde_json::Value>,
+    title: Option<serde_json::Value>,
 }
 
 impl Said {
-    fn error(self) -> Option<(String, Option<String>)> {
-        let text = |value: Option<serde_json::Value>| match value {
-            Some(serde_json::Value::String(text)) => Some(shorten(text, LONGEST_MESSAGE)),
+    /// A code and a message.
+    fn words(self) -> (Option<String>, Option<String>) {
+        let text = |value: Option<serde_json::Value>, longest: usize| match value {
+            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(shorten(text, longest)),
             _ => None,
         };
-        let message = text(self.message).or_else(|| text(self.detail));
-        (!self.code.is_empty()).then(|| (shorten(self.code, LONGEST_CODE), message))
+        let message = [self.message, self.detail, self.error, self.title];
+        (text(self.code, LONGEST_CODE), message.into_iter().find_map(|value| text(value, LONGEST_MESSAGE)))
+    }
+
+    fn error(self) -> Option<(String, Option<String>)> {
+        let (code, message) = self.words();
+        code.map(|code| (code, message))
     }
 }
 
-fn said(body: &Payload) -> Option<(String, Option<String>)> {
-    match body {
-        Payload::Whole(bytes) => serde_json::from_slice::<Said>(bytes).ok()?.error(),
-        Payload::TooLarge => None,
+/// What an answer that is no success says: the usual members of an object, else the text as it is.
+fn said(body: &Payload) -> Option<(Option<String>, Option<String>)> {
+    let Payload::Whole(bytes) = body else { return None };
+    match serde_json::from_slice::<Said>(bytes).map(Said::words) {
+        Ok((None, None)) | Err(_) => {
+            // Of a long text its beginning is enough.
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * LONGEST_MESSAGE)]);
+            let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+            let line = line.collect::<Vec<_>>().join(" ");
+            (!line.is_empty()).then(|| (None, Some(shorten(line, LONGEST_MESSAGE))))
+        }
+        Ok(words) => Some(words),
     }
 }
 

@@ -148,9 +148,38 @@ async fn a_refusal_says_its_code_in_our_words_or_as_a_problem() {
     assert_eq!(says(r#"{"code":"sold_out"}"#).await, told("sold_out", None));
     let problem = r#"{"type":"about:blank","title":"t","status":409,"code":"sold_out","detail":"none left"}"#;
     assert_eq!(says(problem).await, told("sold_out", Some("none left")));
-    for other in ["", "no", "[]", "{}", r#"{"code":""}"#, r#"{"code":7}"#, r#"{"title":"t","detail":"d"}"#] {
-        assert_eq!(says(other).await, told("refused", Some("409 Conflict")), "{other}");
+    assert_eq!(says("").await, told("refused", Some("409 Conflict")));
+    for (other, text) in [
+        ("no\r\n  way\u{1b}[31m", "no way [31m"),
+        ("[]", "[]"),
+        (r#"{"code":7}"#, r#"{"code":7}"#),
+        (r#"{"code":"","message":"m"}"#, "m"),
+        (r#"{"title":"t","detail":"d"}"#, "d"),
+        (r#"{"error":"stock is empty"}"#, "stock is empty"),
+    ] {
+        assert_eq!(says(other).await, told("refused", Some(&format!("409 Conflict: {text}"))), "{other}");
     }
+}
+
+#[tokio::test]
+async fn what_a_failing_participant_says_is_kept_for_people() {
+    let says = |body: &str| {
+        let acts = answer("503 Busy", "", body);
+        async move {
+            match after(acts).await.outcome {
+                Outcome::Unknown(error) => error.message.expect("a message"),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(says("").await, "503 Service Unavailable");
+    assert_eq!(says("pool timed out\n").await, "503 Service Unavailable: pool timed out");
+    assert_eq!(
+        says(r#"{"code":"db","message":"pool timed out"}"#).await,
+        "503 Service Unavailable: db: pool timed out"
+    );
+    let long = says(&"x".repeat(100_000)).await;
+    assert!((1_000..1_200).contains(&long.len()), "{}", long.len());
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A batch, its `resolve`, a heartbeat, a claim: never more at once.
-const WRITERS: u32 = 4;
+const MOST_WRITERS: u32 = 4;
 /// A connection that lay idle this long is tried before it is used: the database may have been restarted.
 pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Left to itself Postgres plans a batch's statement anew each time, which costs more than the batch: its estimate for
@@ -74,8 +74,9 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
             })
             .connect_lazy_with(target.clone())
     };
-    let writer = Pool::Postgres { pool: pool(WRITERS, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
-    let reader = Pool::Postgres { pool: pool(options.connections, None), wrapped };
+    let writers = (options.connections / 3).clamp(1, MOST_WRITERS);
+    let writer = Pool::Postgres { pool: pool(writers, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
+    let reader = Pool::Postgres { pool: pool(options.connections.saturating_sub(writers), None), wrapped };
     tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
     Ok(Inner { writer, reader, options, previous: Previous::default(), _lock: None })
 }

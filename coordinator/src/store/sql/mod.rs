@@ -32,7 +32,7 @@ use super::{
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many connections reads may use; commits, leases and the like have their own few.
+    /// To Postgres, in all; a third of them, and no more than a few, are kept for commits.
     pub connections: u32,
     /// How long to wait for a free or new connection.
     pub acquire_timeout: Duration,
@@ -49,7 +49,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections: 8,
+            connections: 12,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(15),
             transaction_pooler: false,

@@ -4,17 +4,22 @@
 //! its pool: its connection is closed, and a new one opened when it is needed. SQLite itself ends a transaction on some
 //! errors (no room, a failed read), so nothing but a new connection is known to be outside of one.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type,
+    AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgConnection, PgPool, Postgres, Row as _, Sqlite,
+    SqlitePool, Type,
     pool::PoolConnection,
     postgres::{PgArguments, PgHasArrayType, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
+use tokio::time::timeout;
 
 use super::super::Error;
 use super::dialect::Sql;
@@ -73,7 +78,7 @@ impl Pool {
         match self {
             Self::Postgres { wrapped: true, .. } => self.transaction().await,
             Self::Postgres { pool, .. } => {
-                Ok(Session(Inner::Postgres(PostgresSession::new(pool.acquire().await?, true))))
+                Ok(Session(Inner::Postgres(PostgresSession::new(acquire(pool).await?, true))))
             }
             Self::Sqlite { pool, memory } => {
                 Ok(Session(Inner::Sqlite(SqliteSession::new(pool.acquire().await?, memory.clone()).await)))
@@ -85,7 +90,7 @@ impl Pool {
     pub(super) async fn transaction(&self) -> Result<Session, Error> {
         match self {
             Self::Postgres { pool, wrapped } => {
-                let mut session = PostgresSession::new(pool.acquire().await?, !wrapped);
+                let mut session = PostgresSession::new(acquire(pool).await?, !wrapped);
                 session.begin().await?;
                 Ok(Session(Inner::Postgres(session)))
             }
@@ -110,6 +115,30 @@ impl Pool {
             Self::Postgres { pool, .. } => pool.close().await,
             Self::Sqlite { pool, .. } => pool.close().await,
         }
+    }
+}
+
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Error> {
+    match pool.acquire().await {
+        Ok(connection) => Ok(connection),
+        Err(sqlx::Error::PoolTimedOut) => Err(why_none(pool).await.unwrap_or(sqlx::Error::PoolTimedOut).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The pool tries again what may pass (a role at its limit, a server that starts) and says only that time is over: what the
+/// server said is asked for once more.
+async fn why_none(pool: &PgPool) -> Option<sqlx::Error> {
+    if pool.size() >= pool.options().get_max_connections() {
+        return None;
+    }
+    match timeout(Duration::from_secs(1), PgConnection::connect_with(&pool.connect_options())).await {
+        Ok(Err(error)) => Some(error),
+        Ok(Ok(connection)) => {
+            let _ = connection.close().await;
+            None
+        }
+        Err(_) => None,
     }
 }
 
