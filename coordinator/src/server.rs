@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     api,
@@ -24,6 +25,8 @@ use crate::{
 
 /// The name under which the database keeps the key that it made for its nodes.
 const CALLBACK_KEY: &str = "callback_key";
+/// A heartbeat, and one more where the database does not answer it.
+const MEMBERSHIP_CONNECTIONS: u32 = 2;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -76,7 +79,7 @@ impl Server {
             None => Spans::off(),
         };
 
-        let store = open(&config).await?;
+        let store = open(&config, config.database.max_connections - MEMBERSHIP_CONNECTIONS).await?;
         let current = match schema {
             Schema::Migrate => store.migrate().await,
             Schema::Check => store.ready().await,
@@ -86,7 +89,7 @@ impl Server {
 
         let mut outward = dispatch::Options::new(public_url(&config, address), Arc::clone(&tokens));
         outward.services = services(&config);
-        outward.secrets = Secrets::new(config.secrets_directory.clone());
+        outward.secrets = Secrets::new(config.secrets_directory.clone(), destinations(&config));
         outward.egress = EgressPolicy { loopback: config.egress.loopback, private: config.egress.private };
         outward.extra_roots.clone_from(&config.egress.extra_roots);
         outward.per_destination = config.limits.per_destination;
@@ -164,7 +167,7 @@ impl Server {
 
 /// Brings the database's schema to this build's.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
-    let store = open(config).await?;
+    let store = open(config, config.database.max_connections).await?;
     let migrated = store.migrate().await.map_err(|source| at(config, source));
     store.close().await;
     migrated
@@ -198,23 +201,24 @@ async fn settle_in(coordinator: &Coordinator, within: Duration) {
 
 /// On a file there is one node, whose place nobody takes.
 async fn membership(config: &Config) -> Result<Option<Membership>, Error> {
-    if config.database.expose().starts_with("sqlite") {
+    if config.database.url.is_sqlite() {
         return Ok(None);
     }
     let thread = runtime::Thread::start().map_err(Error::Thread)?;
     let config = config.clone();
-    let opened = thread.handle().spawn(async move { open(&config).await }).await;
+    let opened = thread.handle().spawn(async move { open(&config, MEMBERSHIP_CONNECTIONS).await }).await;
     let store = opened.map_err(|error| Error::Thread(io::Error::other(error)))??;
     Ok(Some(Membership { store: Arc::new(store), thread }))
 }
 
-async fn open(config: &Config) -> Result<SqlStore, Error> {
-    let options = store::Options { transaction_pooler: config.transaction_pooler, ..store::Options::default() };
-    SqlStore::connect(config.database.expose(), options).await.map_err(|source| at(config, source))
+async fn open(config: &Config, connections: u32) -> Result<SqlStore, Error> {
+    let transaction_pooler = config.transaction_pooler;
+    let options = store::Options { connections, transaction_pooler, ..store::Options::default() };
+    SqlStore::connect(config.database.url.expose(), options).await.map_err(|source| at(config, source))
 }
 
 fn at(config: &Config, source: store::Error) -> Error {
-    Error::Store { database: config.database.to_string(), source }
+    Error::Store { database: config.database.url.to_string(), source }
 }
 
 async fn callback_key(config: &Config, store: &SqlStore) -> Result<Vec<u8>, Error> {
@@ -250,6 +254,15 @@ fn services(config: &Config) -> BTreeMap<String, ServiceSettings> {
         max_concurrency: service.max_concurrency,
     };
     config.services.iter().map(|(name, service)| (name.clone(), settings(service))).collect()
+}
+
+fn destinations(config: &Config) -> BTreeMap<String, Vec<Url>> {
+    let of_service = |name: &String| config.services.get(name)?.url.as_ref()?.as_str().parse().ok();
+    let of_secret = |release: &config::SecretRelease| {
+        let hosts = release.hosts.iter().map(|host| host.url().clone());
+        hosts.chain(release.services.iter().filter_map(of_service)).collect()
+    };
+    config.secrets.iter().map(|(name, release)| (name.clone(), of_secret(release))).collect()
 }
 
 /// What dispatch knows by itself, read when somebody looks.

@@ -218,21 +218,68 @@ promises! {
         assert!(paths.iter().all(|path| path.ends_with("/eu")), "{paths:?}");
     }
 
-    async fn a_secret_is_published_by_its_name_and_travels_only_to_its_service(backend: Backend) {
+    async fn a_secret_is_published_by_its_name_and_travels_only_where_the_server_lets_it(backend: Backend) {
         let participants = Participants::start().await;
+        let thief = Participants::start().await;
         let database = Database::fresh(backend).await;
-        let mut node = Node::new(database.url()).with_environment("SKALD_SECRET_PAY_TOKEN", "hunter2");
+        let serve = |hosts: &str| {
+            Node::new(database.url())
+                .with_environment("SKALD_SECRET_PAY_TOKEN", "hunter2")
+                .with_environment("SKALD_SECRETS__PAY_TOKEN__HOSTS", &format!("[\"{hosts}\"]"))
+        };
+        let ways = [
+            json!({"auth": {"bearer": {"secret": "pay_token"}}}),
+            json!({"auth": {"basic": {"username": "u", "password": {"secret": "pay_token"}}}}),
+            json!({"auth": {"header": {"name": "X-Key", "value": {"secret": "pay_token"}}}}),
+            json!({"headers": {"X-Key": {"secret": "pay_token"}}}),
+        ];
+        let with = |url: &str, version: &str, way: &Value| {
+            let mut order = order(url, version, &["a"]);
+            let service = order["services"]["shop"].as_object_mut().expect("a service");
+            service.extend(way.as_object().expect("members").clone());
+            order
+        };
+        let mut node = serve(&participants.url());
         node.start().await;
         let client = node.client();
-        let mut order = order(&participants.url(), "1.0.0", &["a"]);
-        order["services"]["shop"]["auth"] = json!({"bearer": {"secret": "pay_token"}});
-        assert_eq!(client.publish(&order).await.status, 201);
-        assert_eq!(client.run(&named("g")).await.status, Status::Succeeded);
-        assert_eq!(participants.arrivals("g")[0].headers["authorization"], "Bearer hunter2");
-        for path in ["/v1/workflows/order/1.0.0", "/v1/transactions/g", "/v1/transactions/g/events"] {
-            let read = client.get(path).await;
-            assert!(read.status == 200 && !read.body.to_string().contains("hunter2"), "{path}: {}", read.body);
+        for (n, way) in ways.iter().enumerate() {
+            let inline = json!({"definition": with(&thief.url(), "1.0.0", way)});
+            let begun = client.post("/v1/transactions", &inline).await;
+            let published = client.publish(&with(&thief.url(), "1.0.0", way)).await;
+            for (refused, base) in [(begun, "/definition"), (published, "")] {
+                assert_eq!(told(&refused), (403, "secret_withheld"), "{}", refused.body);
+                let pointer = refused.body["errors"][0]["pointer"].as_str().expect("a pointer").to_owned();
+                assert!(pointer.starts_with(&format!("{base}/services/shop/")), "{pointer}");
+                let text = refused.body.to_string();
+                assert!(!text.contains("SKALD_") && !text.contains(&participants.url()), "{text}");
+            }
+            let version = format!("1.0.{n}");
+            let order = with(&participants.url(), &version, way);
+            assert_eq!(client.publish(&order).await.status, 201);
+            let gid = format!("g{n}");
+            let begin = json!({"gid": gid, "workflow": "order", "version": version});
+            assert_eq!(client.run(&begin).await.status, Status::Succeeded);
+            let headers = &participants.arrivals(&gid)[0].headers;
+            assert!(headers.values().any(|value| value.contains("hunter2") || value.contains("dTpodW50ZXIy")), "{way}");
+            for path in [format!("/v1/workflows/order/{version}"), format!("/v1/transactions/{gid}/events")] {
+                let read = client.get(&path).await;
+                assert!(read.status == 200 && !read.body.to_string().contains("hunter2"), "{path}: {}", read.body);
+            }
         }
+        node.kill();
+
+        // What was published stays published, and is not begun where the secret may not go any more.
+        let mut node = serve("elsewhere.example");
+        node.start().await;
+        let client = node.client();
+        let order = with(&participants.url(), "1.0.0", &ways[0]);
+        assert_eq!(client.publish(&order).await.status, 200);
+        let begin = json!({"workflow": "order", "version": "1.0.0"});
+        let refused = client.post("/v1/transactions", &begin).await;
+        assert_eq!(told(&refused), (403, "secret_withheld"), "{}", refused.body);
+        let same = json!({"gid": "g0", "workflow": "order", "version": "1.0.0"});
+        assert_eq!(client.run(&same).await.status, Status::Succeeded, "it was begun before");
+        assert_eq!(thief.arrived(), 0);
     }
 
     async fn what_was_published_runs_on_where_a_newer_compiler_would_refuse_it(backend: Backend) {

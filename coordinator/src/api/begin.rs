@@ -84,6 +84,7 @@ struct Asked<'a> {
         (status = 202, description = "Begun, or begun before by the same request", body = TransactionView, headers(("location" = String))),
         (status = 200, description = "Settled or suspended within the time it was waited for; an open transaction that was begun before", body = TransactionView),
         (status = 201, description = "An open transaction begun", body = TransactionView, headers(("location" = String))),
+        (status = 403, description = "`secret_withheld`: the definition sends secrets where this server does not let them go", body = skald_protocol::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`gid_conflict`, `gid_expired`", body = skald_protocol::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_request`, `invalid_definition`, `invalid_input`, `unknown_workflow`, `definition_too_large`, `input_too_large`", body = skald_protocol::Problem, content_type = "application/problem+json"),
     )
@@ -94,7 +95,7 @@ pub(super) async fn begin(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers)?;
+    let wait = ask::wait(&parts.headers);
     let body = edge::body(&parts.headers, body).await?;
     json::check_depth(&body)?;
     let asked = Asked::read(&body)?;

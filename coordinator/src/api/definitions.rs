@@ -11,7 +11,7 @@ use std::{
 
 use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema, Library};
 use skald_engine::{
-    limit,
+    Plan, limit,
     value::{Canonical, Map, Value},
 };
 use skald_protocol::{Fault, WorkflowRef};
@@ -59,6 +59,7 @@ impl Definitions {
         let is_whole = library.is_empty();
         let compiled = compile(source, library).await?;
         let compiled = compiled.map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
+        check_secrets(coordinator, &compiled.plan, Some("/definition"))?;
         let definition = Definition {
             plan: Arc::new(PreparedPlan::new(compiled.plan, Some(source.to_owned()))),
             labels: compiled.labels,
@@ -83,6 +84,7 @@ impl Definitions {
         }
         let Some(workflow) = coordinator.workflow(wanted).await? else { return Ok(None) };
         let plan = Arc::new(coordinator.published_plan(&workflow).await?);
+        check_secrets(coordinator, &plan.plan, None)?;
         let Compiled { labels, input, .. } =
             compile(&preface(&workflow.definition), Library::default()).await?.map_err(|mut faults| {
                 // It was not the definition's own text that was compiled.
@@ -171,6 +173,30 @@ fn forget_formats(schema: &mut Value) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Refuses a plan whose services would get secrets that they may not have; `base`: where the definition stands in the body.
+pub(super) fn check_secrets(coordinator: &Coordinator, plan: &Plan, base: Option<&str>) -> Result<(), Error> {
+    let faults: Vec<_> = coordinator
+        .withheld_secrets(plan)
+        .into_iter()
+        .map(|withheld| {
+            let service = withheld.place.first().copied().unwrap_or_default();
+            // What an included definition brought in stands elsewhere.
+            let pointer = match base.filter(|_| !service.contains('@')) {
+                Some(base) => {
+                    let place: String = withheld.place.iter().map(|part| format!("/{}", json::escape(part))).collect();
+                    format!("{base}/services{place}")
+                }
+                None => String::new(),
+            };
+            Fault {
+                code: Some("secret_withheld".to_owned()),
+                ..json::fault(&pointer, &format!("service `{service}`: {withheld}"))
+            }
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::SecretWithheld(faults)) }
 }
 
 /// A definition whose JSON is broken in a way that only the compiler tells well.

@@ -58,6 +58,8 @@ pub(crate) enum Error {
     DefinitionTooLarge,
     #[error("the definition was refused: see `errors`")]
     InvalidDefinition(Vec<Fault>),
+    #[error("the definition sends secrets where this server does not let them go: see `errors`")]
+    SecretWithheld(Vec<Fault>),
     #[error("an input may have {} KiB", limit::INPUT >> 10)]
     InputTooLarge,
     #[error("the input is not what the definition's `input` schema asks for: see `errors`")]
@@ -120,6 +122,7 @@ impl Error {
             Self::VersionConflict(_) => told(StatusCode::CONFLICT, "version_conflict"),
             Self::DefinitionTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "definition_too_large"),
             Self::InvalidDefinition(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_definition"),
+            Self::SecretWithheld(_) => loud(StatusCode::FORBIDDEN, "secret_withheld"),
             Self::InputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "input_too_large"),
             Self::InvalidInput(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input"),
             Self::InvalidBranch(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_branch"),
@@ -162,6 +165,7 @@ impl Error {
         match self {
             Self::InvalidRequest(faults)
             | Self::InvalidDefinition(faults)
+            | Self::SecretWithheld(faults)
             | Self::InvalidInput(faults)
             | Self::InvalidBranch(faults)
             | Self::UnknownService(faults) => faults,

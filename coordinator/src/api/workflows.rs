@@ -45,6 +45,7 @@ const LATEST: &str = "latest";
     responses(
         (status = 201, description = "Published", body = PublishedView, headers(("location" = String))),
         (status = 200, description = "The same content was published before", body = PublishedView),
+        (status = 403, description = "`secret_withheld`: it sends secrets where this server does not let them go", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`version_conflict`: this version has other content, and a version never changes", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_definition`, `invalid_request`, `definition_too_large`", body = Problem, content_type = "application/problem+json"),
     )
@@ -82,6 +83,10 @@ pub(super) async fn publish(
         }
     };
     let warnings = definitions::told("", compiled.warnings);
+    if let Err(withheld) = definitions::check_secrets(&api.coordinator, &compiled.plan, Some("")) {
+        let row = before(&api, &wanted, &content).await?;
+        return row.map(|row| published(StatusCode::OK, &row, warnings)).ok_or(withheld);
+    }
     let plan = crate::runtime::PreparedPlan::new(compiled.plan, Some(source.to_owned()));
     let digest = Sha256::digest(&content.form).into();
     match api.coordinator.publish(wanted.clone(), digest, source.to_owned(), &plan).await? {

@@ -138,21 +138,30 @@ async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
         Command::Participant(participant) => participant.run(output).await,
         Command::Workflow(workflow) => workflow.run(output).await,
         Command::Migrate(settings) => {
-            let config = settings.load()?.config;
+            let config::Loaded { config, warnings, .. } = settings.load()?;
+            warn(&warnings);
             server::migrate(&config).await?;
-            anstream::eprintln!("{} is up to date", config.database);
+            anstream::eprintln!("{} is up to date", config.database.url);
             Ok(Exit::Done)
         }
         Command::Config(settings) => {
-            show::settings(output, &settings.load()?.settings())?;
+            let loaded = settings.load()?;
+            warn(&loaded.warnings);
+            show::settings(output, &loaded.settings())?;
             Ok(Exit::Done)
         }
     }
 }
 
+fn warn(warnings: &[config::Fault]) {
+    for warning in warnings {
+        anstream::eprintln!("warning: {warning}");
+    }
+}
+
 impl Serve {
     async fn run(self) -> Result<Exit, Error> {
-        let config = self.settings.load()?.config;
+        let config::Loaded { config, warnings, .. } = self.settings.load()?;
         if !self.insecure && !config.listen.ip().is_loopback() {
             return Err(Error::Usage(format!(
                 "whoever reaches {} could begin and decide transactions, because this version asks nobody who they are: \
@@ -161,7 +170,10 @@ impl Serve {
             )));
         }
         server::start_logs(&config)?;
-        let schema = if self.migrate || config.database.is_sqlite() { Schema::Migrate } else { Schema::Check };
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let schema = if self.migrate || config.database.url.is_sqlite() { Schema::Migrate } else { Schema::Check };
         // Each connection and each call holds a descriptor, and shells commonly allow a thousand.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit on open files stays as it is");

@@ -14,10 +14,12 @@ const PREFIX: &str = "SKALD_";
 const OTHERS: [&str; 3] = ["SKALD_URL", "SKALD_TOKEN", "SKALD_CONFIG"];
 /// OpenTelemetry's own name for `telemetry.otlp_endpoint`; ours goes before.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// As a bare value it is the database's URL.
+const DATABASE: &str = "database";
 /// A secret's value; dispatch reads it when a call needs it.
 const SECRET: &str = "SKALD_SECRET_";
 /// Free text: `00123` and `true` are not to be read as a number and a truth.
-const TEXTS: [&str; 4] = ["secrets_directory", "callback_key", "database", "node_address"];
+const TEXTS: [&str; 4] = ["secrets_directory", "callback_key", "database.url", "node_address"];
 
 /// Where settings may come from, lowest first.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +67,8 @@ pub struct Setting {
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
+    /// Variables that only look like settings.
+    pub warnings: Vec<Fault>,
     figment: Figment,
 }
 
@@ -76,7 +80,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
             .map_err(|source| Error::Unreadable { path: path.display().to_string(), source })?;
         let origin = Origin::File(path.display().to_string());
         match Toml::string(&text).data() {
-            Ok(data) => figment = figment.merge(Source { origin, data }),
+            Ok(data) => figment = figment.merge(Source::of_file(origin, data)),
             Err(error) => {
                 let message = error.kind.to_string().trim_end().to_owned();
                 return Err(Error::Faulty(vec![Fault { key: String::new(), origin, message }]));
@@ -96,8 +100,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     for (flag, key, text) in &sources.flags {
         figment = figment.merge(Source::new(Origin::Flag((*flag).to_owned()), key, text));
     }
-    let mut faults = Vec::new();
-    let config = extract(&figment, &mut faults);
+    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+    let config = extract(&figment, &mut faults, &mut warnings);
     if let Some(config) = &config {
         for (keys, message) in config.contradictions() {
             // Of keys that contradict each other, one that somebody set is at fault rather than a default.
@@ -107,13 +111,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
         }
     }
     match config {
-        Some(config) if faults.is_empty() => Ok(Loaded { config, figment }),
+        Some(config) if faults.is_empty() => Ok(Loaded { config, warnings, figment }),
         _ => Err(Error::Faulty(faults)),
     }
 }
 
 /// Serde stops at its first fault, so what is at fault is noted, taken out and the rest read again.
-fn extract(figment: &Figment, faults: &mut Vec<Fault>) -> Option<Config> {
+fn extract(figment: &Figment, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) -> Option<Config> {
     let mut dict = match figment.data().map(|mut profiles| profiles.remove(&Profile::Default).unwrap_or_default()) {
         Ok(dict) => dict,
         Err(errors) => {
@@ -131,18 +135,27 @@ fn extract(figment: &Figment, faults: &mut Vec<Fault>) -> Option<Config> {
             Err(error) => error,
         };
         let mut path = error.path.clone();
+        if let Kind::UnknownField(name, _) = &error.kind
+            && path.last() != Some(name)
+        {
+            path.push(name.clone());
+        }
+        let found = origin(figment, &path.join("."));
+        if let (Kind::UnknownField(..), Origin::Variable(variable), [_]) = (&error.kind, &found, &path[..]) {
+            let (to, message) = match meant(variable) {
+                Some(variable) => (&mut *faults, format!("there is no such setting; did you mean {variable}?")),
+                None => (&mut *warnings, "is no setting, and is passed over".to_owned()),
+            };
+            to.push(Fault { key: String::new(), origin: found, message });
+            remove(&mut dict, &path);
+            continue;
+        }
         let message = match &error.kind {
-            Kind::UnknownField(name, expected) => {
-                if path.last() != Some(name) {
-                    path.push(name.clone());
-                }
-                unknown(name, expected)
-            }
+            Kind::UnknownField(name, expected) => unknown(name, expected),
             Kind::UnknownVariant(word, expected) => format!("`{word}` is none of: {}", expected.join(", ")),
             kind => kind.to_string(),
         };
-        let key = path.join(".");
-        faults.push(Fault { origin: origin(figment, &key), key, message });
+        faults.push(Fault { origin: found, key: path.join("."), message });
         if !remove(&mut dict, &path) {
             return None;
         }
@@ -161,6 +174,28 @@ fn unknown(name: &str, expected: &[&str]) -> String {
     }
 }
 
+/// The variable that an unknown one is nearly the name of. What is not near any was not meant for us: images set such ones.
+fn meant(variable: &str) -> Option<String> {
+    let name = variable.trim_start_matches(PREFIX).to_ascii_lowercase().replace("__", "_");
+    let mut keys = Vec::new();
+    leaves("", &serde_json::to_value(Config::default()).unwrap_or_default(), &mut |key, _| keys.push(key.to_owned()));
+    let likeness = |key: &String| strsim::jaro_winkler(&name, &key.replace('.', "_"));
+    let nearest = keys.iter().map(|key| (likeness(key), key)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (nearest.0 > 0.9).then(|| format!("{PREFIX}{}", nearest.1.replace('.', "__").to_ascii_uppercase()))
+}
+
+fn leaves(key: &str, value: &serde_json::Value, see: &mut impl FnMut(&str, &serde_json::Value)) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                leaves(&key, value, see);
+            }
+        }
+        leaf => see(key, leaf),
+    }
+}
+
 /// Takes out the deepest value on the way that exists. `false`: there is none, so reading again would not end.
 fn remove(dict: &mut Dict, path: &[String]) -> bool {
     let Some((first, rest)) = path.split_first() else { return false };
@@ -172,8 +207,10 @@ fn remove(dict: &mut Dict, path: &[String]) -> bool {
     dict.remove(first).is_some()
 }
 
+/// Of a list, figment knows the whole alone.
 fn origin(figment: &Figment, key: &str) -> Origin {
-    figment.find_metadata(key).map_or(Origin::Default, Origin::of)
+    let list = key.rsplit_once('.').filter(|(_, index)| index.bytes().all(|byte| byte.is_ascii_digit()));
+    figment.find_metadata(list.map_or(key, |(list, _)| list)).map_or(Origin::Default, Origin::of)
 }
 
 impl Loaded {
@@ -182,23 +219,11 @@ impl Loaded {
     pub fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
         let all = serde_json::to_value(&self.config).unwrap_or_default();
-        self.collect("", &all, &mut settings);
+        leaves("", &all, &mut |key, value| {
+            let from = origin(&self.figment, key);
+            settings.push(Setting { key: key.to_owned(), value: value.clone(), from });
+        });
         settings
-    }
-
-    fn collect(&self, key: &str, value: &serde_json::Value, settings: &mut Vec<Setting>) {
-        match value {
-            serde_json::Value::Object(fields) => {
-                for (name, value) in fields {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    self.collect(&key, value, settings);
-                }
-            }
-            leaf => {
-                let from = origin(&self.figment, key);
-                settings.push(Setting { key: key.to_owned(), value: leaf.clone(), from });
-            }
-        }
     }
 }
 
@@ -219,7 +244,19 @@ impl Provider for Source {
 }
 
 impl Source {
+    fn of_file(origin: Origin, mut data: Map<Profile, Dict>) -> Self {
+        for dict in data.values_mut() {
+            if let Some(database) = dict.get_mut(DATABASE)
+                && !matches!(database, Value::Dict(..))
+            {
+                *database = figment::util::nest("url", database.clone());
+            }
+        }
+        Self { origin, data }
+    }
+
     fn new(origin: Origin, key: &str, text: &str) -> Self {
+        let key = if key == DATABASE { "database.url" } else { key };
         let value = if TEXTS.iter().any(|prefix| key.starts_with(prefix)) {
             Value::from(text)
         } else {
@@ -351,7 +388,8 @@ mod tests {
         check(
             show(file, &variables, &flags, &["database", "lease", "limits", "drain"]),
             expect![[r#"
-                database = "sqlite://flag.db" (--database)
+                database.max_connections = 14 (default)
+                database.url = "sqlite://flag.db" (--database)
                 drain = "25s" (default)
                 lease = "3s" (skald.toml)
                 limits.calls = 2048 (default)
@@ -374,7 +412,7 @@ mod tests {
             show(file, &variables, &flags, &[]),
             expect![[r#"
                 the configuration is wrong
-                  SKALD_DATABSE: databse: there is no such key; did you mean `database`?
+                  SKALD_DATABSE: there is no such setting; did you mean SKALD_DATABASE__URL?
                   skald.toml: lease: invalid type: found signed int `2`, expected a duration such as "500ms", "3s" or "7d"
                   skald.toml: limits.in_memry: there is no such key; did you mean `in_memory`?
                   skald.toml: lissten: there is no such key; did you mean `listen`?
@@ -382,6 +420,54 @@ mod tests {
                   SKALD_LOG__FORMAT: log.format: `xml` is none of: text, json
                   skald.toml: services.stock.url: `ftp://x` is not a URL that starts with http:// or https://"#]],
         );
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_passed_over_unless_it_is_nearly_one() {
+        let stray = ["VERSION", "HOME", "BIN", "DIR", "DATA_DIR", "IMAGE", "USER", "ENV", "RELEASE", "BUILD__DATE"];
+        let variables: Vec<_> = stray.iter().map(|name| (format!("SKALD_{name}"), "x".to_owned())).collect();
+        let loaded = load(&Sources { environment: variables, ..Sources::default() }).unwrap();
+        assert_eq!(loaded.warnings.len(), stray.len());
+        assert_eq!(loaded.warnings[0].to_string(), "SKALD_BIN: is no setting, and is passed over");
+        let near = [
+            ("SKALD_LOG_LEVEL", "debug"),
+            ("SKALD_DATABASES", "x"),
+            ("SKALD_DATABASE_URL", "x"),
+            ("SKALD_LIMIT__CALLS", "1"),
+            ("SKALD_LISTENS", "x"),
+        ];
+        check(show("", &near, &[], &[]), expect![[r#"
+            the configuration is wrong
+              SKALD_DATABASE_URL: there is no such setting; did you mean SKALD_DATABASE__URL?
+              SKALD_DATABASES: there is no such setting; did you mean SKALD_DATABASE__URL?
+              SKALD_LISTENS: there is no such setting; did you mean SKALD_LISTEN?
+              SKALD_LOG_LEVEL: there is no such setting; did you mean SKALD_LOG__LEVEL?"#]]);
+    }
+
+    #[test]
+    fn the_database_is_a_url_or_a_section() {
+        let file = "[database]\nurl = \"postgres://file/skald\"\nmax_connections = 20\n";
+        let bare = "database = \"postgres://bare/skald\"\n";
+        let variables = [("SKALD_DATABASE__MAX_CONNECTIONS", "7"), ("SKALD_DATABASE", "postgres://variable/skald")];
+        check(show(file, &[], &[], &["database"]), expect![[r#"
+            database.max_connections = 20 (skald.toml)
+            database.url = "postgres://file/skald" (skald.toml)
+        "#]]);
+        check(show(bare, &variables[..1], &[], &["database"]), expect![[r#"
+            database.max_connections = 7 (SKALD_DATABASE__MAX_CONNECTIONS)
+            database.url = "postgres://bare/skald" (skald.toml)
+        "#]]);
+        check(show(file, &variables, &[], &["database"]), expect![[r#"
+            database.max_connections = 7 (SKALD_DATABASE__MAX_CONNECTIONS)
+            database.url = "postgres://variable/skald" (SKALD_DATABASE)
+        "#]]);
+        check(show("database = 5\n", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]), expect![[r#"
+            the configuration is wrong
+              skald.toml: database.url: invalid type: found signed int `5`, expected a database URL
+              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]]);
+        check(show("", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]), expect![[r#"
+            the configuration is wrong
+              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]]);
     }
 
     #[test]
@@ -397,6 +483,24 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_goes_to_hosts_and_to_services_that_are_set_here() {
+        let file = "[services.pay]\nurl = \"https://pay:8443/v2\"\n[services.card]\nmax_concurrency = 1\n[secrets.pay_token]\n";
+        let set = format!("{file}services = [\"pay\"]\nhosts = [\"*.Pay.example\", \"http://localhost:1\"]\n");
+        check(show(&set, &[("SKALD_SECRETS__OTHER__HOSTS", "[\"a.example\"]")], &[], &["secrets."]), expect![[r#"
+            secrets.other.hosts = ["https://a.example"] (SKALD_SECRETS__OTHER__HOSTS)
+            secrets.other.services = [] (default)
+            secrets.pay_token.hosts = ["https://*.pay.example","http://localhost:1"] (skald.toml)
+            secrets.pay_token.services = ["pay"] (skald.toml)
+        "#]]);
+        let wrong = format!("{file}services = [\"card\", \"none\"]\n[secrets.other]\nhosts = [\"pay/charge\"]\n");
+        check(show(&wrong, &[], &[], &[]), expect![[r#"
+            the configuration is wrong
+              skald.toml: secrets.other.hosts.0: `pay/charge` is no destination: write `host`, `host:port`, `*.domain` or `http://host:port`
+              skald.toml: secrets.pay_token.services: `card` is no service that this configuration sets the `url` of
+              skald.toml: secrets.pay_token.services: `none` is no service that this configuration sets the `url` of"#]]);
+    }
+
+    #[test]
     fn nothing_secret_is_shown() {
         let file = "database = \"postgres://skald:hunter2@db/skald?password=hunter2&sslmode=require\"\n[services.card]\nheaders = { x-key = \"hunter2\" }\nauth = { bearer = { secret = \"stripe\" } }\n";
         let shown = show(file, &[("SKALD_CALLBACK_KEY", "00123")], &[], &["database", "callback", "services"]);
@@ -404,7 +508,8 @@ mod tests {
             shown,
             expect![[r#"
                 callback_key = "[redacted]" (SKALD_CALLBACK_KEY)
-                database = "postgres://skald:***@db/skald?sslmode=require&password=***" (skald.toml)
+                database.max_connections = 14 (default)
+                database.url = "postgres://skald:***@db/skald?sslmode=require&password=***" (skald.toml)
                 services.card.auth.bearer.secret = "stripe" (skald.toml)
                 services.card.headers.x-key = "[redacted]" (skald.toml)
                 services.card.max_concurrency = null (default)

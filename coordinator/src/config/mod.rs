@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use skald_engine::plan::{Auth, Value};
 
 pub use load::{Error, Fault, Loaded, Origin, Setting, Sources, load};
-pub use value::{DatabaseUrl, HttpUrl, Secret, Span};
+pub use value::{DatabaseUrl, Destination, HttpUrl, Secret, Span};
+
+const LEAST_CONNECTIONS: u32 = 5;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,7 +32,7 @@ pub struct Config {
     /// What this node's next life is known by: it takes over at once what this one leaves behind. No two nodes may share
     /// one. `<host name>:<port>` if absent.
     pub node_address: Option<String>,
-    pub database: DatabaseUrl,
+    pub database: Database,
     /// Postgres is reached through a pooler in transaction mode (PgBouncer): nothing is kept on a connection, so each
     /// commit takes several round trips in place of one.
     pub transaction_pooler: bool,
@@ -49,8 +51,20 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// What definitions read as `config.<name>`, here. A transaction keeps what it was at its begin.
     pub workflow_config: BTreeMap<String, serde_json::Value>,
+    /// Where each secret may go when a definition names it; nowhere without a section. Services that are set here with their
+    /// URL get the secrets that they name here.
+    pub secrets: BTreeMap<String, SecretRelease>,
     /// `{"secret": name}` stands for the variable `SKALD_SECRET_<NAME>`, else for the file of that name in here.
     pub secrets_directory: Option<PathBuf>,
+}
+
+/// A bare URL stands for `{ url = … }`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    pub url: DatabaseUrl,
+    /// Connections to Postgres that this node opens; SQLite takes no notice.
+    pub max_connections: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,13 +148,22 @@ pub struct Service {
     pub max_concurrency: Option<u32>,
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretRelease {
+    /// Services of this configuration: their origins are destinations.
+    pub services: Vec<String>,
+    /// `pay.example.com`, `*.example.com:8443`, `http://localhost:8080`; https unless it says otherwise.
+    pub hosts: Vec<Destination>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7410)),
             public_url: None,
             node_address: None,
-            database: DatabaseUrl::default(),
+            database: Database::default(),
             transaction_pooler: false,
             callback_key: None,
             lease: Span(Duration::from_secs(2)),
@@ -152,8 +175,15 @@ impl Default for Config {
             egress: Egress::default(),
             services: BTreeMap::new(),
             workflow_config: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             secrets_directory: None,
         }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: DatabaseUrl::default(), max_connections: 14 }
     }
 }
 
@@ -216,6 +246,18 @@ impl Config {
         ] {
             if value == 0 {
                 wrong(&[key], "must be at least 1".into());
+            }
+        }
+        if self.database.max_connections < LEAST_CONNECTIONS {
+            let message = format!("at least {LEAST_CONNECTIONS}: for heartbeats, commits and reads");
+            wrong(&["database.max_connections"], message);
+        }
+        for (name, release) in &self.secrets {
+            for service in &release.services {
+                if self.services.get(service).is_none_or(|service| service.url.is_none()) {
+                    let message = format!("`{service}` is no service that this configuration sets the `url` of");
+                    wrong(&[&format!("secrets.{name}.services")], message);
+                }
             }
         }
         if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {

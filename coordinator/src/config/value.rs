@@ -24,6 +24,42 @@ pub struct HttpUrl(String);
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
+/// Where a secret may go: `pay.example.com`, `*.example.com:8443`, `http://localhost:8080`. Https unless it says otherwise, and
+/// the scheme's own port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination(Url);
+
+impl Destination {
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for Destination {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is no destination: write `host`, `host:port`, `*.domain` or `http://host:port`");
+        let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let url = Url::parse(&whole).map_err(|_| wrong())?;
+        let host = url.host_str().ok_or_else(wrong)?;
+        let starred = host.strip_prefix("*.").unwrap_or(host).contains('*');
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        if !matches!(url.scheme(), "http" | "https") || starred || !bare || !anonymous {
+            return Err(wrong());
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
 impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -170,6 +206,7 @@ macro_rules! as_text {
 as_text!(Span, "a duration such as \"500ms\", \"3s\" or \"7d\"");
 as_text!(HttpUrl, "an http or https URL");
 as_text!(DatabaseUrl, "a database URL");
+as_text!(Destination, "a host such as \"pay.example.com\" or \"http://localhost:8080\"");
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -208,4 +245,25 @@ pub(super) fn redact_headers<S: Serializer>(
         Value::Secret(secret) => (name, format!("secret {}", secret.secret)),
         Value::Text(_) => (name, REDACTED.to_owned()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_host_and_nothing_beside_it() {
+        for (text, shown) in [
+            ("pay.example.com", "https://pay.example.com"),
+            ("PAY.example.com:443", "https://pay.example.com"),
+            ("*.example.com:8443", "https://*.example.com:8443"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("[fd00::1]", "https://[fd00::1]"),
+        ] {
+            assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
+        }
+        for text in ["", "ftp://x", "pay/charge", "https://pay?x", "user@pay", "*", "*.*.com", "a.*.com", "pay:port"] {
+            assert!(text.parse::<Destination>().is_err(), "{text}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ use transport::{Failure, Transport, Unanswered};
 pub use egress::EgressPolicy;
 pub use permit::Permit;
 pub use secret::Secrets;
-pub use service::ServiceSettings;
+pub use service::{ServiceSettings, Withheld};
 pub use transport::install_tls;
 
 /// A rendered call with all that travels beside it.
@@ -214,6 +214,12 @@ impl Dispatcher {
                 return self.in_flight();
             }
         }
+    }
+
+    /// The secrets that the plan names for places where they may not go: calls that need one are not sent.
+    #[must_use]
+    pub fn withheld_secrets<'a>(&self, plan: &'a Plan) -> Vec<Withheld<'a>> {
+        self.0.services.withheld(plan, &self.0.secrets)
     }
 
     #[must_use]

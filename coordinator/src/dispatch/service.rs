@@ -1,18 +1,20 @@
 //! Where a call goes: the request's target on its service's base URL, and what that service wants to see.
 //!
 //! The server's own configuration goes before the plan. Its authentication and headers are only used together with its
-//! URL, and a service's never travel to another origin than the service's: a definition cannot send a secret astray.
+//! URL, and a service's never travel to another origin than the service's. A secret that a plan names goes only where the
+//! configuration lets that secret go (`Secrets::may_go`): a definition cannot send one astray.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use skald_engine::{
-    Service, Target,
-    plan::{Auth, Value},
+    Plan, Service, Target,
+    plan::{Auth, Secret, Value},
 };
 use url::Url;
 
@@ -43,6 +45,8 @@ pub(super) struct Services {
 pub(super) struct Site {
     /// What it was made from.
     plan: Option<Service>,
+    /// The server's configuration says where it is, and what it wants to see.
+    configured: bool,
     base: Base,
     headers: Vec<(HeaderName, Value)>,
     auth: Option<Auth>,
@@ -113,9 +117,7 @@ impl Services {
             return Ok(site.clone());
         }
         drop(known);
-        // An included definition's service may have that definition behind its name: here it is the same one.
-        let settings = self.settings.get(name.split('@').next().unwrap_or(name));
-        let site = Arc::new(Site::new(name, plan, settings)?);
+        let site = Arc::new(Site::new(name, plan, self.setting(name))?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= NAMES {
             known.clear();
@@ -126,6 +128,63 @@ impl Services {
         }
         versions.push(site.clone());
         Ok(site)
+    }
+
+    /// An included definition's service may have that definition behind its name: here it is the same one.
+    fn setting(&self, name: &str) -> Option<&ServiceSettings> {
+        self.settings.get(name.split('@').next().unwrap_or(name))
+    }
+
+    /// The secrets that the plan names for places where they may not go.
+    pub(super) fn withheld<'a>(&self, plan: &'a Plan, secrets: &Secrets) -> Vec<Withheld<'a>> {
+        let mut withheld = Vec::new();
+        for (name, service) in &plan.services {
+            if self.setting(name).is_some_and(|own| own.url.is_some()) {
+                continue;
+            }
+            let url = parse(&service.url).ok();
+            let mut check = |place: &[&'a str], secret: &'a str| {
+                if !url.as_ref().is_some_and(|url| secrets.may_go(secret, url)) {
+                    let to = url.as_ref().map(origin).unwrap_or_default();
+                    let place = [&[name.as_str()], place].concat();
+                    withheld.push(Withheld { place, secret, to });
+                }
+            };
+            for (header, value) in &service.headers {
+                if let Value::Secret(secret) = value {
+                    check(&["headers", header], &secret.secret);
+                }
+            }
+            match &service.auth {
+                None => {}
+                Some(
+                    Auth::Bearer(secret) | Auth::Basic { password: secret, .. } | Auth::Header { value: secret, .. },
+                ) => {
+                    check(&["auth"], &secret.secret);
+                }
+            }
+        }
+        withheld
+    }
+}
+
+/// A secret that a definition names for a place where it may not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld<'a> {
+    /// The service's name, and what follows in the definition.
+    pub place: Vec<&'a str>,
+    pub secret: &'a str,
+    /// Scheme, host and port.
+    pub to: String,
+}
+
+impl fmt::Display for Withheld<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secret, to, .. } = self;
+        write!(
+            f,
+            "this server does not let definitions send the secret `{secret}` to {to}: its operator lists the hosts of each"
+        )
     }
 }
 
@@ -155,7 +214,8 @@ impl Site {
             })
             .collect::<Result<_, _>>()?;
         let (plan, auth, targets) = (plan.cloned(), auth.clone(), RwLock::default());
-        Ok(Self { plan, base, headers, auth, lane: lane.into(), max_concurrency, targets })
+        let configured = placed.is_some();
+        Ok(Self { plan, configured, base, headers, auth, lane: lane.into(), max_concurrency, targets })
     }
 
     fn target(&self, path: &str) -> Result<Url, Unsendable> {
@@ -207,11 +267,12 @@ impl Place {
     /// Adds the service's headers where the operation set none, and its authentication over whatever is there.
     pub(super) fn authenticate(&self, headers: &mut HeaderMap, secrets: &Secrets) -> Result<(), Unsendable> {
         let Some(site) = &self.site else { return Ok(()) };
+        let text = |secret: &Secret, prefix: &str| self.secret(site, &secret.secret, prefix, secrets);
         for (name, value) in &site.headers {
             if !headers.contains_key(name) {
                 let value = match value {
                     Value::Text(text) => header(name, text, false)?,
-                    Value::Secret(secret) => header(name, &text(secrets, &secret.secret, "")?, true)?,
+                    Value::Secret(secret) => header(name, &text(secret, "")?, true)?,
                 };
                 headers.insert(name, value);
             }
@@ -219,27 +280,36 @@ impl Place {
         match &site.auth {
             None => {}
             Some(Auth::Bearer(secret)) => {
-                let value = text(secrets, &secret.secret, "Bearer ")?;
-                headers.insert(AUTHORIZATION, header(&AUTHORIZATION, &value, true)?);
+                headers.insert(AUTHORIZATION, header(&AUTHORIZATION, &text(secret, "Bearer ")?, true)?);
             }
             Some(Auth::Basic { username, password }) => {
-                let pair = text(secrets, &password.secret, &format!("{username}:"))?;
-                let value = format!("Basic {}", STANDARD.encode(pair));
+                let value = format!("Basic {}", STANDARD.encode(text(password, &format!("{username}:"))?));
                 headers.insert(AUTHORIZATION, header(&AUTHORIZATION, &value, true)?);
             }
             Some(Auth::Header { name, value }) => {
                 let name = HeaderName::try_from(name)
                     .map_err(|_| Unsendable::never("invalid_request", format!("`{name}` is no header name")))?;
-                let value = header(&name, &text(secrets, &value.secret, "")?, true)?;
+                let value = header(&name, &text(value, "")?, true)?;
                 headers.insert(name, value);
             }
         }
         Ok(())
     }
-}
 
-fn text(secrets: &Secrets, name: &str, prefix: &str) -> Result<String, Unsendable> {
-    secrets.text(name, prefix).map_err(|why| Unsendable::later("secret_unavailable", why))
+    /// `prefix` + the secret. What the caller reads does not tell whether there is such a secret.
+    fn secret(&self, site: &Site, secret: &str, prefix: &str, secrets: &Secrets) -> Result<String, Unsendable> {
+        if !site.configured && !secrets.may_go(secret, &self.url) {
+            let withheld = Withheld { place: Vec::new(), secret, to: origin(&self.url) };
+            return Err(Unsendable::later("secret_withheld", withheld.to_string()));
+        }
+        secrets.text(secret, prefix).map_err(|why| {
+            tracing::warn!(secret, "a secret cannot be read: {why}");
+            Unsendable::later(
+                "secret_unavailable",
+                format!("the secret `{secret}` cannot be read: the log of the server says why"),
+            )
+        })
+    }
 }
 
 fn header(name: &HeaderName, text: &str, secret: bool) -> Result<HeaderValue, Unsendable> {

@@ -36,7 +36,7 @@ use super::{
     tenure::{Command, Office, Tenure},
 };
 use crate::{
-    dispatch::token::CallbackTokens,
+    dispatch::{Withheld, token::CallbackTokens},
     journal::{Closed, Outcome},
     store::{self, Append, Row},
 };
@@ -322,6 +322,12 @@ impl Coordinator {
     /// Who an operator's word came to, kept for those who ask later.
     pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
         self.inner.house.store.audit(entry).await.map_err(unreachable)
+    }
+
+    /// The secrets that a plan names for places where this server does not let them go.
+    #[must_use]
+    pub fn withheld_secrets<'a>(&self, plan: &'a Plan) -> Vec<Withheld<'a>> {
+        self.inner.house.dispatcher.withheld_secrets(plan)
     }
 
     /// The operation that a callback's token stands for; `None`: no token of this system.

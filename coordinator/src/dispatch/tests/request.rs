@@ -165,7 +165,10 @@ async fn a_target_that_can_never_be_called_is_refused_and_a_question_about_it_is
 
 #[tokio::test]
 async fn what_an_operator_can_set_right_is_unsent() {
-    let dispatcher = dispatcher();
+    let mut options = options();
+    let there = "http://127.0.0.1:1".parse().unwrap();
+    options.secrets = Secrets::new(None, [("none".to_owned(), vec![there])].into());
+    let dispatcher = Dispatcher::start(options).unwrap();
     let mut nobody = call("http://127.0.0.1:1");
     nobody.plan = Arc::new(Plan::open());
     let mut secretive = call("http://127.0.0.1:1");
@@ -177,15 +180,48 @@ async fn what_an_operator_can_set_right_is_unsent() {
     {
         let Outcome::Unsent(error) = reply(&dispatcher, outgoing).await.outcome else { panic!("{code}") };
         assert_eq!(error.code, code);
+        assert!(!error.message.unwrap_or_default().contains("SKALD_"), "where secrets are is for the log");
     }
 }
 
-fn with_secret() -> (tempfile::TempDir, Options) {
+/// The secret `token`, for definitions' services at `destinations`.
+fn with_secret(destinations: &[&Server]) -> (tempfile::TempDir, Options) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("token"), "s3cret\n").unwrap();
     let mut options = options();
-    options.secrets = Secrets::new(Some(directory.path().to_owned()));
+    let destinations = destinations.iter().map(|server| server.url().parse().expect("a URL")).collect();
+    options.secrets = Secrets::new(Some(directory.path().to_owned()), [("token".to_owned(), destinations)].into());
     (directory, options)
+}
+
+#[tokio::test]
+async fn a_secret_that_a_definition_names_goes_only_where_the_server_lets_it() {
+    let (home, astray) = (ok().await, ok().await);
+    let secret = |name: &str| Secret { secret: name.to_owned() };
+    let ways: [fn(&mut skald_engine::Service, Secret); 4] = [
+        |service, secret| service.auth = Some(Auth::Bearer(secret)),
+        |service, secret| service.auth = Some(Auth::Basic { username: "u".to_owned(), password: secret }),
+        |service, secret| service.auth = Some(Auth::Header { name: "x".to_owned(), value: secret }),
+        |service, secret| drop(service.headers.insert("x".to_owned(), Value::Secret(secret))),
+    ];
+    for way in ways {
+        let (_directory, options) = with_secret(&[&home]);
+        let dispatcher = Dispatcher::start(options).unwrap();
+        let answers = |server: &Server, name: &str| {
+            let mut outgoing = call(&server.url());
+            way(stock(&mut outgoing), secret(name));
+            let withheld = dispatcher.withheld_secrets(&outgoing.plan).len();
+            let reply = reply(&dispatcher, outgoing);
+            async move { (withheld, reply.await.outcome) }
+        };
+        let (0, Outcome::Succeeded(_)) = answers(&home, "token").await else { panic!() };
+        let (1, Outcome::Unsent(error)) = answers(&astray, "token").await else { panic!() };
+        assert_eq!(error.code, "secret_withheld");
+        let (1, Outcome::Unsent(absent)) = answers(&astray, "absent").await else { panic!() };
+        let told = error.message.expect("a message").replace("token", "absent");
+        assert_eq!(absent.message.expect("a message"), told, "it does not tell which secrets there are");
+    }
+    assert!(astray.requests().is_empty());
 }
 
 #[tokio::test]
@@ -198,7 +234,7 @@ async fn a_service_adds_its_headers_and_authentication() {
         (Auth::Header { name: "X-Api-Key".to_owned(), value: secret() }, "x-api-key", "s3cret"),
     ];
     for (auth, name, value) in auths {
-        let (_directory, options) = with_secret();
+        let (_directory, options) = with_secret(&[&server]);
         let mut outgoing = call(&server.url());
         let service = stock(&mut outgoing);
         service.auth = Some(auth);
@@ -217,7 +253,7 @@ async fn a_service_adds_its_headers_and_authentication() {
 #[tokio::test]
 async fn the_servers_url_and_secret_go_before_the_plans() {
     let (planned, configured) = (ok().await, ok().await);
-    let (_directory, mut options) = with_secret();
+    let (_directory, mut options) = with_secret(&[]);
     let settings = ServiceSettings {
         url: Some(configured.url()),
         auth: Some(Auth::Bearer(Secret { secret: "token".to_owned() })),
@@ -234,20 +270,20 @@ async fn a_services_secret_never_travels_to_another_origin() {
     let (home, astray) = (ok().await, ok().await);
     let secret = Some(Auth::Bearer(Secret { secret: "token".to_owned() }));
 
-    let (_directory, options) = with_secret();
+    let (_directory, options) = with_secret(&[&home, &astray]);
     let mut outgoing = call(&home.url());
     stock(&mut outgoing).auth = secret.clone();
     outgoing.request.target = Target::Url(format!("{}/elsewhere", astray.url()));
     let (_, headers, _) = seen(options, &astray, outgoing.clone()).await;
     assert!(!headers.contains_key("authorization"));
 
-    let (_directory, options) = with_secret();
+    let (_directory, options) = with_secret(&[&home]);
     outgoing.request.target = Target::Url(format!("{}/here", home.url()));
     let (_, headers, _) = seen(options, &home, outgoing).await;
     assert_eq!(headers["authorization"], "Bearer s3cret");
 
     // The server's authentication without its URL: a plan chooses the URL, so it does not get the secret.
-    let (_directory, mut options) = with_secret();
+    let (_directory, mut options) = with_secret(&[&astray]);
     options.services.insert("stock".to_owned(), ServiceSettings { auth: secret, ..ServiceSettings::default() });
     let (_, headers, _) = seen(options, &astray, call(&astray.url())).await;
     assert!(!headers.contains_key("authorization"));
