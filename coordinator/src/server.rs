@@ -102,6 +102,7 @@ impl Server {
             address: node_address,
             config: Some(skald_protocol::Json::of(&config.workflow_config)),
             lease: config.lease.0,
+            commit_timeout: config.commit_timeout.0,
             max_in_memory: config.limits.in_memory,
             keep_journals: config.retention.journals.0,
             keep_tombstones: config.retention.tombstones.0,

@@ -64,14 +64,14 @@ promises! {
     async fn an_output_takes_its_part_of_a_large_answer(backend: Backend) {
         let world = World::start(backend).await;
         let url = service(&[
-            ("/large", || format!(r#"{{"id": 0.10, "rest": "{}"}}"#, "x".repeat(3 * KIB * KIB))),
+            ("/large", || format!(r#"{{"id": 0.5, "rest": "{}"}}"#, "x".repeat(3 * KIB * KIB))),
             ("/over", || format!(r#"{{"id": 7, "rest": "{}"}}"#, "x".repeat(4 * KIB * KIB))),
         ])
         .await;
         let view = world.client.run(&begin(&definition(&url, &json!([mapped("large")])))).await;
         assert_eq!(view.status, Status::Succeeded);
         let operation = &view.branches[0].operations[0];
-        assert_eq!(operation.output.as_ref().expect("an output").text(), "0.10");
+        assert_eq!(operation.output.as_ref().expect("an output").text(), "0.5");
         let view = world.client.run(&begin(&definition(&url, &json!([mapped("over")])))).await;
         assert_eq!(view.status, Status::Compensated);
         let error = view.error.expect("why");

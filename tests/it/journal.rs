@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use skald::{
-    journal::{Done, Ended, Entry, Journal, Outcome},
+    journal::{Claim, Done, Ended, Entry, Journal, Outcome},
     store::{Append, Begin, Options, Projection, SqlStore, Store, StoredPlan},
     telemetry::Metrics,
 };
@@ -55,7 +55,7 @@ impl Stage {
     }
 
     fn submit(&self, appends: impl IntoIterator<Item = Append>) {
-        let entries = appends.into_iter().zip(0..).map(|(append, ticket)| Entry { append, ticket });
+        let entries = appends.into_iter().zip(0..).map(|(append, ticket)| Entry { append, ticket, claims: Vec::new() });
         self.journal.submit(0, entries.collect(), Vec::new());
     }
 
@@ -132,10 +132,10 @@ async fn one_that_the_database_refuses_does_not_stop_the_rest() {
 #[tokio::test]
 async fn of_two_with_one_place_in_a_journal_one_lands() {
     let stage = Stage::start().await;
-    assert_eq!(stage.journal.append(stage.begin("a")).await, Ok(Outcome::Durable));
+    assert_eq!(stage.journal.append(stage.begin("a"), Claim::default()).await, Ok(Outcome::Durable));
     let foreign = |record: &str| {
         let record = record.as_bytes().to_vec();
-        stage.journal.append(Append { gid: gid("a"), seq: 1, record, begin: None, foreign: true })
+        stage.journal.append(Append { gid: gid("a"), seq: 1, record, begin: None, foreign: true }, Claim::default())
     };
     let (first, second) = tokio::join!(foreign("first"), foreign("second"));
     let outcomes = [first.unwrap(), second.unwrap()];
@@ -167,7 +167,7 @@ async fn a_projection_is_written_within_a_second_and_told_of() {
 #[tokio::test]
 async fn a_flush_waits_for_no_age() {
     let stage = Stage::start().await;
-    stage.journal.append(stage.begin("a")).await.unwrap();
+    stage.journal.append(stage.begin("a"), Claim::default()).await.unwrap();
     let status = Status::Compensating;
     let projection =
         Projection { gid: gid("a"), seq: 1, status, next_wake_at: None, parked_by: None, settled_at: None };
@@ -179,9 +179,9 @@ async fn a_flush_waits_for_no_age() {
 #[tokio::test]
 async fn a_deposed_nodes_journal_closes_and_answers_nothing() {
     let mut stage = Stage::start().await;
-    stage.journal.append(stage.begin("a")).await.unwrap();
+    stage.journal.append(stage.begin("a"), Claim::default()).await.unwrap();
     stage.store.join("here", Duration::from_secs(60)).await.unwrap();
-    assert!(stage.journal.append(stage.begin("b")).await.is_err());
+    assert!(stage.journal.append(stage.begin("b"), Claim::default()).await.is_err());
     assert_eq!(stage.writer.await.unwrap(), Ended::Deposed);
     assert!(stage.done.try_recv().is_err());
     assert_eq!(stage.store.load(&[gid("b")]).await.unwrap().len(), 0);

@@ -144,6 +144,7 @@ impl Error {
                 runtime::Error::Quarantined(_) => told(StatusCode::CONFLICT, "quarantined"),
                 runtime::Error::Overloaded { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
                 runtime::Error::NotReady { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+                runtime::Error::Unknown { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
                 runtime::Error::Store(_) => broken("internal"),
             },
         }
@@ -155,7 +156,9 @@ impl Error {
             Self::Busy { retry_after }
             | Self::Draining { retry_after }
             | Self::Coordinator(
-                runtime::Error::Overloaded { retry_after } | runtime::Error::NotReady { retry_after, .. },
+                runtime::Error::Overloaded { retry_after }
+                | runtime::Error::NotReady { retry_after, .. }
+                | runtime::Error::Unknown { retry_after, .. },
             ) => Some(*retry_after),
             _ => None,
         }

@@ -436,12 +436,15 @@ mod tests {
             ("SKALD_LIMIT__CALLS", "1"),
             ("SKALD_LISTENS", "x"),
         ];
-        check(show("", &near, &[], &[]), expect![[r#"
+        check(
+            show("", &near, &[], &[]),
+            expect![[r#"
             the configuration is wrong
               SKALD_DATABASE_URL: there is no such setting; did you mean SKALD_DATABASE__URL?
               SKALD_DATABASES: there is no such setting; did you mean SKALD_DATABASE__URL?
               SKALD_LISTENS: there is no such setting; did you mean SKALD_LISTEN?
-              SKALD_LOG_LEVEL: there is no such setting; did you mean SKALD_LOG__LEVEL?"#]]);
+              SKALD_LOG_LEVEL: there is no such setting; did you mean SKALD_LOG__LEVEL?"#]],
+        );
     }
 
     #[test]
@@ -449,25 +452,40 @@ mod tests {
         let file = "[database]\nurl = \"postgres://file/skald\"\nmax_connections = 20\n";
         let bare = "database = \"postgres://bare/skald\"\n";
         let variables = [("SKALD_DATABASE__MAX_CONNECTIONS", "7"), ("SKALD_DATABASE", "postgres://variable/skald")];
-        check(show(file, &[], &[], &["database"]), expect![[r#"
+        check(
+            show(file, &[], &[], &["database"]),
+            expect![[r#"
             database.max_connections = 20 (skald.toml)
             database.url = "postgres://file/skald" (skald.toml)
-        "#]]);
-        check(show(bare, &variables[..1], &[], &["database"]), expect![[r#"
+        "#]],
+        );
+        check(
+            show(bare, &variables[..1], &[], &["database"]),
+            expect![[r#"
             database.max_connections = 7 (SKALD_DATABASE__MAX_CONNECTIONS)
             database.url = "postgres://bare/skald" (skald.toml)
-        "#]]);
-        check(show(file, &variables, &[], &["database"]), expect![[r#"
+        "#]],
+        );
+        check(
+            show(file, &variables, &[], &["database"]),
+            expect![[r#"
             database.max_connections = 7 (SKALD_DATABASE__MAX_CONNECTIONS)
             database.url = "postgres://variable/skald" (SKALD_DATABASE)
-        "#]]);
-        check(show("database = 5\n", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]), expect![[r#"
+        "#]],
+        );
+        check(
+            show("database = 5\n", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]),
+            expect![[r#"
             the configuration is wrong
               skald.toml: database.url: invalid type: found signed int `5`, expected a database URL
-              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]]);
-        check(show("", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]), expect![[r#"
+              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]],
+        );
+        check(
+            show("", &[("SKALD_DATABASE__MAX_CONNECTIONS", "2")], &[], &[]),
+            expect![[r#"
             the configuration is wrong
-              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]]);
+              SKALD_DATABASE__MAX_CONNECTIONS: database.max_connections: at least 5: for heartbeats, commits and reads"#]],
+        );
     }
 
     #[test]
@@ -486,18 +504,24 @@ mod tests {
     fn a_secret_goes_to_hosts_and_to_services_that_are_set_here() {
         let file = "[services.pay]\nurl = \"https://pay:8443/v2\"\n[services.card]\nmax_concurrency = 1\n[secrets.pay_token]\n";
         let set = format!("{file}services = [\"pay\"]\nhosts = [\"*.Pay.example\", \"http://localhost:1\"]\n");
-        check(show(&set, &[("SKALD_SECRETS__OTHER__HOSTS", "[\"a.example\"]")], &[], &["secrets."]), expect![[r#"
+        check(
+            show(&set, &[("SKALD_SECRETS__OTHER__HOSTS", "[\"a.example\"]")], &[], &["secrets."]),
+            expect![[r#"
             secrets.other.hosts = ["https://a.example"] (SKALD_SECRETS__OTHER__HOSTS)
             secrets.other.services = [] (default)
             secrets.pay_token.hosts = ["https://*.pay.example","http://localhost:1"] (skald.toml)
             secrets.pay_token.services = ["pay"] (skald.toml)
-        "#]]);
+        "#]],
+        );
         let wrong = format!("{file}services = [\"card\", \"none\"]\n[secrets.other]\nhosts = [\"pay/charge\"]\n");
-        check(show(&wrong, &[], &[], &[]), expect![[r#"
+        check(
+            show(&wrong, &[], &[], &[]),
+            expect![[r#"
             the configuration is wrong
               skald.toml: secrets.other.hosts.0: `pay/charge` is no destination: write `host`, `host:port`, `*.domain` or `http://host:port`
               skald.toml: secrets.pay_token.services: `card` is no service that this configuration sets the `url` of
-              skald.toml: secrets.pay_token.services: `none` is no service that this configuration sets the `url` of"#]]);
+              skald.toml: secrets.pay_token.services: `none` is no service that this configuration sets the `url` of"#]],
+        );
     }
 
     #[test]

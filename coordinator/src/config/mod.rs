@@ -40,6 +40,8 @@ pub struct Config {
     pub callback_key: Option<Secret>,
     /// A node that is silent for this long loses its transactions to the others.
     pub lease: Span,
+    /// How long a request that changes something waits for its commit. What was not handed to the database by then is not made.
+    pub commit_timeout: Span,
     /// How long a node that was told to stop waits for the calls and requests under way.
     pub drain: Span,
     pub log: Log,
@@ -167,6 +169,7 @@ impl Default for Config {
             transaction_pooler: false,
             callback_key: None,
             lease: Span(Duration::from_secs(2)),
+            commit_timeout: Span(Duration::from_secs(10)),
             drain: Span(Duration::from_secs(25)),
             log: Log::default(),
             telemetry: Telemetry::default(),
@@ -228,6 +231,10 @@ impl Config {
         };
         if self.lease.0 < Duration::from_millis(500) {
             wrong(&["lease"], format!("`{}` is too short to be renewed in time: 500ms is the least", self.lease));
+        }
+        if self.commit_timeout.0 < Duration::from_millis(100) {
+            let message = format!("`{}` is shorter than a commit may take: 100ms is the least", self.commit_timeout);
+            wrong(&["commit_timeout"], message);
         }
         let Retention { journals, tombstones } = self.retention;
         if tombstones.0 < journals.0 {

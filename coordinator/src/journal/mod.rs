@@ -7,6 +7,8 @@
 //! A journal lives as long as its node's tenure: once the node is deposed nothing is answered any more, and whoever
 //! waits learns that the journal is closed.
 
+mod claim;
+mod health;
 mod writer;
 
 use std::sync::{
@@ -22,6 +24,8 @@ use crate::{
     telemetry::Metrics,
 };
 
+pub use claim::Claim;
+pub use health::{Health, Stalled};
 pub use writer::{Ended, Writer};
 
 /// What became of an append.
@@ -32,6 +36,8 @@ pub enum Outcome {
     Conflict,
     /// The database takes everything but this one, or nothing at all (full, read-only). Nothing was written.
     Refused,
+    /// Nobody waited for it any more. Nothing was written.
+    Withdrawn,
 }
 
 /// The node was deposed or has left: whether the append landed is not known here.
@@ -44,6 +50,8 @@ pub struct Closed;
 pub struct Entry {
     pub append: Append,
     pub ticket: u64,
+    /// Of those who wait for it: if one is withdrawn, it is not written.
+    pub claims: Vec<Claim>,
 }
 
 /// What one commit brought to one of the journal's clients.
@@ -71,7 +79,7 @@ struct Submission {
 
 #[derive(Debug)]
 enum Outside {
-    Append(Box<Append>, oneshot::Sender<Outcome>),
+    Append(Box<Append>, Claim, oneshot::Sender<Outcome>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -81,6 +89,7 @@ pub struct Journal {
     submissions: mpsc::UnboundedSender<Submission>,
     outside: mpsc::Sender<Outside>,
     depth: Arc<AtomicUsize>,
+    health: Arc<Health>,
 }
 
 /// Appends from outside that may wait before the next one has to.
@@ -100,7 +109,8 @@ impl Journal {
         let (outside, asked) = mpsc::channel(OUTSIDE);
         let depth = Arc::new(AtomicUsize::new(0));
         let writer = Writer::new(store, node, metrics, clients, submitted, asked, Arc::clone(&depth));
-        (Self { submissions, outside, depth }, writer)
+        let health = writer.health();
+        (Self { submissions, outside, depth, health }, writer)
     }
 
     /// Hands over what one turn made; the answers come as `Done`. A closed journal drops it: its client ends with it.
@@ -110,10 +120,10 @@ impl Journal {
     }
 
     /// An append by one who does not hold the transaction.
-    pub async fn append(&self, append: Append) -> Result<Outcome, Closed> {
+    pub async fn append(&self, append: Append, claim: Claim) -> Result<Outcome, Closed> {
         let (answer, answered) = oneshot::channel();
         self.depth.fetch_add(1, Ordering::Relaxed);
-        self.outside.send(Outside::Append(Box::new(append), answer)).await.map_err(|_| Closed)?;
+        self.outside.send(Outside::Append(Box::new(append), claim, answer)).await.map_err(|_| Closed)?;
         answered.await.map_err(|_| Closed)
     }
 
@@ -122,6 +132,11 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         self.outside.send(Outside::Flush(answer)).await.map_err(|_| Closed)?;
         answered.await.map_err(|_| Closed)
+    }
+
+    /// Whether a write sent now would be taken.
+    pub fn check(&self) -> Result<(), Stalled> {
+        self.health.check()
     }
 
     /// Appends that wait for their commit.

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Done, Entry, Landed, Outcome, Outside, Submission};
+use super::{Claim, Done, Entry, Health, Landed, Outcome, Outside, Submission};
 use crate::{
     store::{Append, Appended, Batch, Error, NodeId, Projection, Store},
     telemetry::Metrics,
@@ -47,6 +47,13 @@ enum Origin {
     Outside(oneshot::Sender<Outcome>),
 }
 
+#[derive(Debug)]
+struct Queued {
+    append: Append,
+    origin: Origin,
+    claims: Vec<Claim>,
+}
+
 /// One commit to be: a batch, who waits for each append, and whose the projections are.
 #[derive(Debug, Default)]
 struct Part {
@@ -70,9 +77,10 @@ pub struct Writer {
     submitted: mpsc::UnboundedReceiver<Submission>,
     asked: mpsc::Receiver<Outside>,
     depth: Arc<AtomicUsize>,
+    health: Arc<Health>,
     /// The node's `batch`, as the database has it.
     batch: i64,
-    appends: VecDeque<(Append, Origin)>,
+    appends: VecDeque<Queued>,
     projections: HashMap<Gid, Waiting>,
     /// Projections in the order of their first submission, and when that was.
     order: VecDeque<(Instant, Gid)>,
@@ -101,6 +109,7 @@ impl Writer {
             submitted,
             asked,
             depth,
+            health: Arc::default(),
             batch: 0,
             appends: VecDeque::new(),
             projections: HashMap::new(),
@@ -109,6 +118,10 @@ impl Writer {
             closing: false,
             pause: Duration::ZERO,
         }
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     pub async fn run(mut self) -> Ended {
@@ -179,8 +192,10 @@ impl Writer {
 
     fn take(&mut self, submission: Submission) {
         let Submission { client, appends, projections } = submission;
-        let entries = appends.into_iter();
-        self.appends.extend(entries.map(|Entry { append, ticket }| (append, Origin::Client { client, ticket })));
+        self.appends.extend(appends.into_iter().map(|Entry { append, ticket, claims }| {
+            let origin = Origin::Client { client, ticket };
+            Queued { append, origin, claims }
+        }));
         for projection in projections {
             self.project(client, projection);
         }
@@ -188,7 +203,10 @@ impl Writer {
 
     fn take_outside(&mut self, outside: Outside) {
         match outside {
-            Outside::Append(append, answer) => self.appends.push_back((*append, Origin::Outside(answer))),
+            Outside::Append(append, claim, answer) => {
+                let (append, origin, claims) = (*append, Origin::Outside(answer), vec![claim]);
+                self.appends.push_back(Queued { append, origin, claims });
+            }
             Outside::Flush(answer) => self.flushes.push(answer),
         }
     }
@@ -206,22 +224,27 @@ impl Writer {
         let mut bytes = 0;
         let mut taken = Vec::with_capacity(self.appends.len().min(BATCH_APPENDS));
         while taken.len() < BATCH_APPENDS && bytes < BATCH_BYTES {
-            let Some((append, origin)) = self.appends.pop_front() else { break };
-            bytes += append.record.len();
-            taken.push((append, origin));
+            let Some(queued) = self.appends.pop_front() else { break };
+            bytes += queued.append.record.len();
+            taken.push(queued);
         }
-        taken.sort_by(|(a, _), (b, _)| a.gid.cmp(&b.gid));
+        taken.sort_by(|a, b| a.append.gid.cmp(&b.append.gid));
         let mut part = Part::default();
         part.batch.appends.reserve(taken.len());
         part.origins.reserve(taken.len());
-        let mut again = Vec::new();
-        for (append, origin) in taken {
-            if part.batch.appends.last().is_some_and(|last| last.gid == append.gid) {
-                again.push((append, origin));
+        let (mut again, mut withdrawn) = (Vec::new(), Vec::new());
+        for queued in taken {
+            if part.batch.appends.last().is_some_and(|last| last.gid == queued.append.gid) {
+                again.push(queued);
+            } else if queued.hand_over() {
+                part.batch.appends.push(queued.append);
+                part.origins.push(queued.origin);
             } else {
-                part.batch.appends.push(append);
-                part.origins.push(origin);
+                withdrawn.push(queued);
             }
+        }
+        if !withdrawn.is_empty() {
+            self.withdraw(withdrawn);
         }
         for twin in again.into_iter().rev() {
             self.appends.push_front(twin);
@@ -238,11 +261,23 @@ impl Writer {
         part
     }
 
+    fn withdraw(&self, withdrawn: Vec<Queued>) {
+        let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
+        self.depth.fetch_sub(withdrawn.len(), Ordering::Relaxed);
+        for Queued { append, origin, .. } in withdrawn {
+            origin.tell(append.gid, Outcome::Withdrawn, &mut done);
+        }
+        self.send(done);
+    }
+
     /// Writes a part; one that the database refuses is halved until the culprits are found.
     async fn commit(&mut self, part: Part) -> Result<(), Deposed> {
         let mut parts = vec![part];
         while let Some(part) = parts.pop() {
-            match self.write(&part.batch).await? {
+            self.health.commit_started();
+            let written = self.write(&part.batch).await;
+            self.health.commit_ended();
+            match written? {
                 Some(answers) => self.answer(part, answers),
                 None => {
                     self.pause = BACKOFF_MAX / 4;
@@ -265,6 +300,7 @@ impl Writer {
                 Err(Error::Unavailable(error)) => {
                     self.metrics.journal_commit_failed();
                     tracing::warn!(%error, appends = batch.appends.len(), "a commit's answer is lost");
+                    self.health.commit_failed(error.to_string());
                     self.resolve(batch).await?
                 }
                 Ok(answers) => Some(answers),
@@ -343,6 +379,13 @@ impl Writer {
                 let _ = client.send(done);
             }
         }
+    }
+}
+
+impl Queued {
+    /// `false`: somebody gave up who waited for it.
+    fn hand_over(&self) -> bool {
+        !self.claims.iter().any(Claim::is_withdrawn) && self.claims.iter().all(Claim::hand_over)
     }
 }
 

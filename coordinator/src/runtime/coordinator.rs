@@ -37,10 +37,12 @@ use super::{
 };
 use crate::{
     dispatch::{Withheld, token::CallbackTokens},
-    journal::{Closed, Outcome},
+    journal::{Claim, Closed, Outcome, Stalled},
     store::{self, Append, Row},
 };
 
+/// Of a write that was withdrawn.
+const NOT_TAKEN: &str = "the database did not take it in time, so it was withdrawn and will not be made: send it again";
 /// How often a word to a transaction held elsewhere is decided anew because something else came first.
 const OVERTAKEN: usize = 32;
 /// Between two looks at a transaction that is not held here.
@@ -102,7 +104,8 @@ impl Coordinator {
         // A trace that starts here is only told to participants as sampled where its spans are exported.
         new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.house.spans.is_on();
         let digest = new.request_digest;
-        if let Some(begun) = self.ask(&gid, |answer| Work::Begin(Box::new(new), answer), Changes::Yes).await? {
+        let asked = |claim| self.ask(&gid, |answer| Work::Begin(Box::new(new), claim, answer), Changes::Yes);
+        if let Some(begun) = self.written(&gid, asked).await? {
             return Ok(begun);
         }
         // The gid is taken by what is not in memory here.
@@ -136,14 +139,18 @@ impl Coordinator {
 
     /// Durable before it returns; the transaction as it stands then.
     pub async fn word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
-        match self.ask(gid, |answer| Work::Word(word.clone(), answer), Changes::Yes).await? {
+        self.written(gid, |claim| self.decided(gid, word, claim)).await
+    }
+
+    async fn decided(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
+        match self.ask(gid, |answer| Work::Word(word.clone(), claim.clone(), answer), Changes::Yes).await? {
             Some(view) => Ok(view),
-            None => self.foreign_word(gid, word).await,
+            None => self.foreign_word(gid, word, claim).await,
         }
     }
 
     /// A word to a transaction that this node does not hold.
-    async fn foreign_word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
+    async fn foreign_word(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
         for _ in 0..OVERTAKEN {
             let tenure = self.tenure()?;
             let now = tenure.clock.now();
@@ -168,9 +175,11 @@ impl Coordinator {
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
                 let append = foreign(gid, next_seq, decided.events, now);
-                match tenure.journal.append(append).await.map_err(closed)? {
+                match tenure.journal.append(append, claim.clone()).await.map_err(closed)? {
                     Outcome::Durable => {}
                     Outcome::Conflict => continue,
+                    // Whoever withdrew it is not there to be told.
+                    Outcome::Withdrawn => return Err(Error::not_ready(NOT_TAKEN)),
                     Outcome::Refused => {
                         return Err(Error::Store(store::Error::Refused("the word was not stored".to_owned())));
                     }
@@ -207,6 +216,13 @@ impl Coordinator {
 
     /// `branches`: the page of branches to show.
     pub async fn get(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
+        let looks = timeout(self.inner.house.options.commit_timeout, self.look(gid, branches));
+        looks
+            .await
+            .unwrap_or_else(|_| Err(Error::not_ready("what is being written of the transaction is not durable yet")))
+    }
+
+    async fn look(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
         match self.ask(gid, |answer| Work::View(branches.clone(), answer), Changes::No).await? {
             Some(view) => Ok(view),
             None => {
@@ -321,7 +337,7 @@ impl Coordinator {
 
     /// Who an operator's word came to, kept for those who ask later.
     pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
-        self.inner.house.store.audit(entry).await.map_err(unreachable)
+        self.stored_within(self.inner.house.store.audit(entry)).await
     }
 
     /// The secrets that a plan names for places where this server does not let them go.
@@ -336,7 +352,8 @@ impl Coordinator {
         self.inner.callback_tokens.read(token)
     }
 
-    /// Database reachable, schema current, shards held, not draining.
+    /// A begin sent now would be taken: the journal takes writes, the database is reachable, its schema current, shards are
+    /// held, and the node is not draining.
     pub async fn ready(&self) -> Result<(), Error> {
         if self.inner.draining.load(Ordering::Acquire) {
             return Err(Error::not_ready("draining"));
@@ -348,6 +365,7 @@ impl Coordinator {
         if tenure.owned().is_empty() {
             return Err(Error::not_ready("this node holds no shards yet"));
         }
+        tenure.journal.check().map_err(stalled)?;
         self.inner.house.store.ready().await.map_err(unreachable)
     }
 
@@ -363,6 +381,36 @@ impl Coordinator {
 
     fn tenure(&self) -> Result<Arc<Tenure>, Error> {
         self.inner.current.borrow().clone().ok_or_else(|| Error::not_ready("the database is out of reach"))
+    }
+
+    /// A write, unless none would be taken now. What was not handed to the database when its time is over, or when nobody
+    /// waits for it any more, is withdrawn: it is never made.
+    async fn written<T, F>(&self, gid: &Gid, write: impl FnOnce(Claim) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.check_journal()?;
+        let waited = self.inner.house.options.commit_timeout;
+        let caller = Caller(Claim::default());
+        match timeout(waited, write(caller.0.clone())).await {
+            Ok(written) => written,
+            Err(_) if caller.0.withdraw() => Err(Error::not_ready(NOT_TAKEN)),
+            Err(_) => Err(Error::Unknown { gid: gid.clone(), waited, retry_after: RETRY_AFTER }),
+        }
+    }
+
+    /// What goes to the database past the journal, no longer than a commit may take.
+    async fn stored_within<T>(&self, store: impl Future<Output = Result<T, store::Error>>) -> Result<T, Error> {
+        self.check_journal()?;
+        let stored = timeout(self.inner.house.options.commit_timeout, store).await;
+        stored.map_or_else(
+            |_| Err(Error::not_ready("the database may still take it: send the same again")),
+            |stored| stored.map_err(unreachable),
+        )
+    }
+
+    fn check_journal(&self) -> Result<(), Error> {
+        self.tenure()?.journal.check().map_err(stalled)
     }
 
     /// Asks the task that would hold the transaction; `None`: it does not.
@@ -428,6 +476,15 @@ impl Coordinator {
     }
 }
 
+/// Of a write that its caller, or its connection, no longer waits for.
+struct Caller(Claim);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let _ = self.0.withdraw();
+    }
+}
+
 /// Whether an ask may change the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changes {
@@ -475,6 +532,10 @@ fn unreachable(error: store::Error) -> Error {
         store::Error::Unavailable(_) | store::Error::Deposed => Error::not_ready(&error.to_string()),
         store::Error::Refused(_) | store::Error::Misconfigured(_) => Error::Store(error),
     }
+}
+
+fn stalled(stalled: Stalled) -> Error {
+    Error::not_ready(&stalled.to_string())
 }
 
 fn closed(_: Closed) -> Error {

@@ -25,7 +25,7 @@ use super::{
     outlet::Outlet,
 };
 use crate::{
-    journal::Entry,
+    journal::{Claim, Entry},
     store::{Append, Begin, Projection, StoredPlan},
 };
 
@@ -147,6 +147,7 @@ impl Held {
         shard: i32,
         ticket: u64,
         mut new: Box<NewTransaction>,
+        claim: Claim,
         answer: Answer<Begun>,
         out: &mut Outlet,
     ) -> Self {
@@ -179,7 +180,7 @@ impl Held {
                 plan: new.plan.encoded.clone(),
             }),
         };
-        held.carried.push((Work::Begin(new, answer), Verdict::Began));
+        held.carried.push((Work::Begin(new, claim, answer), Verdict::Began));
         held.append = Appending::Begin;
         held.record(events, Some(Box::new(begin)), out);
         held
@@ -315,9 +316,12 @@ impl Held {
         while !out.turn.is_over()
             && let Some(work) = works.next()
         {
+            if work.is_withdrawn() {
+                continue;
+            }
             let input = match &work {
                 Work::Input(input) => Some(input.clone()),
-                Work::Word(word, _) => Some(Input::Word(word.clone())),
+                Work::Word(word, ..) => Some(Input::Word(word.clone())),
                 Work::Begin(..) | Work::DryRun(..) | Work::View(..) => None,
                 Work::Compare(..) | Work::Wait(..) | Work::Change(..) => None,
             };
@@ -353,7 +357,8 @@ impl Held {
         self.parking = None;
         let append = Append { gid: self.tx.gid().clone(), seq: self.next_seq, record, begin, foreign };
         self.next_seq += 1;
-        out.entries.push(Entry { append, ticket: self.ticket });
+        let claims = self.carried.iter().filter_map(|(work, _)| work.claim().cloned()).collect();
+        out.entries.push(Entry { append, ticket: self.ticket, claims });
     }
 
     /// The append is durable.

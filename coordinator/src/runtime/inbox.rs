@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Begun, Error, NewTransaction, Until, load::Found};
 use crate::{
     dispatch::{Incoming, ReplySlot},
+    journal::Claim,
     store::Shard,
 };
 
@@ -38,8 +39,8 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) enum Work {
     Input(Input),
-    Begin(Box<NewTransaction>, Answer<Begun>),
-    Word(Word, Answer<TransactionView>),
+    Begin(Box<NewTransaction>, Claim, Answer<Begun>),
+    Word(Word, Claim, Answer<TransactionView>),
     DryRun(Word, Answer<Vec<Request>>),
     View(Range<usize>, Answer<TransactionView>),
     Compare([u8; 32], Answer<TransactionView>),
@@ -49,14 +50,32 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// Of what changes the transaction at somebody's word.
+    pub(super) const fn claim(&self) -> Option<&Claim> {
+        match self {
+            Self::Begin(_, claim, _) | Self::Word(_, claim, _) => Some(claim),
+            Self::Input(_)
+            | Self::DryRun(..)
+            | Self::View(..)
+            | Self::Compare(..)
+            | Self::Wait(..)
+            | Self::Change(..) => None,
+        }
+    }
+
+    /// Nobody waits for it any more: it must not be done.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.claim().is_some_and(Claim::is_withdrawn)
+    }
+
     /// The task will not do it.
     pub(super) fn refuse(self) {
         match self {
             // Whoever waits for a change looks again when this is dropped.
             Self::Input(_) | Self::Change(..) => {}
-            Self::Begin(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
+            Self::Begin(_, _, answer) => drop(answer.send(Err(Refusal::NotHeld))),
             Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
-            Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
+            Self::Word(_, _, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
                 drop(answer.send(Err(Refusal::NotHeld)));
             }
         }
@@ -65,9 +84,9 @@ impl Work {
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Input(_) | Self::Change(..) => {}
-            Self::Begin(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
+            Self::Begin(_, _, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
             Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
-            Self::Word(_, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
+            Self::Word(_, _, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
                 drop(answer.send(Err(Refusal::Failed(error))));
             }
         }

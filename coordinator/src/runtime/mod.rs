@@ -139,6 +139,12 @@ pub enum Error {
     /// No shards yet, draining, or the database is out of reach.
     #[error("not ready: {reason}")]
     NotReady { reason: String, retry_after: Duration },
+    /// It was waited for as long as a write may take; it may still land.
+    #[error(
+        "the write was not durable within {} s and whether it will be is not known yet: ask for transaction `{gid}`, or send the same again with this gid",
+        .waited.as_secs_f64()
+    )]
+    Unknown { gid: Gid, waited: Duration, retry_after: Duration },
     #[error("the database refused: {0}")]
     Store(#[source] crate::store::Error),
 }

@@ -40,6 +40,8 @@ pub struct Options {
     pub prune_every: Duration,
     /// What one turn of a transaction may take of a processor. Whose turns take longer again and again is set aside.
     pub longest_turn: Duration,
+    /// How long a request waits for its commit; what was not handed to the database by then is withdrawn.
+    pub commit_timeout: Duration,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -64,6 +66,7 @@ impl Default for Options {
             keep_tombstones: 90 * DAY,
             prune_every: Duration::from_secs(60),
             longest_turn: Duration::from_secs(2),
+            commit_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Options {
             ((1..=10_000).contains(&self.page), "page: must be between 1 and 10000"),
             ((1..=64).contains(&self.pages_in_flight), "pages_in_flight: must be between 1 and 64"),
             (self.keep_journals <= self.keep_tombstones, "keep_tombstones: must not be shorter than keep_journals"),
+            (self.commit_timeout >= Duration::from_millis(100), "commit_timeout: must be at least 100ms"),
             (self.prune_every >= Duration::from_millis(100), "prune_every: must be at least 100ms"),
         ];
         let faults: Vec<_> = rules.into_iter().filter(|(kept, _)| !kept).map(|(_, fault)| fault).collect();

@@ -249,6 +249,9 @@ impl ShardTask {
     }
 
     fn ask(&mut self, Ask { gid, work }: Ask) {
+        if work.is_withdrawn() {
+            return;
+        }
         if let Some(held) = self.held.get_mut(&gid) {
             return held.push(work, &mut self.out);
         }
@@ -261,16 +264,16 @@ impl ShardTask {
             return;
         }
         match work {
-            Work::Begin(new, answer) => {
+            Work::Begin(new, claim, answer) => {
                 if self.held.len() + self.loading.len() >= self.max_held {
-                    return Work::Begin(new, answer).fail(self.out.overloaded());
+                    return Work::Begin(new, claim, answer).fail(self.out.overloaded());
                 }
                 let Some(shard) = self.out.shard_for_begin() else {
-                    return Work::Begin(new, answer).fail(Error::not_ready("this node holds no shards yet"));
+                    return Work::Begin(new, claim, answer).fail(Error::not_ready("this node holds no shards yet"));
                 };
                 let ticket = self.ticket();
                 let out = &mut self.out;
-                match guarded("begin", || Held::begin(&gid, shard, ticket, new, answer, out)) {
+                match guarded("begin", || Held::begin(&gid, shard, ticket, new, claim, answer, out)) {
                     Ok(held) => drop(self.held.insert(gid, Box::new(held))),
                     Err(reason) => tracing::error!(%gid, reason, "a begin panicked"),
                 }
@@ -319,6 +322,7 @@ impl ShardTask {
                 Outcome::Durable => self.with(&gid, Held::durable),
                 Outcome::Conflict => self.overtaken(gid, Duration::ZERO),
                 Outcome::Refused => self.refused(gid),
+                Outcome::Withdrawn => self.withdrawn(&gid),
             }
         }
         for (gid, seq) in done.projected {

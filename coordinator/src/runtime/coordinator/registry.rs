@@ -24,7 +24,7 @@ impl Coordinator {
             plan: plan.encoded.clone(),
         };
         let new = Publish { workflow, digest, definition, plan };
-        self.inner.house.store.publish(&new).await.map_err(unreachable)
+        self.stored_within(self.inner.house.store.publish(&new)).await
     }
 
     pub async fn workflow(&self, wanted: &WorkflowRef) -> Result<Option<Workflow>, Error> {

@@ -31,7 +31,7 @@ impl Held {
         for (work, verdict) in take(&mut self.carried) {
             match work {
                 Work::Input(_) => {}
-                Work::Begin(new, answer) => {
+                Work::Begin(new, _, answer) => {
                     let begun = if matches!(verdict, Verdict::Began) {
                         out.begun(&new.plan, &self.tx);
                         Ok(Begun::New(Box::new(self.whole())))
@@ -42,7 +42,7 @@ impl Held {
                     };
                     drop(answer.send(begun));
                 }
-                Work::Word(_, answer) => drop(answer.send(match verdict {
+                Work::Word(_, _, answer) => drop(answer.send(match verdict {
                     Verdict::Began | Verdict::Taken => Ok(self.whole()),
                     Verdict::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
                 })),

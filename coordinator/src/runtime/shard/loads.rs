@@ -10,7 +10,7 @@ use crate::{
     runtime::{
         Error,
         held::{Appending, Busy, Held},
-        inbox::{Control, Purpose, Report, Work},
+        inbox::{Ask, Control, Purpose, Report, Work},
         load::{self, Found, guarded},
     },
     store,
@@ -53,6 +53,16 @@ impl ShardTask {
             }
         } else {
             self.overtaken(gid, 2 * LOAD_PAUSE);
+        }
+    }
+
+    /// One who waited for it gave up, so it was not written: what the others asked is done again.
+    pub(super) fn withdrawn(&mut self, gid: &Gid) {
+        if self.held.get(gid).is_none_or(|held| held.append != Appending::Begin) {
+            return self.overtaken(gid.clone(), Duration::ZERO);
+        }
+        for work in self.held.remove(gid).map(|held| held.into_works()).unwrap_or_default() {
+            self.ask(Ask { gid: gid.clone(), work });
         }
     }
 
