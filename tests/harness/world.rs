@@ -1,8 +1,8 @@
 //! A world to test in: a fresh database, a node on it, participants.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use sqlx::{ConnectOptions, Connection, PgConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use crate::{Client, Node, Participants, database};
@@ -69,6 +69,25 @@ impl Database {
         Ok(())
     }
 
+    /// From here on nothing can be written; what is there can be read.
+    pub async fn lock(&self) -> anyhow::Result<Lock> {
+        Ok(match self.backend {
+            Backend::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await?;
+                sqlx::raw_sql("BEGIN; LOCK TABLE journal, audit, workflows IN SHARE ROW EXCLUSIVE MODE")
+                    .execute(&mut connection)
+                    .await?;
+                Lock::Postgres(connection)
+            }
+            Backend::Sqlite => {
+                let options: SqliteConnectOptions = self.url.parse()?;
+                let mut connection = options.busy_timeout(Duration::from_secs(10)).connect().await?;
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await?;
+                Lock::Sqlite(connection)
+            }
+        })
+    }
+
     /// `(gid, seq)` of every journal row. On SQLite only once its node has ended.
     pub async fn journal(&self) -> anyhow::Result<Vec<(String, i64)>> {
         const ROWS: &str = "SELECT gid, CAST(seq AS BIGINT) FROM journal ORDER BY gid, seq";
@@ -83,6 +102,22 @@ impl Database {
                 sqlx::query_as(ROWS).fetch_all(&mut connection).await?
             }
         })
+    }
+}
+
+/// The lock of another program on the database.
+pub enum Lock {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Lock {
+    pub async fn release(self) -> anyhow::Result<()> {
+        match self {
+            Self::Postgres(connection) => connection.close().await?,
+            Self::Sqlite(connection) => connection.close().await?,
+        }
+        Ok(())
     }
 }
 

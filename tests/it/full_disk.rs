@@ -84,9 +84,12 @@ async fn goes_on(mut node: Node, full: impl Fn(&Node, bool)) {
     })
     .await;
 
+    assert_eq!(node.client().get("/readyz").await.status, 503, "ready means that a begin would be taken");
+
     full(&node, false);
     let before = load.count();
     eventually("begins are taken again", WITHIN, || async { (load.count() > before + 20).then_some(()) }).await;
+    assert_eq!(node.client().get("/readyz").await.status, 200);
     let acknowledged = load.stop().await;
 
     let all_there = async |node: &Node| {

@@ -36,6 +36,7 @@ mod saga;
 mod sdk;
 mod shutdown;
 mod signals;
+mod stalled;
 mod store;
 mod tcc;
 mod tracing;

@@ -117,7 +117,7 @@ impl Coordinator {
 
     /// What a begin with this gid and digest meets: `Ok(None)` if the gid is free.
     pub async fn existing(&self, gid: &Gid, request_digest: &[u8; 32]) -> Result<Option<TransactionView>, Error> {
-        match self.ask(gid, |answer| Work::Compare(*request_digest, answer), Changes::No).await? {
+        match self.asked_to_show(gid, |answer| Work::Compare(*request_digest, answer)).await? {
             Some(view) => Ok(Some(view)),
             None => self.stored(gid, request_digest).await,
         }
@@ -193,7 +193,7 @@ impl Coordinator {
 
     /// What the word would call, were it taken now; nothing changes.
     pub async fn dry_run(&self, gid: &Gid, word: Word) -> Result<Vec<Request>, Error> {
-        if let Some(requests) = self.ask(gid, |answer| Work::DryRun(word.clone(), answer), Changes::No).await? {
+        if let Some(requests) = self.asked_to_show(gid, |answer| Work::DryRun(word.clone(), answer)).await? {
             return Ok(requests);
         }
         match self.load(gid).await? {
@@ -216,14 +216,7 @@ impl Coordinator {
 
     /// `branches`: the page of branches to show.
     pub async fn get(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
-        let looks = timeout(self.inner.house.options.commit_timeout, self.look(gid, branches));
-        looks
-            .await
-            .unwrap_or_else(|_| Err(Error::not_ready("what is being written of the transaction is not durable yet")))
-    }
-
-    async fn look(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
-        match self.ask(gid, |answer| Work::View(branches.clone(), answer), Changes::No).await? {
+        match self.asked_to_show(gid, |answer| Work::View(branches.clone(), answer)).await? {
             Some(view) => Ok(view),
             None => {
                 let found = self.load(gid).await?;
@@ -411,6 +404,13 @@ impl Coordinator {
 
     fn check_journal(&self) -> Result<(), Error> {
         self.tenure()?.journal.check().map_err(stalled)
+    }
+
+    /// What is being written of a transaction is not shown before it is durable: that is not waited for without end.
+    async fn asked_to_show<T>(&self, gid: &Gid, work: impl FnOnce(Answer<T>) -> Work) -> Result<Option<T>, Error> {
+        let asked = timeout(self.inner.house.options.commit_timeout, self.ask(gid, work, Changes::No));
+        let reason = "the database has not taken yet what was last decided of the transaction";
+        asked.await.unwrap_or_else(|_| Err(Error::not_ready(reason)))
     }
 
     /// Asks the task that would hold the transaction; `None`: it does not.
