@@ -237,9 +237,11 @@ impl Client {
         Follow::new(self.clone(), gid.clone())
     }
 
-    /// Not repeated by itself: a second `skip` is another word than the first.
+    /// Repeated where its answer is lost, under a key of its own, so that it is taken once.
     pub async fn operate(&self, gid: &Gid, word: &Operator) -> Result<TransactionView, Error> {
-        self.once(self.word(gid, word, "")?).await
+        let key = uuid::Uuid::now_v7().to_string();
+        let send = || async { self.once(self.word(gid, word, "")?.header("idempotency-key", &key)).await };
+        self.repeated(send).await
     }
 
     /// The calls that the word would lead to; nothing changes.

@@ -61,7 +61,9 @@ promises! {
         assert_eq!((status, body["code"].as_str()), (409, Some("callback_conflict")));
         world.participants.release();
         world.client.reaches(&gid, Status::Succeeded).await;
-        assert_eq!(world.participants.call_back(&gid, "print", &done).await.0, 410);
+        assert_eq!(world.participants.call_back(&gid, "print", &done).await.0, 200, "it was taken");
+        assert_eq!(world.participants.call_back(&gid, "print", &other).await.0, 409);
+        assert_eq!(world.participants.call_back(&gid, "print", &json!({"outcome": "pending"})).await.0, 410);
     }
 
     async fn a_refusal_by_callback_is_clean_and_undoes_what_came_before(backend: Backend) {

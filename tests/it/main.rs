@@ -29,6 +29,7 @@ mod outbox;
 mod pivot;
 mod pooler;
 mod registry;
+mod repeated;
 mod restart;
 mod retry;
 mod runtime;

@@ -358,6 +358,7 @@ async fn lost_answers_and_an_absent_database_cost_time_and_nothing_else() {
             tokio::time::sleep(Duration::from_millis(1500)).await;
             assert!(node.ready().await.is_err());
             stage.store.cut_off(false);
+            eventually("ready again", SOON, async || node.ready().await.is_ok().then_some(())).await;
         }
     }
     for n in 0..60 {

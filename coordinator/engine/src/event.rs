@@ -266,6 +266,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_default")]
         made: u64,
     },
+    /// A request with a key of its own was taken; what it did stands beside it.
+    KeyTaken {
+        key: String,
+        digest: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +320,8 @@ impl Event {
             | Self::Resumed
             | Self::Settled { .. }
             | Self::Snapshot(_)
-            | Self::Evaluated { .. } => None,
+            | Self::Evaluated { .. }
+            | Self::KeyTaken { .. } => None,
         }
     }
 
@@ -383,6 +389,7 @@ impl Event {
             Self::Settled { .. } => "settled",
             Self::Snapshot(_) => "snapshot",
             Self::Evaluated { .. } => "evaluated",
+            Self::KeyTaken { .. } => "key_taken",
         }
     }
 }

@@ -17,6 +17,8 @@ pub const MAP_ITEMS: usize = 10_000;
 /// Of one transaction, those of its maps' items included.
 pub const BRANCHES: usize = 50_000;
 pub const SIGNALS: usize = 100;
+/// Of operators' requests to one transaction.
+pub const IDEMPOTENCY_KEYS: usize = 1_000;
 pub const SIGNAL_NAME: usize = 128;
 pub const LABELS: usize = 16;
 pub const LABEL_KEY: usize = 63;

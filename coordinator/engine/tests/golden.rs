@@ -162,6 +162,7 @@ fn words() -> Vec<Event> {
         Event::Settled { status: Status::Failed, output: None, error: Some(view()) },
         Event::Evaluated { cost: 417, made: 3 },
         Event::Evaluated { cost: 0, made: 0 },
+        Event::KeyTaken { key: "7f3a".to_owned(), digest: "9f".repeat(32) },
     ]
 }
 

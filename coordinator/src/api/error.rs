@@ -218,7 +218,9 @@ impl Error {
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::UnknownBranch { .. } => StatusCode::NOT_FOUND,
-        Rejection::TooManyBranches { .. } | Rejection::TooManySignals { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Rejection::TooManyBranches { .. } | Rejection::TooManySignals { .. } | Rejection::TooManyKeys { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         _ => StatusCode::CONFLICT,
     }
 }

@@ -10,11 +10,14 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use skald_engine::{Target, Word};
+use http::HeaderMap;
+use sha2::{Digest, Sha256};
+use skald_engine::{Target, Word, value::canonical};
 use skald_protocol::{
     DryRun, FailRequest, Gid, OwedCall, Problem, ResolveRequest, RetryRequest, SkipRequest, Timestamp, TransactionView,
     duration_text,
 };
+use uuid::Uuid;
 
 use super::{
     Api,
@@ -26,14 +29,16 @@ use super::{
 };
 use crate::runtime::{self, Audit};
 
+const LONGEST_KEY: usize = 255;
+
 /// Retry what is stuck, or waits for its next attempt, now
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/retry", tag = "operators", request_body = Option<RetryRequest>,
-    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
     responses(
         (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
         (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn retry(
@@ -52,11 +57,11 @@ pub(super) async fn retry(
 /// Treat a stuck operation as done
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/skip", tag = "operators", request_body = SkipRequest,
-    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
     responses(
         (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
         (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn skip(
@@ -75,11 +80,11 @@ pub(super) async fn skip(
 /// Give a stuck operation its outcome
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/resolve", tag = "operators", request_body = ResolveRequest,
-    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
     responses(
         (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
         (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn resolve(
@@ -102,7 +107,7 @@ pub(super) async fn resolve(
 /// End a transaction as `failed`
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/fail", tag = "operators", request_body = FailRequest,
-    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`): nothing")),
+    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`): nothing")),
     responses(
         (status = 200, body = TransactionView),
         (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
@@ -125,7 +130,7 @@ pub(super) async fn fail(
 /// Leave `suspended`
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/resume", tag = "operators", request_body = Option<Nothing>,
-    params(("gid" = String, Path), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
+    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
     responses(
         (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
         (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
@@ -157,12 +162,22 @@ async fn operate(
     let is_dry_run = query.flag("dry_run")?;
     query.end()?;
     let wait = ask::wait(&parts.headers);
-    let word = read(&edge::body(&parts.headers, body).await?)?;
-    let entry = audit_of(gid, &word)?;
+    let key = idempotency_key(&parts.headers)?;
+    let body = edge::body(&parts.headers, body).await?;
+    let word = read(&body)?;
+    let mut entry = audit_of(gid, &word)?;
+    let word = match key {
+        Some(key) => {
+            let digest = digest(&entry.word, &body)?;
+            entry.id = id_of(gid, &key);
+            Word::Once { key, digest, word: Box::new(word) }
+        }
+        None => word,
+    };
     let calls = match api.coordinator.dry_run(gid, word.clone()).await {
         Ok(calls) => calls,
         // What cannot be read cannot be tried out either; it may still be ended.
-        Err(runtime::Error::Quarantined(_)) if matches!(word, Word::Fail { .. }) => Vec::new(),
+        Err(runtime::Error::Quarantined(_)) if word.fails() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     if is_dry_run {
@@ -171,6 +186,32 @@ async fn operate(
     api.coordinator.audit(&entry).await?;
     let view = api.coordinator.word(gid, word).await?;
     decide::decided(api, place, view, wait).await
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=LONGEST_KEY).contains(&text.len()));
+    let message = format!("a key has 1 to {LONGEST_KEY} visible characters of ASCII");
+    let key = text.ok_or(Error::InvalidHeader { name: "idempotency-key", message })?;
+    Ok(Some(key.to_owned()))
+}
+
+/// By what a request is compared with an earlier one of the same key.
+fn digest(word: &str, body: &[u8]) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    hash.update(word);
+    if !body.is_empty() {
+        hash.update(canonical(&json::value(body, "")?).form);
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// The same for the same request: it stands in the audit once.
+fn id_of(gid: &Gid, key: &str) -> Uuid {
+    let hash = Sha256::new().chain_update(gid.as_str()).chain_update("\n").chain_update(key).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// The audit's entry of a word, whose reason must say something.
@@ -186,7 +227,8 @@ fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
         | Word::Cancel { .. }
         | Word::Signal { .. }
         | Word::Callback { .. }
-        | Word::JournalFull => unreachable!("not an operator's word"),
+        | Word::JournalFull
+        | Word::Once { .. } => unreachable!("not an operator's word"),
     };
     check_reason(reason.map(String::as_str))?;
     if reason.is_some_and(|reason| reason.trim().is_empty()) {
@@ -194,6 +236,7 @@ fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
     }
     Ok(Audit {
         gid: gid.clone(),
+        id: Uuid::now_v7(),
         at: now(),
         word: name.to_owned(),
         branch: branch.map(ToString::to_string),

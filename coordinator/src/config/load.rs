@@ -439,11 +439,12 @@ mod tests {
         check(
             show("", &near, &[], &[]),
             expect![[r#"
-            the configuration is wrong
-              SKALD_DATABASE_URL: there is no such setting; did you mean SKALD_DATABASE__URL?
-              SKALD_DATABASES: there is no such setting; did you mean SKALD_DATABASE__URL?
-              SKALD_LISTENS: there is no such setting; did you mean SKALD_LISTEN?
-              SKALD_LOG_LEVEL: there is no such setting; did you mean SKALD_LOG__LEVEL?"#]],
+                the configuration is wrong
+                  SKALD_DATABASE_URL: there is no such setting; did you mean SKALD_DATABASE__URL?
+                  SKALD_DATABASES: there is no such setting; did you mean SKALD_DATABASE__URL?
+                  SKALD_LIMIT__CALLS: there is no such setting; did you mean SKALD_LIMITS__CALLS?
+                  SKALD_LISTENS: there is no such setting; did you mean SKALD_LISTEN?
+                  SKALD_LOG_LEVEL: there is no such setting; did you mean SKALD_LOG__LEVEL?"#]],
         );
     }
 

@@ -156,7 +156,7 @@ impl Coordinator {
             let now = tenure.clock.now();
             let Replayed { mut tx, next_seq, bytes: _, row } = match self.load(gid).await? {
                 Found::Here(replayed) => *replayed,
-                Found::Quarantined(_) if matches!(word, Word::Fail { .. }) => {
+                Found::Quarantined(_) if word.fails() => {
                     self.inner.house.store.fail_quarantined(gid, now).await.map_err(Error::Store)?;
                     return self.get(gid, 0..0).await;
                 }

@@ -302,6 +302,7 @@ pub trait Store: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Audit {
     pub gid: Gid,
+    pub id: uuid::Uuid,
     pub at: Timestamp,
     pub word: String,
     pub branch: Option<String>,

@@ -65,6 +65,7 @@ promises! {
         let fresh = Fresh::new(backend).await;
         let store = fresh.connect().await;
         let word = |reason: Option<&str>| Audit {
+            id: uuid::Uuid::now_v7(),
             gid: gid("a"),
             at: Timestamp(1),
             word: "skip".into(),

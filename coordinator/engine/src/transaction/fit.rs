@@ -139,6 +139,9 @@ impl Transaction {
             Event::Signalled { name, .. } => {
                 self.signal(name).is_none() && self.state.signals.len() < limit::SIGNALS && !self.plan.open
             }
+            Event::KeyTaken { key, .. } => {
+                !self.state.keys.contains_key(key) && self.state.keys.len() < limit::IDEMPOTENCY_KEYS
+            }
             Event::Resumed => paused || stuck,
             Event::Settled { status: Status::Failed, .. } => true,
             Event::Settled { status, .. } => self.end() == Some(*status),

@@ -164,6 +164,7 @@ impl Transaction {
                 self.state.evaluated = self.state.evaluated.saturating_add(*cost);
                 self.state.made = self.state.made.saturating_add(*made);
             }
+            Event::KeyTaken { key, digest } => drop(self.state.keys.insert(key.clone(), digest.clone())),
             Event::Suspended => self.state.suspended = true,
             Event::Adopted => self.adopt(at),
             Event::Retried { branch } => {

@@ -106,6 +106,24 @@ pub enum Word {
     Resume,
     /// The journal reached its limit.
     JournalFull,
+    /// One that its sender may send again by the same key; `digest`: of all that it says.
+    Once {
+        key: String,
+        digest: String,
+        word: Box<Self>,
+    },
+}
+
+impl Word {
+    /// An operator's end of what cannot go on.
+    #[must_use]
+    pub fn fails(&self) -> bool {
+        match self {
+            Self::Fail { .. } => true,
+            Self::Once { word, .. } => word.fails(),
+            _ => false,
+        }
+    }
 }
 
 /// Why a word was not taken; nothing changed.
@@ -146,6 +164,10 @@ pub enum Rejection {
     OpenTakesNoSignals,
     #[error("the transaction already has {limit} signals")]
     TooManySignals { limit: usize },
+    #[error("the key `{key}` came before with another request: an Idempotency-Key stands for one")]
+    KeyConflict { key: String },
+    #[error("the transaction already has {limit} requests with a key of their own")]
+    TooManyKeys { limit: usize },
     #[error("branch `{branch}` is stuck at a choice, a map or a condition: retry or skip it")]
     NotResolvable { branch: BranchId },
 }
@@ -173,6 +195,8 @@ impl Rejection {
             Self::OpenTakesNoSignals => "no_signals",
             Self::TooManySignals { .. } => "too_many_signals",
             Self::NotResolvable { .. } => "not_resolvable",
+            Self::KeyConflict { .. } => "idempotency_key_conflict",
+            Self::TooManyKeys { .. } => "too_many_idempotency_keys",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is recorded of a transaction. A snapshot holds one, so every field is part of the journal's promise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use skald_protocol::{BranchStatus, Decision, ErrorView, Json, OperationKind, OperationStatus, Status, Timestamp};
@@ -50,6 +50,9 @@ pub struct State {
     /// How many of them had arrived when it was decided.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) seen: usize,
+    /// What requests with a key of their own said, by the key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) keys: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) suspended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -418,6 +421,7 @@ impl State {
             resting: BTreeSet::new(),
             barriers: BTreeSet::new(),
             signals: Vec::new(),
+            keys: BTreeMap::new(),
             seen: 0,
             suspended: false,
             settled: None,

@@ -212,7 +212,8 @@ impl Transaction {
             | Event::JournalFull
             | Event::Halted { .. }
             | Event::Snapshot(_)
-            | Event::Evaluated { .. } => return None,
+            | Event::Evaluated { .. }
+            | Event::KeyTaken { .. } => return None,
         })
     }
 

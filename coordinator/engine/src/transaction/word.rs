@@ -36,6 +36,7 @@ impl Transaction {
                 let slot = slot.ok_or(Rejection::NotAwaited { branch, operation })?;
                 self.callback(at, slot, operation, Answer { verdict, output, error }, now, out)
             }
+            Word::Once { key, digest, word } => self.once(key, digest, *word, now, out),
             Word::Retry { branch } => self.retry(branch, now, out),
             Word::Skip { branch, reason } => {
                 self.unsettled()?;
@@ -67,19 +68,37 @@ impl Transaction {
         if self.state.settled.is_some() { Err(Rejection::Settled) } else { Ok(()) }
     }
 
-    fn take_signal(&mut self, name: String, payload: Option<Json>, now: Timestamp, out: &mut Decided) -> Worded {
+    /// A word that its sender may send again because its answer was lost: it is taken once, also after it ended the
+    /// transaction.
+    fn once(&mut self, key: String, digest: String, word: Word, now: Timestamp, out: &mut Decided) -> Worded {
+        if let Some(known) = self.state.keys.get(&key) {
+            return if *known == digest { Ok(()) } else { Err(Rejection::KeyConflict { key }) };
+        }
         self.unsettled()?;
+        if self.state.keys.len() >= limit::IDEMPOTENCY_KEYS {
+            return Err(Rejection::TooManyKeys { limit: limit::IDEMPOTENCY_KEYS });
+        }
+        let updated_at = self.state.updated_at;
+        // Before the word, which may end the transaction.
+        self.emit(out, Event::KeyTaken { key: key.clone(), digest }, now);
+        let taken = self.word(word, now, out);
+        if taken.is_err() {
+            self.state.keys.remove(&key);
+            self.state.updated_at = updated_at;
+        }
+        taken
+    }
+
+    fn take_signal(&mut self, name: String, payload: Option<Json>, now: Timestamp, out: &mut Decided) -> Worded {
         if self.plan.open {
             return Err(Rejection::OpenTakesNoSignals);
         }
         let payload = payload.filter(|payload| !payload.is_null());
         if let Some(known) = self.signal(&name) {
-            let same = match (&self.state.signals[known].payload, &payload) {
-                (Some(known), Some(payload)) => same(known, payload),
-                (known, payload) => known == payload,
-            };
+            let same = is_same(self.state.signals[known].payload.as_ref(), payload.as_ref());
             return if same { Ok(()) } else { Err(Rejection::SignalConflict { name }) };
         }
+        self.unsettled()?;
         if self.state.signals.len() >= limit::SIGNALS {
             return Err(Rejection::TooManySignals { limit: limit::SIGNALS });
         }
@@ -142,8 +161,8 @@ impl Transaction {
         match (self.state.decision, self.status()) {
             (Some(Decision::Commit), _) => Err(Rejection::AlreadyCommitted),
             (Some(Decision::Abort), _) => Ok(()),
-            (None, Status::Failed) => Err(Rejection::Settled),
             (None, _) if self.state.cancel.is_some() => Ok(()),
+            (None, Status::Failed) => Err(Rejection::Settled),
             (None, _) => {
                 self.emit(out, Event::CancelRequested { reason }, now);
                 Ok(())
@@ -160,10 +179,24 @@ impl Transaction {
         now: Timestamp,
         out: &mut Decided,
     ) -> Worded {
-        self.unsettled()?;
         let Some(op) = self.slot_state(branch, slot) else {
             return Err(Rejection::NotAwaited { branch: self.spec(branch).id.clone(), operation });
         };
+        // What was recorded is told as long as it is known.
+        match (op.status, answer.verdict) {
+            (OperationStatus::Succeeded, CallbackVerdict::Succeeded) => {
+                let recorded = op.response.as_ref().and_then(|response| response.body.as_ref());
+                let output = answer.output.as_ref().filter(|output| !output.is_null());
+                // Who sends no output has none to lose.
+                let agrees = output.is_none() || is_same(recorded.filter(|body| !body.is_null()), output);
+                return if agrees { Ok(()) } else { Err(Rejection::CallbackConflict) };
+            }
+            (OperationStatus::Refused, CallbackVerdict::Refused) => return Ok(()),
+            (OperationStatus::Succeeded, CallbackVerdict::Refused)
+            | (OperationStatus::Refused, CallbackVerdict::Succeeded) => return Err(Rejection::CallbackConflict),
+            _ => {}
+        }
+        self.unsettled()?;
         let outcome = match answer.verdict {
             CallbackVerdict::Succeeded => ResolvedOutcome::Succeeded,
             CallbackVerdict::Refused => ResolvedOutcome::Refused,
@@ -174,12 +207,6 @@ impl Transaction {
                 return Ok(());
             }
         };
-        match (op.status, outcome) {
-            (OperationStatus::Succeeded, ResolvedOutcome::Succeeded)
-            | (OperationStatus::Refused, ResolvedOutcome::Refused) => return Ok(()),
-            (OperationStatus::Succeeded | OperationStatus::Refused, _) => return Err(Rejection::CallbackConflict),
-            _ => {}
-        }
         // Driven to its end whatever a person was called for: the refusal of a stuck one tells nothing new.
         let useless = outcome == ResolvedOutcome::Refused && !op.awaits() && self.is_settling(branch, slot);
         if useless || !self.is_answerable(branch, slot) {
@@ -297,6 +324,13 @@ impl Transaction {
             self.emit(out, Event::Retried { branch: None }, now);
         }
         Ok(())
+    }
+}
+
+fn is_same(known: Option<&Json>, sent: Option<&Json>) -> bool {
+    match (known, sent) {
+        (Some(known), Some(sent)) => same(known, sent),
+        (known, sent) => known.is_none() && sent.is_none(),
     }
 }
 

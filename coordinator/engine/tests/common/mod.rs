@@ -465,6 +465,6 @@ fn describe(drive: &Drive, event: &Event) -> Option<String> {
         Event::Resumed => "resumed".to_owned(),
         Event::Settled { status, .. } => format!("settled {status}"),
         Event::Snapshot(_) => "snapshot".to_owned(),
-        Event::Evaluated { .. } => return None,
+        Event::Evaluated { .. } | Event::KeyTaken { .. } => return None,
     })
 }

@@ -162,7 +162,7 @@ fn a_poll_whose_answer_says_nothing_leaves_an_error_until_the_next_one_does() {
     let plan = skald_engine::definition::compile(&text).unwrap().plan;
     let (mut drive, _) = crate::common::Drive::begin(plan, None);
     let mut answer = |outcome: Outcome| {
-        drive.now = drive.now.plus(std::time::Duration::from_secs(20));
+        drive.now = drive.now.plus(std::time::Duration::from_secs(12));
         let [call] = drive.send()[..] else { panic!("one call") };
         let _ = drive.decide(Input::Replied { call, reply: Reply::of(outcome) }).unwrap();
         let view = drive.transaction.view(0..1);

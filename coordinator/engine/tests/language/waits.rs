@@ -82,7 +82,7 @@ fn a_signal_is_kept_before_the_wait_and_seen_by_every_wait_of_its_name() {
             signal approval {"by":"bob"}: rejected signal_conflict
             crash: adopted -> action a #2
             a ok: w = {"by":"ann"}; v = {"by":"ann"}; commit; settled succeeded
-            signal approval: rejected settled
+            signal approval: rejected signal_conflict
         "#]],
     );
     check(

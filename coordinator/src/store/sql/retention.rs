@@ -19,7 +19,9 @@ const FAIL: Sql = sql!(
      WHERE gid = $1 AND quarantined IS NOT NULL AND settled_at IS NULL"
 );
 
-const AUDIT: Sql = sql!("INSERT INTO audit (gid, id, at, word, branch, reason) VALUES ($1, $2, $3, $4, $5, $6)");
+const AUDIT: Sql = sql!(
+    "INSERT INTO audit (gid, id, at, word, branch, reason) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
+);
 
 const SET: Sql = sql!("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING");
 const SETTING: Sql = sql!("SELECT value FROM settings WHERE name = $1");
@@ -62,7 +64,7 @@ pub(super) async fn audit(pool: &Pool, entry: &Audit) -> Result<(), Error> {
     session
         .query(AUDIT)
         .bind(entry.gid.as_str().to_owned())
-        .bind(uuid::Uuid::now_v7())
+        .bind(entry.id)
         .bind(entry.at.0)
         .bind(text(&entry.word))
         .bind(entry.branch.as_deref().map(text))
