@@ -195,6 +195,10 @@ impl Store for Faulty {
         self.store.setting(name, value).await
     }
 
+    async fn prune_plans(&self, unused: Duration) -> Result<usize, Error> {
+        self.store.prune_plans(unused).await
+    }
+
     async fn prune(&self, journals: Timestamp, tombstones: Timestamp, limit: usize) -> Result<(usize, usize), Error> {
         self.reach()?;
         self.store.prune(journals, tombstones, limit).await

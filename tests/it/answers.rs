@@ -12,9 +12,11 @@ use skald_tests::{
 const KIB: usize = 1 << 10;
 const LARGE: &str = "the answer is over 256 KiB, or over 4 MiB where an `output` takes its part of it";
 
+type Answers = &'static [(&'static str, fn() -> String)];
+
 /// Answers each path with its own text.
-async fn service(answers: &'static [(&'static str, fn() -> String)]) -> String {
-    async fn answer(State(answers): State<&'static [(&'static str, fn() -> String)]>, uri: Uri) -> String {
+async fn service(answers: Answers) -> String {
+    async fn answer(State(answers): State<Answers>, uri: Uri) -> String {
         answers.iter().find(|(path, _)| *path == uri.path()).map_or_else(|| "{}".to_owned(), |(_, text)| text())
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");

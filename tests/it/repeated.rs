@@ -62,8 +62,8 @@ impl Row {
     }
 }
 
-fn saga(world: &World, steps: Value) -> Value {
-    begin(&definition(&world.participants.url(), &steps))
+fn saga(world: &World, steps: &Value) -> Value {
+    begin(&definition(&world.participants.url(), steps))
 }
 
 async fn open(world: &World) {
@@ -93,7 +93,7 @@ const KEY: &str = "idempotency_key_conflict";
 promises! {
     async fn a_begin(backend: Backend) {
         let world = World::start(backend).await;
-        let body = with_gid(saga(&world, json!([step("a")])), "g");
+        let body = with_gid(saga(&world, &json!([step("a")])), "g");
         let mut other = body.clone();
         other["input"] = json!({"n": 2});
         Row::new("/v1/transactions".into(), body).or(other, "gid_conflict").holds(world, "g", Status::Succeeded).await;
@@ -138,7 +138,7 @@ promises! {
     async fn a_signal(backend: Backend) {
         let world = World::start(backend).await;
         let wait = json!({"name": "w", "wait": {"signal": "go", "timeout": "1h"}});
-        world.client.begin(&with_gid(saga(&world, json!([step("a"), wait])), "g")).await;
+        world.client.begin(&with_gid(saga(&world, &json!([step("a"), wait])), "g")).await;
         Row::new(to("signals/go"), json!({"payload": {"by": "eve", "sum": 12345678901234567890_u64}}))
             .or(json!({"payload": {"by": "eve", "sum": 12345678901234567891_u64}}), "signal_conflict")
             .holds(world, "g", Status::Succeeded)
@@ -147,7 +147,7 @@ promises! {
 
     async fn a_signal_that_comes_only_after_the_end_is_not_taken(backend: Backend) {
         let world = World::start(backend).await;
-        world.client.run(&with_gid(saga(&world, json!([step("a")])), "g")).await;
+        world.client.run(&with_gid(saga(&world, &json!([step("a")])), "g")).await;
         let late = world.client.post(&to("signals/go"), &json!({})).await;
         assert_eq!((late.status, late.code()), (409, "settled"));
     }
@@ -157,7 +157,7 @@ promises! {
         world.participants.on("/print").accepts();
         let mut print = step("print");
         print["action"]["async"] = json!({"timeout": "30s"});
-        world.client.begin(&with_gid(saga(&world, json!([print])), "g")).await;
+        world.client.begin(&with_gid(saga(&world, &json!([print])), "g")).await;
         eventually("it is called", std::time::Duration::from_secs(10), || async {
             (!world.participants.called("g").is_empty()).then_some(())
         })

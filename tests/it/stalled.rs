@@ -16,8 +16,8 @@ use tokio::{task::JoinHandle, time::sleep};
 /// What a request came to: status, code, `Retry-After`, how long it took. `None`: its client did not wait for it.
 type Told = Option<(StatusCode, String, bool, Duration)>;
 
-fn send(node: &Node, method: Method, path: &str, body: Value, patience: Duration) -> JoinHandle<Told> {
-    let request = client::http().request(method, format!("{}{path}", node.url())).json(&body).timeout(patience);
+fn send(node: &Node, method: Method, path: &str, body: &Value, patience: Duration) -> JoinHandle<Told> {
+    let request = client::http().request(method, format!("{}{path}", node.url())).json(body).timeout(patience);
     tokio::spawn(async move {
         let started = Instant::now();
         let response = request.send().await.ok()?;
@@ -42,7 +42,7 @@ promises! {
         }
         let order = definition(&participants.url(), &json!([step("a")]));
         let named = |gid: &str| with_gid(begin(&order), gid);
-        let begins = |gid: &str, patience| send(&node, Method::POST, "/v1/transactions", named(gid), patience);
+        let begins = |gid: &str, patience| send(&node, Method::POST, "/v1/transactions", &named(gid), patience);
 
         let lock = database.lock().await.expect("a lock");
         // The first is handed to the database; the others wait behind it.
@@ -50,7 +50,7 @@ promises! {
         sleep(Duration::from_millis(300)).await;
         let queued = begins("queued", PATIENT);
         let abandoned = begins("abandoned", Duration::from_millis(300));
-        let commit = send(&node, Method::POST, "/v1/transactions/open/commit", json!({}), PATIENT);
+        let commit = send(&node, Method::POST, "/v1/transactions/open/commit", &json!({}), PATIENT);
         for (waited, code) in [(first, "outcome_unknown"), (queued, "not_ready"), (commit, "not_ready")] {
             let (status, told, again, took) = waited.await.expect("no panic").expect("an answer");
             assert_eq!((status.as_u16(), told.as_str(), again), (503, code, true));
@@ -72,7 +72,7 @@ promises! {
             (Method::POST, "/v1/transactions/held/cancel", json!({"reason": "why not"})),
             (Method::POST, "/v1/transactions/held/signals/go", json!({"payload": 1})),
         ] {
-            let told = send(&node, method, path, body, PATIENT).await.expect("no panic").expect("an answer");
+            let told = send(&node, method, path, &body, PATIENT).await.expect("no panic").expect("an answer");
             assert_eq!((told.0.as_u16(), told.1.as_str(), told.2), (503, "not_ready", true), "{path}");
             assert!(told.3 < Duration::from_secs(1), "{path}: {:?}", told.3);
         }

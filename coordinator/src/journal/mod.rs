@@ -81,6 +81,7 @@ struct Submission {
 enum Outside {
     Append(Box<Append>, Claim, oneshot::Sender<Outcome>),
     Flush(oneshot::Sender<()>),
+    Project(oneshot::Sender<()>),
 }
 
 /// The way in; cheap to clone.
@@ -131,6 +132,13 @@ impl Journal {
     pub async fn flush(&self) -> Result<(), Closed> {
         let (answer, answered) = oneshot::channel();
         self.outside.send(Outside::Flush(answer)).await.map_err(|_| Closed)?;
+        answered.await.map_err(|_| Closed)
+    }
+
+    /// Returns when every projection submitted before is written, whatever comes meanwhile.
+    pub async fn project(&self) -> Result<(), Closed> {
+        let (answer, answered) = oneshot::channel();
+        self.outside.send(Outside::Project(answer)).await.map_err(|_| Closed)?;
         answered.await.map_err(|_| Closed)
     }
 

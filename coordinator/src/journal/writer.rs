@@ -62,6 +62,12 @@ struct Part {
     owners: Vec<usize>,
 }
 
+#[derive(Debug, Default)]
+struct Counts {
+    taken: u64,
+    done: u64,
+}
+
 /// A projection that waits; a later one of the same transaction takes its place in the queue.
 #[derive(Debug)]
 struct Waiting {
@@ -85,6 +91,10 @@ pub struct Writer {
     /// Projections in the order of their first submission, and when that was.
     order: VecDeque<(Instant, Gid)>,
     flushes: Vec<oneshot::Sender<()>>,
+    /// Projections that ever waited, and that no longer do.
+    projected: Counts,
+    /// Who waits until so many no longer do.
+    readers: VecDeque<(u64, oneshot::Sender<()>)>,
     /// Nobody submits any more: what is left goes out whatever its age.
     closing: bool,
     /// After a refusal: not everything at once again.
@@ -115,6 +125,8 @@ impl Writer {
             projections: HashMap::new(),
             order: VecDeque::new(),
             flushes: Vec::new(),
+            projected: Counts::default(),
+            readers: VecDeque::new(),
             closing: false,
             pause: Duration::ZERO,
         }
@@ -142,6 +154,9 @@ impl Writer {
                     sleep(std::mem::take(&mut self.pause)).await;
                 }
             }
+            while let Some((_, reader)) = self.readers.pop_front_if(|(count, _)| *count <= self.projected.done) {
+                let _ = reader.send(());
+            }
             if self.appends.is_empty() && self.order.is_empty() {
                 for flush in self.flushes.drain(..) {
                     let _ = flush.send(());
@@ -156,6 +171,7 @@ impl Writer {
             Some((since, _)) => {
                 self.closing
                     || !self.flushes.is_empty()
+                    || !self.readers.is_empty()
                     || self.order.len() >= PROJECTIONS
                     || since.elapsed() >= PROJECTION_AGE
             }
@@ -174,7 +190,8 @@ impl Writer {
                 Some(outside) = self.asked.recv() => self.take_outside(outside),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return true,
             }
-            if !self.appends.is_empty() || self.projections_due() || !self.flushes.is_empty() {
+            let asked = !self.flushes.is_empty() || !self.readers.is_empty();
+            if !self.appends.is_empty() || self.projections_due() || asked {
                 return true;
             }
         }
@@ -182,11 +199,15 @@ impl Writer {
 
     /// What came during the last commit.
     fn gather(&mut self) {
-        while let Ok(submission) = self.submitted.try_recv() {
-            self.take(submission);
-        }
+        self.gather_submissions();
         while let Ok(outside) = self.asked.try_recv() {
             self.take_outside(outside);
+        }
+    }
+
+    fn gather_submissions(&mut self) {
+        while let Ok(submission) = self.submitted.try_recv() {
+            self.take(submission);
         }
     }
 
@@ -208,6 +229,11 @@ impl Writer {
                 self.appends.push_back(Queued { append, origin, claims });
             }
             Outside::Flush(answer) => self.flushes.push(answer),
+            Outside::Project(answer) => {
+                // What was submitted before may stand in the other channel.
+                self.gather_submissions();
+                self.readers.push_back((self.projected.taken, answer));
+            }
         }
     }
 
@@ -215,6 +241,7 @@ impl Writer {
         let gid = projection.gid.clone();
         if self.projections.insert(gid.clone(), Waiting { client, projection }).is_none() {
             self.order.push_back((Instant::now(), gid));
+            self.projected.taken += 1;
         }
     }
 
@@ -337,10 +364,11 @@ impl Writer {
         }
     }
 
-    fn answer(&self, part: Part, answers: Vec<Appended>) {
+    fn answer(&mut self, part: Part, answers: Vec<Appended>) {
         debug_assert_eq!(part.batch.appends.len(), answers.len());
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
+        self.projected.done += part.owners.len() as u64;
         let rows = part.batch.appends.into_iter().zip(part.origins).zip(answers);
         for ((append, origin), answer) in rows {
             let outcome = match answer {
@@ -362,6 +390,7 @@ impl Writer {
     fn refuse(&mut self, part: Part) {
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
+        self.projected.done += part.owners.len() as u64;
         for (append, origin) in part.batch.appends.into_iter().zip(part.origins) {
             origin.tell(append.gid, Outcome::Refused, &mut done);
         }

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     dispatch::{Withheld, token::CallbackTokens},
-    journal::{Claim, Closed, Outcome, Stalled},
+    journal::{Claim, Closed, Outcome},
     store::{self, Append, Row},
 };
 
@@ -45,6 +45,8 @@ use crate::{
 const NOT_TAKEN: &str = "the database did not take it in time, so it was withdrawn and will not be made: send it again";
 /// How often a word to a transaction held elsewhere is decided anew because something else came first.
 const OVERTAKEN: usize = 32;
+/// How long a list waits for the rows of what this node told.
+const PROJECTED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two looks at a transaction that is not held here.
 const POLL: Duration = Duration::from_millis(50);
 const POLL_MAX: Duration = Duration::from_secs(1);
@@ -324,7 +326,11 @@ impl Coordinator {
         }
     }
 
+    /// Shows at least what this node has told of its transactions so far, unless the database is slow.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
+        if let Ok(tenure) = self.tenure() {
+            let _ = timeout(PROJECTED_WITHIN, tenure.journal.project()).await;
+        }
         self.inner.house.store.list(filter).await.map_err(unreachable)
     }
 
@@ -358,7 +364,7 @@ impl Coordinator {
         if tenure.owned().is_empty() {
             return Err(Error::not_ready("this node holds no shards yet"));
         }
-        tenure.journal.check().map_err(stalled)?;
+        tenure.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))?;
         self.inner.house.store.ready().await.map_err(unreachable)
     }
 
@@ -403,7 +409,7 @@ impl Coordinator {
     }
 
     fn check_journal(&self) -> Result<(), Error> {
-        self.tenure()?.journal.check().map_err(stalled)
+        self.tenure()?.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))
     }
 
     /// What is being written of a transaction is not shown before it is durable: that is not waited for without end.
@@ -532,10 +538,6 @@ fn unreachable(error: store::Error) -> Error {
         store::Error::Unavailable(_) | store::Error::Deposed => Error::not_ready(&error.to_string()),
         store::Error::Refused(_) | store::Error::Misconfigured(_) => Error::Store(error),
     }
-}
-
-fn stalled(stalled: Stalled) -> Error {
-    Error::not_ready(&stalled.to_string())
 }
 
 fn closed(_: Closed) -> Error {

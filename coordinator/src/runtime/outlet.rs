@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use skald_engine::{Plan, Transaction};
@@ -19,6 +19,8 @@ use crate::{
     store::{NodeId, Projection, Shard},
 };
 
+/// A plan that was stored longer ago is stored once more, so that retention sees that it is used.
+const KNOWN_FOR: Duration = Duration::from_secs(12 * 3600);
 /// Digests that a task remembers as stored; beyond it starts afresh, which costs a plan row that exists.
 const KNOWN_PLANS: usize = 4096;
 
@@ -55,7 +57,7 @@ pub(super) struct Outlet {
     begins: usize,
     /// Calls may go out.
     pub(super) driving: bool,
-    known_plans: HashMap<[u8; 32], Arc<Plan>>,
+    known_plans: HashMap<[u8; 32], (Arc<Plan>, Instant)>,
     pub(super) park_beyond: Duration,
     pub(super) linger: Duration,
     pub(super) lookahead: Duration,
@@ -154,7 +156,7 @@ impl Outlet {
 
     /// One value for all transactions of the same plan.
     pub(super) fn plan(&self, prepared: &PreparedPlan) -> Arc<Plan> {
-        Arc::clone(self.known_plans.get(&prepared.digest).unwrap_or(&prepared.plan))
+        Arc::clone(self.known_plans.get(&prepared.digest).map_or(&prepared.plan, |(plan, _)| plan))
     }
 
     /// What a transaction of this plan keeps of the configuration.
@@ -163,18 +165,18 @@ impl Outlet {
     }
 
     pub(super) fn knows(&self, plan: &[u8; 32]) -> bool {
-        self.known_plans.contains_key(plan)
+        self.known_plans.get(plan).is_some_and(|(_, stored)| stored.elapsed() < KNOWN_FOR)
     }
 
     /// A begin is durable, and with it its plan.
     pub(super) fn begun(&mut self, prepared: &PreparedPlan, tx: &Transaction) {
         self.house.metrics.begun();
         self.house.spans.began(tx.gid(), &tx.began().trace, tx.plan().workflow.as_ref(), tx.began_at());
-        if !self.known_plans.contains_key(&prepared.digest) {
+        if !self.knows(&prepared.digest) {
             if self.known_plans.len() >= KNOWN_PLANS {
                 self.known_plans.clear();
             }
-            self.known_plans.insert(prepared.digest, Arc::clone(&prepared.plan));
+            self.known_plans.insert(prepared.digest, (self.plan(prepared), Instant::now()));
             self.house.plans.keep(prepared.digest, Arc::clone(&prepared.plan));
         }
     }

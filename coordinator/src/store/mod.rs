@@ -292,6 +292,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Retention: removes up to `limit` journals of transactions settled before `journals`, and tombstones before
     /// `tombstones`. How many of each.
+    async fn prune_plans(&self, unused: Duration) -> Result<usize, Error>;
     async fn prune(&self, journals: Timestamp, tombstones: Timestamp, limit: usize) -> Result<(usize, usize), Error>;
 
     /// Reachable, and the schema is this build's.

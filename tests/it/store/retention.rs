@@ -1,8 +1,11 @@
 //! What outlives a transaction: its tombstone, operators' words, settings.
 
-use skald::store::{Append, Appended, Audit, Filter, Projection, Store};
-use skald_protocol::{Status, Timestamp};
+use std::time::Duration;
+
+use skald::store::{Append, Appended, Audit, Filter, Projection, Publish, Store, StoredPlan};
+use skald_protocol::{Status, Timestamp, WorkflowRef};
 use skald_tests::promises;
+use tokio::time::sleep;
 
 use super::{Fresh, Writer, batch, begin, begin_with, foreign, gid, next, projection, records};
 
@@ -51,6 +54,33 @@ promises! {
         let left = store.list(&Filter { limit: 10, ..Filter::default() }).await.expect("a list");
         assert_eq!(left.iter().map(|one| one.gid.as_str()).collect::<Vec<_>>(), ["t9", "t8", "t7", "t6", "t5", "t4"]);
         assert_eq!(store.prune(Timestamp(9_000), Timestamp(9_000), 7).await.expect("a prune"), (6, 7));
+    }
+
+    async fn a_plan_goes_once_nothing_uses_it_and_comes_again_with_a_begin(backend: Backend) {
+        let fresh = Fresh::new(backend).await;
+        let store = fresh.connect().await;
+        let mut writer = Writer::alone(&store).await;
+        let removed = async |unused: Duration| {
+            sleep(Duration::from_millis(20)).await;
+            store.prune_plans(unused).await.expect("a prune")
+        };
+        let is_there = async |plan: u8| store.plan(&[plan; 32]).await.expect("an answer").is_some();
+        writer.commit(&batch([begin("a")])).await.expect("a commit");
+        let plan = StoredPlan { digest: [3; 32], format: 1, definition: None, plan: b"{}".to_vec() };
+        let workflow = WorkflowRef { name: "order".into(), version: "1.0.0".into() };
+        let order = Publish { workflow, digest: [4; 32], definition: "{}".into(), plan };
+        store.publish(&order).await.expect("published");
+        assert_eq!(removed(Duration::ZERO).await, 0, "a transaction and a workflow use them");
+
+        writer.project(Projection { settled_at: Some(Timestamp(2_000)), ..projection("a", 1, Status::Failed) }).await;
+        assert_eq!(removed(Duration::ZERO).await, 0, "its journal is still kept");
+        assert_eq!(store.prune(Timestamp(3_000), Timestamp(0), 100).await.expect("a prune"), (1, 0));
+        assert_eq!(removed(Duration::from_secs(3600)).await, 0, "a node may know it as stored");
+        assert_eq!(removed(Duration::ZERO).await, 1);
+        assert!(!is_there(2).await && is_there(3).await);
+
+        assert_eq!(writer.append(begin("b")).await, Appended::Durable);
+        assert!(is_there(2).await);
     }
 
     async fn a_setting_is_what_its_first_caller_made_it(backend: Backend) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use skald_protocol::Gid;
@@ -18,6 +18,10 @@ use crate::runtime::{
 
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// It looks at all transactions.
+const PLANS_EVERY: Duration = Duration::from_secs(3600);
+/// At least: tasks bring again with a begin what they have known as stored for `KNOWN_FOR`, far less than this.
+const PLANS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Of one batch of retention.
 const PRUNE: usize = 500;
 
@@ -71,6 +75,7 @@ impl Inner {
     /// Retention, in small batches; also counts those who wait for an operator.
     pub(super) async fn retain(self: Arc<Self>) {
         let options = &self.house.options;
+        let mut plans_at = Instant::now();
         loop {
             sleep(options.prune_every).await;
             if self.draining.load(Ordering::Acquire) {
@@ -91,6 +96,13 @@ impl Inner {
                     }
                 }
                 sleep(POLL).await;
+            }
+            if plans_at.elapsed() >= PLANS_EVERY {
+                plans_at = Instant::now();
+                match self.house.store.prune_plans(options.keep_journals.max(PLANS_KEPT)).await {
+                    Ok(plans) => tracing::debug!(plans, "retention removed plans that nothing uses"),
+                    Err(error) => tracing::warn!(%error, "plans that nothing uses cannot be removed"),
+                }
             }
         }
     }

@@ -39,8 +39,10 @@ const FENCE: &str = "WITH node AS (UPDATE nodes SET batch = batch + 1 \
 const NO_FENCE: &str =
     "WITH node AS (UPDATE nodes SET batch = batch + 1 WHERE node_id = $1 AND $2::bigint >= 0 RETURNING batch)";
 
-const PLANS: &str = ", planned AS (INSERT INTO plans (digest, format, definition, plan) \
-     SELECT p.* FROM node, unnest($28::bytea[], $29::integer[], $30::text[], $31::bytea[]) p ON CONFLICT DO NOTHING)";
+const PLANS: &str = ", planned AS (INSERT INTO plans (digest, format, definition, plan, used_at) \
+     SELECT p.*, (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+     FROM node, unnest($28::bytea[], $29::integer[], $30::text[], $31::bytea[]) p \
+     ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at)";
 
 const BEGINS: &str = ", begun AS (INSERT INTO transactions \
      (gid, shard, status, workflow, version, request_digest, plan, created_at, next_wake_at, expired) \

@@ -15,14 +15,12 @@ use super::{
     append::{Parts, full},
     append_postgres::format_column,
     dialect::{Sql, sql},
+    retention::PLAN,
     session::{Pool, Session},
 };
 
 const FENCE: Sql = sql!("UPDATE nodes SET batch = batch + 1 WHERE node_id = $1 AND batch = $2 AND NOT dead");
 const NO_FENCE: Sql = sql!("UPDATE nodes SET batch = batch + 1 WHERE node_id = $1 AND $2 >= 0");
-
-const PLAN: Sql =
-    sql!("INSERT INTO plans (digest, format, definition, plan) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING");
 
 const BEGINS: Sql = sql!(
     "INSERT INTO transactions \

@@ -207,6 +207,10 @@ impl Store for SqlStore {
         self.within(retention::setting(&self.0.writer, name, value)).await
     }
 
+    async fn prune_plans(&self, unused: Duration) -> Result<usize, Error> {
+        self.within(retention::prune_plans(&self.0.writer, unused)).await
+    }
+
     async fn prune(&self, journals: Timestamp, tombstones: Timestamp, limit: usize) -> Result<(usize, usize), Error> {
         self.within(retention::prune(&self.0.writer, journals, tombstones, limit)).await
     }

@@ -11,12 +11,10 @@ use skald_protocol::{Timestamp, WorkflowRef};
 use super::{
     super::{Error, Publish, Published, Workflow, WorkflowRow},
     dialect::{Sql, sql},
+    retention::PLAN,
     rows,
     session::{Pool, Row},
 };
-
-const PLAN: Sql =
-    sql!("INSERT INTO plans (digest, format, definition, plan) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING");
 
 const PUBLISH: Sql = sql!(
     "INSERT INTO workflows (name, version, stable, precedence, definition_digest, definition, plan, published_at) \

@@ -1,5 +1,7 @@
 //! What happens to a transaction's row outside its life: set aside, audited, reduced to a tombstone, forgotten.
 
+use std::time::Duration;
+
 use skald_protocol::{Gid, Status, Timestamp};
 
 use super::{
@@ -42,6 +44,16 @@ const ENTOMB: Sql = sql!(
 const OLD_TOMBSTONES: Sql =
     sql!("SELECT gid FROM transactions WHERE expired AND settled_at < $1 ORDER BY settled_at LIMIT $2"[skip_locked]);
 const DELETE_TOMBSTONES: Sql = sql!("DELETE FROM transactions WHERE gid" [in "$1"]);
+/// A plan once more, by a begin or a publication.
+pub(super) const PLAN: Sql = sql!(
+    "INSERT INTO plans (digest, format, definition, plan, used_at) VALUES ($1, $2, $3, $4, " [now] ") \
+     ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at"
+);
+const UNUSED_PLANS: Sql = sql!(
+    "DELETE FROM plans WHERE used_at < " [now] " - $1 \
+     AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.plan = plans.digest AND NOT t.expired) \
+     AND NOT EXISTS (SELECT 1 FROM workflows w WHERE w.plan = plans.digest)"
+);
 const DELETE_AUDIT: Sql = sql!("DELETE FROM audit WHERE gid" [in "$1"]);
 
 pub(super) async fn quarantine(pool: &Pool, gid: &Gid, reason: &str) -> Result<(), Error> {
@@ -96,6 +108,15 @@ pub(super) async fn prune(
     let all = [DELETE_JOURNALS, DELETE_AUDIT, DELETE_TOMBSTONES];
     let forgotten = take(pool, OLD_TOMBSTONES, tombstones, limit, &all).await?;
     Ok((entombed, forgotten))
+}
+
+/// Plans that nothing refers to, and that no begin nor publication has brought for so long.
+pub(super) async fn prune_plans(pool: &Pool, unused: Duration) -> Result<usize, Error> {
+    let mut session = pool.session().await?;
+    let unused = i64::try_from(unused.as_millis()).unwrap_or(i64::MAX);
+    let removed = session.query(UNUSED_PLANS).bind(unused).execute(&mut session).await?;
+    session.commit().await?;
+    Ok(usize::try_from(removed).unwrap_or(usize::MAX))
 }
 
 async fn take(pool: &Pool, which: Sql, before: Timestamp, limit: usize, statements: &[Sql]) -> Result<usize, Error> {

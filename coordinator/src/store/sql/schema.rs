@@ -11,10 +11,12 @@ use super::{
 const POSTGRES: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_spine.sql"),
     include_str!("../../../../migrations/postgres/0002_registry.sql"),
+    include_str!("../../../../migrations/postgres/0003_plans.sql"),
 ];
 const SQLITE: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0001_spine.sql"),
     include_str!("../../../../migrations/sqlite/0002_registry.sql"),
+    include_str!("../../../../migrations/sqlite/0003_plans.sql"),
 ];
 
 const TABLE: &str =
