@@ -16,7 +16,7 @@ use nix::unistd::{Uid, User};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
-use crate::cluster;
+use crate::{FakeTime, cluster};
 
 /// Ends the cluster as a crash would, so that nothing waits for it; then removes its folder.
 const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -QUIT $pid; wait $pid; rm -rf "$FOLDER""#;
@@ -53,6 +53,15 @@ impl Postgres {
 
     /// A cluster of our own. `settings`: `name=value`, over durable defaults.
     pub async fn own(settings: &[&str]) -> anyhow::Result<Self> {
+        Self::with(settings, &[]).await
+    }
+
+    /// A cluster of our own whose clock a test sets.
+    pub async fn on_clock(time: &FakeTime) -> anyhow::Result<Self> {
+        Self::with(&[], &time.environment()).await
+    }
+
+    async fn with(settings: &[&str], environment: &[(String, String)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("skald-postgres-").tempdir()?.keep();
         let user = if Uid::effective().is_root() { Some(unprivileged()?) } else { None };
         if let Some(user) = &user {
@@ -73,6 +82,7 @@ impl Postgres {
         }
         let port = cluster::free_port().to_string();
         let mut keeper = Command::new("sh");
+        keeper.envs(environment.iter().map(|(name, value)| (name, value)));
         keeper.args(["-c", KEEPER, "keeper"]).arg(program("postgres")?).arg("-D").arg(folder.join("cluster"));
         keeper.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
         keeper.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));

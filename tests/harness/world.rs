@@ -37,6 +37,12 @@ impl Database {
         }
     }
 
+    /// One that is there, on a Postgres that is not the shared one.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self { backend: Backend::Postgres, url: url.to_owned(), folder: None }
+    }
+
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

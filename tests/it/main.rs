@@ -11,6 +11,7 @@ mod api_operators;
 mod barrier;
 mod begin;
 mod callback;
+mod clocks;
 mod command_line;
 mod contract;
 mod documents;
