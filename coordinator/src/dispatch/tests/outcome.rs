@@ -287,7 +287,9 @@ async fn a_forbidden_destination_is_a_refusal_by_name_and_by_address() {
     let mut options = options();
     options.egress.loopback = false;
     let strict = Dispatcher::start(options).unwrap();
-    for url in [server.url(), server.url().replace("127.0.0.1", "localhost"), "http://169.254.169.254".to_owned()] {
+    let metadata = ["169.254.169.254", "[fd00:ec2::254]", "[64:ff9b:1::a9fe:a9fe]", "[::169.254.169.254]"]
+        .map(|host| format!("http://{host}"));
+    for url in [server.url(), server.url().replace("127.0.0.1", "localhost")].into_iter().chain(metadata) {
         assert_eq!(refused(reply(&strict, call(&url)).await).0, "egress_denied", "{url}");
         assert_eq!(unsent(reply(&strict, ask(&url)).await), "egress_denied", "a question is not thereby answered");
     }
