@@ -58,6 +58,7 @@ impl<O: DeserializeOwned> Begun<O> {
                     let output = view.output.as_ref().map_or("null", |output| output.text());
                     return serde_json::from_str(output).map_err(|error| Error::Unintelligible {
                         url: format!("{}/v1/transactions/{}", self.client.url(), view.gid),
+                        proxy: None,
                         reason: format!("its output is not of the type asked for: {error}"),
                     });
                 }

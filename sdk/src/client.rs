@@ -15,7 +15,7 @@ use skald_protocol::{
     ResolveRequest, RetryRequest, SignalRequest, SkipRequest, Status, Timestamp, TransactionSummary, TransactionView,
 };
 
-use crate::{Error, Follow};
+use crate::{Error, Follow, proxy};
 
 /// Beside what a call may itself wait for.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ const RETRIES: usize = 6;
 pub struct Client {
     http: reqwest::Client,
     base: Arc<str>,
+    proxy: Option<Arc<str>>,
     retries: usize,
 }
 
@@ -87,24 +88,23 @@ impl ClientBuilder {
             headers.insert(AUTHORIZATION, value);
         }
         install_tls();
-        let http = reqwest::Client::builder()
+        let http = proxy::client(&url)
             .user_agent(concat!("skald-sdk/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Error::Misconfigured(error.to_string()))?;
-        Ok(Client { http, base: url.as_str().trim_end_matches('/').into(), retries: self.retries })
+        let proxy = proxy::of(&url).map(Into::into);
+        Ok(Client { http, base: url.as_str().trim_end_matches('/').into(), proxy, retries: self.retries })
     }
 }
 
-/// For addresses that are no coordinator's.
+/// For addresses that are no coordinator's: one client for each host.
 #[cfg(feature = "testing")]
-pub(crate) fn plain_http() -> Result<reqwest::Client, Error> {
+pub(crate) fn plain_http(url: &str) -> Result<reqwest::Client, Error> {
     install_tls();
-    let builder = reqwest::Client::builder().tcp_nodelay(true).redirect(reqwest::redirect::Policy::none());
-    builder.build().map_err(|error| Error::Misconfigured(error.to_string()))
+    let url = Url::parse(url).map_err(|error| Error::Misconfigured(format!("`{url}` is no URL: {error}")))?;
+    proxy::client(&url).build().map_err(|error| Error::Misconfigured(error.to_string()))
 }
 
 /// reqwest is built without a TLS provider of its own; the first one installed in the process stays.
@@ -330,24 +330,31 @@ impl Client {
     }
 
     async fn once<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        Self::read_answer(self.send(request).await?).await
+        self.read_answer(self.send(request).await?).await
     }
 
-    pub(crate) async fn read_answer<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
+    pub(crate) async fn read_answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
         let url = response.url().to_string();
-        let body = response.bytes().await.map_err(|source| Error::Unreachable { url: url.clone(), source })?;
-        serde_json::from_slice(&body).map_err(|error| Error::Unintelligible { url, reason: error.to_string() })
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        serde_json::from_slice(&body).map_err(|error| self.unintelligible(&url, error.to_string()))
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let unreachable = |source: reqwest::Error| Error::Unreachable { url: self.base.to_string(), source };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().to_string());
-        let body = response.bytes().await.map_err(unreachable)?;
-        Err(Error::of_answer(&url, status, &headers, &body))
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        Err(Error::of_answer(status, &headers, &body, |reason| self.unintelligible(&url, reason)))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> Error {
+        Error::Unreachable { url: self.base.to_string(), proxy: self.proxy.as_deref().map(str::to_owned), source }
+    }
+
+    pub(crate) fn unintelligible(&self, url: &str, reason: String) -> Error {
+        Error::Unintelligible { url: url.to_owned(), proxy: self.proxy.as_deref().map(str::to_owned), reason }
     }
 }
 

@@ -4,10 +4,13 @@
 //! an address that tells its net state (a balance, a stock): after an undo the state is what it was before. Without such
 //! an address only its answers can be judged.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::join_all;
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use serde::Serialize;
 use serde_json::Value;
 use skald_protocol::{
@@ -15,7 +18,7 @@ use skald_protocol::{
     SKALD_TRANSACTION, Timestamp,
 };
 
-use crate::{Error, SigningKeys};
+use crate::{Error, SigningKeys, client::plain_http, proxy};
 
 const BRANCH: &str = "contract-check";
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -108,7 +111,9 @@ impl Report {
 /// Where the service cannot be reached at all, or does not accept the body that it should accept.
 pub async fn check(subject: &Subject) -> Result<Report, Error> {
     let run = uuid::Uuid::now_v7().simple().to_string();
-    let checker = Checker { http: crate::client::plain_http()?, subject, run };
+    let urls = [Some(&subject.forward_url), subject.undo_url.as_ref(), subject.observe_url.as_ref()];
+    let clients = urls.into_iter().flatten().map(|url| Ok((url.as_str(), plain_http(url)?)));
+    let checker = Checker { clients: clients.collect::<Result<_, Error>>()?, subject, run };
     let mut report = Report::default();
     checker.duplicates(&mut report).await?;
     checker.overlapping(&mut report).await?;
@@ -139,7 +144,8 @@ impl std::fmt::Display for Answer {
 }
 
 struct Checker<'a> {
-    http: reqwest::Client,
+    /// By URL.
+    clients: BTreeMap<&'a str, reqwest::Client>,
     subject: &'a Subject,
     run: String,
 }
@@ -169,8 +175,7 @@ impl Checker<'_> {
         let key = format!("{gid}/{BRANCH}/{operation}");
         let body = body.to_string();
         let now = now();
-        let mut request = self
-            .http
+        let mut request = self.clients[url]
             .post(url)
             .timeout(ANSWER_WITHIN)
             .header("content-type", "application/json")
@@ -188,7 +193,7 @@ impl Checker<'_> {
                 .header("webhook-timestamp", &sent_at)
                 .header("webhook-signature", keys.sign(&key, &sent_at, body.as_bytes()));
         }
-        let unreachable = |source| Error::Unreachable { url: url.to_owned(), source };
+        let unreachable = |source| unreachable(url, source);
         let response = request.body(body).send().await.map_err(unreachable)?;
         let status = response.status();
         Ok(Answer { status, body: response.text().await.map_err(unreachable)? })
@@ -197,11 +202,11 @@ impl Checker<'_> {
     /// The service's net state; `None`: nobody said where it is told.
     async fn state(&self) -> Result<Option<String>, Error> {
         let Some(url) = &self.subject.observe_url else { return Ok(None) };
-        let unreachable = |source| Error::Unreachable { url: url.clone(), source };
-        let response = self.http.get(url).timeout(ANSWER_WITHIN).send().await.map_err(unreachable)?;
+        let unreachable = |source| unreachable(url, source);
+        let response = self.clients[url.as_str()].get(url).timeout(ANSWER_WITHIN).send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             let reason = format!("the service's state cannot be read: {}", response.status());
-            return Err(Error::Unintelligible { url: url.clone(), reason });
+            return Err(unintelligible(url, reason));
         }
         response.text().await.map(Some).map_err(unreachable)
     }
@@ -211,9 +216,9 @@ impl Checker<'_> {
         let before = self.state().await?;
         let first = self.forward("twice", &self.subject.body).await?;
         if !first.status.is_success() {
-            let (url, operation) = (self.subject.forward_url.clone(), self.subject.forward);
+            let operation = self.subject.forward;
             let reason = format!("the {operation} should accept the body that is given, and answers {first}");
-            return Err(Error::Unintelligible { url, reason });
+            return Err(unintelligible(&self.subject.forward_url, reason));
         }
         let once = self.state().await?;
         if before.is_some() {
@@ -386,6 +391,18 @@ impl Checker<'_> {
             "effects are not seen: name an address that tells the service's net state",
         );
     }
+}
+
+fn proxy_of(url: &str) -> Option<String> {
+    Url::parse(url).ok().and_then(|url| proxy::of(&url))
+}
+
+fn unreachable(url: &str, source: reqwest::Error) -> Error {
+    Error::Unreachable { url: url.to_owned(), proxy: proxy_of(url), source }
+}
+
+fn unintelligible(url: &str, reason: String) -> Error {
+    Error::Unintelligible { url: url.to_owned(), proxy: proxy_of(url), reason }
 }
 
 fn now() -> Timestamp {

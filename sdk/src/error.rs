@@ -3,6 +3,8 @@ use std::{fmt, time::Duration};
 use reqwest::{StatusCode, header::HeaderMap};
 use skald_protocol::{ErrorView, Problem, TransactionView};
 
+use crate::proxy::Through;
+
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -10,8 +12,8 @@ pub enum Error {
     #[error("{0}")]
     Misconfigured(String),
     /// No answer came, also after retries. The request may have been taken: make the same call again, with the same gid.
-    #[error("no answer from {url}")]
-    Unreachable { url: String, source: reqwest::Error },
+    #[error("no answer from {url}{}", Through(.proxy.as_deref(), .url))]
+    Unreachable { url: String, proxy: Option<String>, source: reqwest::Error },
     /// There is no such transaction, or no such workflow.
     #[error("{}", Told(.0))]
     NotFound(Box<Problem>),
@@ -37,8 +39,8 @@ pub enum Error {
     #[error("branch `{branch}` was refused: {}", .error.message.as_deref().unwrap_or(&.error.code))]
     Refused { branch: String, error: Box<ErrorView> },
     /// The answer is none of this API: something else answers at the URL, or a much newer coordinator.
-    #[error("the answer of {url} is not a Skald coordinator's: {reason}")]
-    Unintelligible { url: String, reason: String },
+    #[error("the answer of {url}{} is not a Skald coordinator's: {reason}", Through(.proxy.as_deref(), .url))]
+    Unintelligible { url: String, proxy: Option<String>, reason: String },
 }
 
 impl Error {
@@ -81,13 +83,23 @@ impl Error {
         }
     }
 
-    pub(crate) fn of_answer(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    /// `unintelligible`: the error of an answer that is no coordinator's, for this reason.
+    pub(crate) fn of_answer(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        unintelligible: impl FnOnce(String) -> Self,
+    ) -> Self {
         let problem = match serde_json::from_slice::<Problem>(body) {
             Ok(problem) => Box::new(problem),
-            // A proxy in front of the coordinator answers in its own words, and its 502 or 503 passes.
-            Err(_) if status.is_server_error() => Box::new(foreign(status, body)),
             Err(_) => {
-                return Self::Unintelligible { url: url.to_owned(), reason: format!("{status} without a problem") };
+                let said: String = String::from_utf8_lossy(body).chars().take(200).collect();
+                let error = unintelligible(format!("{status} `{said}`"));
+                if !status.is_server_error() {
+                    return error;
+                }
+                // A proxy in front of the coordinator answers in its own words, and its 502 or 503 passes.
+                Box::new(foreign(status, error.to_string()))
             }
         };
         match status {
@@ -104,14 +116,13 @@ impl Error {
     }
 }
 
-fn foreign(status: StatusCode, body: &[u8]) -> Problem {
-    let text = String::from_utf8_lossy(body);
+fn foreign(status: StatusCode, detail: String) -> Problem {
     Problem {
         r#type: "about:blank".into(),
         title: status.canonical_reason().unwrap_or("Failed").into(),
         status: status.as_u16(),
         code: "foreign".into(),
-        detail: text.chars().take(200).collect(),
+        detail,
         errors: Vec::new(),
         final_status: None,
         trace_id: None,

@@ -67,8 +67,7 @@ impl Follow {
                     continue;
                 }
                 (Err(error), _) => {
-                    let url = self.client.url().to_owned();
-                    return Err(Error::Unintelligible { url, reason: error.to_string() });
+                    return Err(self.client.unintelligible(self.client.url(), error.to_string()));
                 }
             };
             self.last = Some(event.id.clone());

@@ -18,6 +18,7 @@ mod follow;
 pub mod outbox;
 #[cfg(feature = "participant")]
 pub mod participant;
+mod proxy;
 mod registry;
 pub mod saga;
 #[cfg(feature = "signing")]

@@ -22,7 +22,7 @@ impl Client {
             let request = self.request(Method::PUT, url.clone()).header("content-type", "application/json");
             let response = self.send(request.body(definition.text().to_owned()).timeout(ANSWER_WITHIN)).await?;
             let is_new = response.status() == StatusCode::CREATED;
-            let view = Self::read_answer(response).await?;
+            let view = self.read_answer(response).await?;
             Ok(if is_new { Publication::New(view) } else { Publication::Unchanged(view) })
         })
         .await

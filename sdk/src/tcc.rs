@@ -107,6 +107,7 @@ impl OpenTransaction {
                     let output = view.output.as_ref().map_or("null", Json::text);
                     return serde_json::from_str(output).map_err(|error| Error::Unintelligible {
                         url: format!("branch `{branch}`"),
+                        proxy: None,
                         reason: format!("the try's answer is not of the type asked for: {error}"),
                     });
                 }

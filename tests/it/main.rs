@@ -29,6 +29,7 @@ mod operator;
 mod outbox;
 mod pivot;
 mod pooler;
+mod proxy;
 mod registry;
 mod repeated;
 mod restart;

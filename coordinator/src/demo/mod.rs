@@ -43,6 +43,8 @@ pub enum Error {
     Io { what: &'static str, source: io::Error },
     #[error(transparent)]
     Signal(#[from] SignalError),
+    #[error("no HTTP client for the participants: {0}")]
+    Http(reqwest::Error),
     #[error("a URL of the demo's own is wrong: {0}")]
     Url(String),
     #[error(transparent)]
@@ -64,7 +66,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 /// Tells the stories one after the other; an error if one of them ends otherwise than it must.
 pub async fn run(options: &Options) -> Result<(), Error> {
     let folder = tempfile::tempdir().map_err(|source| Error::Io { what: "no temporary directory", source })?;
-    let shop = Shop::default();
+    let shop = Shop::new().map_err(Error::Http)?;
     let urls = shop.open().await.map_err(|source| Error::Io { what: "no port for a participant", source })?;
     let mut config = Config { listen: options.listen, ..Config::default() };
     let database = format!("sqlite://{}", folder.path().join("skald.db").display());
