@@ -1,4 +1,7 @@
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{StatusCode, header::HeaderMap};
 use skald_protocol::{ErrorView, Problem, TransactionView};
@@ -129,9 +132,14 @@ fn foreign(status: StatusCode, detail: String) -> Problem {
     }
 }
 
-/// Only the seconds form of RFC 9110, 10.2.3: it is what a coordinator sends.
+/// RFC 9110, 10.2.3: seconds or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// A problem for a person: what happened, then every fault on its own line.
@@ -168,5 +176,27 @@ impl fmt::Display for Ended<'_> {
             write!(f, ": step `{step}`")?;
         }
         write!(f, ": {}", error.message.as_deref().unwrap_or(&error.code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_read_as_seconds_or_as_any_date_of_http() {
+        let read = |text: &str| {
+            let headers = [(reqwest::header::RETRY_AFTER, text.parse().unwrap())];
+            retry_after(&headers.into_iter().collect()).map(|pause| pause.as_secs())
+        };
+        assert_eq!(read("120"), Some(120));
+        for passed in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(read(passed), Some(0), "{passed}");
+        }
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        assert!(read(&soon).is_some_and(|pause| (58..=60).contains(&pause)), "{soon}");
+        for wrong in ["", "soon", "-1", "1.5"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 }

@@ -300,7 +300,8 @@ fn url(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
 
 /// An http or https URL with a host and without credentials.
 pub(super) fn absolute_url(text: &str) -> Option<Url> {
-    if text.len() > 2048 || !(text.starts_with("http://") || text.starts_with("https://")) {
+    let (scheme, _) = text.split_once("://")?;
+    if text.len() > 2048 || !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     Url::parse(text).ok().filter(|url| url.has_host() && url.username().is_empty() && url.password().is_none())

@@ -137,6 +137,9 @@ fn e004_bad_urls_paths_methods_and_headers() {
         let faults = compile(&definition("", &action(&format!(r#""url":"{url}""#)))).unwrap_err();
         assert_eq!((faults.len(), faults[0].code), (1, "E004"), "{url}");
     }
+    for url in ["HTTP://stock/x", "Https://stock:8080/${input.id}"] {
+        compile(&definition("", &action(&format!(r#""url":"{url}""#)))).unwrap();
+    }
     check_steps(
         &action(r#""url":"http://${input.host}/x""#),
         expect![[r#"

