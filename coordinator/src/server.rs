@@ -75,7 +75,10 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let spans = match &config.telemetry.otlp_endpoint {
-            Some(endpoint) => Spans::start(endpoint.as_str(), &node_address, Arc::clone(&metrics))?,
+            Some(endpoint) => {
+                let roots = config.telemetry.otlp_certificate.as_deref();
+                Spans::start(endpoint.as_str(), roots, &node_address, Arc::clone(&metrics))?
+            }
             None => Spans::off(),
         };
 

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod mariadb;
 pub mod participants;
 pub mod pooler;
+pub mod tls;
 pub mod world;
 
 pub use client::{Answer, Client};

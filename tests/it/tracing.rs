@@ -10,14 +10,23 @@ use skald_tests::{
     collector::{Collector, Span},
     definition::{begin, definition, step},
     eventually,
+    tls::Tls,
 };
 
 const CALLER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER_SPAN: &str = "b7ad6b7169203331";
 
 async fn traced(collector: &Collector) -> World {
+    tracing(&[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())]).await
+}
+
+/// A world whose node has this in its environment.
+async fn tracing(environment: &[(&str, &str)]) -> World {
     let (participants, database) = (Participants::start().await, Database::fresh(Backend::Sqlite).await);
-    let mut node = Node::new(database.url()).with_environment("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let mut node = Node::new(database.url());
+    for (name, value) in environment {
+        node = node.with_environment(name, value);
+    }
     node.start().await;
     World { participants, client: node.client(), node, database }
 }
@@ -131,4 +140,28 @@ async fn the_lives_of_a_killed_coordinator_share_the_transactions_trace() {
     only(&spans, "action reserve");
     only(&spans, "settled succeeded");
     assert!(names(&spans).contains(&"action charge"), "{:?}", names(&spans));
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_is_reached_where_its_authority_is_trusted() {
+    const TRACE: &str = "2af7651916cd43dd8448eb211c80319c";
+    let collector = Collector::start();
+    let tls = Tls::before(collector.endpoint().trim_start_matches("http://")).await;
+    let endpoint = tls.url().replace("https://", "HTTPS://");
+    let authority = tls.authority().to_str().expect("text");
+    let trusting =
+        tracing(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_EXPORTER_OTLP_CERTIFICATE", authority)]).await;
+    let body = begin(&definition(&trusting.participants.url(), &json!([step("reserve")])));
+    let (_, trace) = begun(&trusting, &body, TRACE).await;
+    tree(&collector.trace(&trace, settled).await);
+
+    let other = Tls::before(collector.endpoint().trim_start_matches("http://")).await;
+    let wary =
+        tracing(&[("OTEL_EXPORTER_OTLP_ENDPOINT", other.url()), ("OTEL_EXPORTER_OTLP_CERTIFICATE", authority)]).await;
+    let body = begin(&definition(&wary.participants.url(), &json!([step("reserve")])));
+    begun(&wary, &body, CALLER_TRACE).await;
+    eventually("the node says so", Duration::from_secs(20), || async {
+        wary.node.log().contains("spans cannot be exported").then_some(())
+    })
+    .await;
 }

@@ -12,8 +12,11 @@ use super::Config;
 const PREFIX: &str = "SKALD_";
 /// What the command line reads under the same prefix.
 const OTHERS: [&str; 3] = ["SKALD_URL", "SKALD_TOKEN", "SKALD_CONFIG"];
-/// OpenTelemetry's own name for `telemetry.otlp_endpoint`; ours goes before.
-const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// OpenTelemetry's own names; ours go before.
+const OPENTELEMETRY: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "telemetry.otlp_certificate"),
+];
 /// As a bare value it is the database's URL.
 const DATABASE: &str = "database";
 /// A secret's value; dispatch reads it when a call needs it.
@@ -87,10 +90,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
             }
         }
     }
-    if let Some((name, text)) =
-        sources.environment.iter().find(|(name, text)| name == OTLP_ENDPOINT && !text.is_empty())
-    {
-        figment = figment.merge(Source::new(Origin::Variable(name.clone()), "telemetry.otlp_endpoint", text));
+    for (variable, key) in OPENTELEMETRY {
+        if let Some((name, text)) = sources.environment.iter().find(|(name, text)| name == variable && !text.is_empty())
+        {
+            figment = figment.merge(Source::new(Origin::Variable(name.clone()), key, text));
+        }
     }
     for (name, text) in &sources.environment {
         if let Some(one) = Source::of_variable(name, text) {
@@ -563,8 +567,13 @@ mod tests {
             let endpoint = load(&sources).unwrap().config.telemetry.otlp_endpoint.unwrap();
             assert!(endpoint.as_str().starts_with(&format!("http://{host}:4317")), "{}", endpoint.as_str());
         }
-        let (sources, _dir) = sources("", &[(standard, "")], &[]);
-        assert!(load(&sources).unwrap().config.telemetry.otlp_endpoint.is_none());
+        let (empty, _dir) = sources("", &[(standard, "")], &[]);
+        assert!(load(&empty).unwrap().config.telemetry.otlp_endpoint.is_none());
+        let (certified, _dir) = sources("", &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem")], &[]);
+        assert_eq!(
+            load(&certified).unwrap().config.telemetry.otlp_certificate.as_deref(),
+            Some(std::path::Path::new("ca.pem"))
+        );
     }
 
     #[test]

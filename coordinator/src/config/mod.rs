@@ -101,6 +101,8 @@ impl LogFormat {
 pub struct Telemetry {
     /// An OpenTelemetry collector's gRPC endpoint (`http://127.0.0.1:4317`); no spans are exported without one.
     pub otlp_endpoint: Option<HttpUrl>,
+    /// A file of PEM certificates that an https endpoint's is verified with, in place of the system's.
+    pub otlp_certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

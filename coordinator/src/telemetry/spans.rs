@@ -8,6 +8,7 @@
 use std::{
     borrow::Cow,
     fmt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,7 +20,10 @@ use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{self, Link, SpanContext, SpanKind, TraceFlags, TraceId, TraceState},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    SpanExporter, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::{Certificate, ClientTlsConfig},
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -28,8 +32,10 @@ use opentelemetry_sdk::{
         SpanProcessor as _,
     },
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use skald_engine::{Call, Outcome, Reply, Request, SpanId, TraceContext};
 use skald_protocol::{Gid, OperationKind, Status, Timestamp, WorkflowRef};
+use url::Url;
 
 use super::{Error, Metrics, word};
 
@@ -74,18 +80,15 @@ impl Spans {
     }
 
     /// Exports to an OTLP collector's gRPC endpoint (`http://127.0.0.1:4317`), on the runtime this is called on.
-    /// `instance` tells this process's spans from other nodes'.
-    pub fn start(endpoint: &str, instance: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        if !endpoint.starts_with("http://") {
-            let why = "spans are exported over plain gRPC: write http://HOST:PORT";
-            return Err(Error::Misconfigured(format!("OTLP endpoint `{endpoint}`: {why}")));
+    /// `roots`: a file of PEM certificates that an https endpoint's is verified with, in place of the system's. `instance`
+    /// tells this process's spans from other nodes'.
+    pub fn start(endpoint: &str, roots: Option<&Path>, instance: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT);
+        if Url::parse(endpoint).is_ok_and(|url| url.scheme() == "https") {
+            exporter = exporter.with_tls_config(trusting(roots)?);
         }
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()
-            .map_err(|error| Error::Misconfigured(format!("OTLP endpoint `{endpoint}`: {error}")))?;
+        let exporter =
+            exporter.build().map_err(|error| Error::Misconfigured(format!("OTLP endpoint `{endpoint}`: {error}")))?;
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(BATCH)
@@ -198,6 +201,18 @@ impl Spans {
     }
 }
 
+fn trusting(roots: Option<&Path>) -> Result<ClientTlsConfig, Error> {
+    let Some(path) = roots else { return Ok(ClientTlsConfig::new().with_native_roots()) };
+    let wrong =
+        |why: String| Error::Misconfigured(format!("the collector's certificates in {}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if found.is_empty() => Err(wrong("the file holds none in PEM".to_owned())),
+        Ok(_) => Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
 impl Exporting {
     fn end(&self, span: SpanData) {
         self.processor.on_end(span);
@@ -300,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn an_absent_collector_costs_nothing_but_a_count() {
         let metrics = Arc::new(Metrics::new());
-        let spans = Spans::start("http://127.0.0.1:1", "node", metrics.clone()).unwrap();
+        let spans = Spans::start("http://127.0.0.1:1", None, "node", metrics.clone()).unwrap();
         let trace = TraceContext {
             trace_id: "0af7651916cd43dd8448eb211c80319c".to_owned(),
             root_span_id: "b7ad6b7169203331".to_owned(),
@@ -310,6 +325,16 @@ mod tests {
         spans.began(&Gid::new("g").unwrap(), &trace, None, Timestamp(0));
         spans.shutdown().await;
         assert!(metrics.render().contains("skald_telemetry_export_failures_total 1\n"), "{}", metrics.render());
-        assert!(Spans::start("https://collector", "node", metrics).is_err());
+    }
+
+    #[tokio::test]
+    async fn certificates_that_are_none_are_told_when_it_starts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "no certificate").unwrap();
+        for (path, why) in [(file.path(), "holds none in PEM"), (Path::new("/nowhere.pem"), "No such file")] {
+            let started = Spans::start("https://collector:4317", Some(path), "node", Arc::new(Metrics::new()));
+            let said = started.unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains(&path.display().to_string()), "{said}");
+        }
     }
 }
