@@ -11,10 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use skald::store::{
-    Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, SqlStore, Store,
-    StoredPlan, Workflow, WorkflowRow,
+    Appended, Audit, Batch, Beat, Damage, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, SqlStore,
+    Store, StoredPlan, Workflow, WorkflowRow,
 };
 use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
+use tokio::sync::watch;
 
 /// Which way a commit's answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,5 +208,9 @@ impl Store for Faulty {
     async fn ready(&self) -> Result<(), Error> {
         self.reach()?;
         self.store.ready().await
+    }
+
+    fn damage(&self) -> watch::Receiver<Damage> {
+        self.store.damage()
     }
 }

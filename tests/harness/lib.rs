@@ -3,6 +3,7 @@
 //! `Participants` are services with a ledger; `Node` is the real `skald serve`; `World` puts one of each on a fresh
 //! database; `checker` judges a run by the invariants of BARS.md.
 
+pub mod begins;
 pub mod checker;
 pub mod client;
 pub mod cluster;

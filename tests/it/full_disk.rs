@@ -1,70 +1,17 @@
 //! A SQLite node whose disk gets full goes on once there is room again, without a restart.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use skald_tests::{
-    Client, Node, Participants,
-    definition::{begin, definition, step, with_gid},
+    Node, Participants,
+    begins::Begins,
+    definition::{begin, definition, step},
     disk::{SmallDisk, limit_files},
     eventually,
 };
-use tokio::task::JoinSet;
 
-const CLIENTS: usize = 4;
 const WITHIN: Duration = Duration::from_secs(30);
-
-/// Begins without end until it is told to stop; the gids that were acknowledged.
-struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<String>>>,
-    clients: JoinSet<()>,
-}
-
-impl Load {
-    fn start(client: &Client, body: &Value) -> Self {
-        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let mut clients = JoinSet::new();
-        for number in 0..CLIENTS {
-            let (client, body) = (client.clone(), body.clone());
-            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-            clients.spawn(async move {
-                for turn in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let gid = format!("full-{number}-{turn}");
-                    if begun(&client, &with_gid(body.clone(), &gid)).await {
-                        acknowledged.lock().expect("no client panicked").push(gid);
-                    }
-                }
-            });
-        }
-        Self { stop, acknowledged, clients }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().expect("no client panicked").len()
-    }
-
-    async fn stop(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.join_all().await;
-        std::mem::take(&mut self.acknowledged.lock().expect("no client panicked"))
-    }
-}
-
-/// Whether a begin is acknowledged within a second.
-async fn begun(client: &Client, body: &Value) -> bool {
-    let answer = tokio::time::timeout(Duration::from_secs(1), client.try_post("/v1/transactions", body, None)).await;
-    matches!(answer, Ok(Ok(answer)) if answer.is_success())
-}
 
 /// `full`: there is no room any more (true), or again (false).
 async fn goes_on(mut node: Node, full: impl Fn(&Node, bool)) {
@@ -73,7 +20,7 @@ async fn goes_on(mut node: Node, full: impl Fn(&Node, bool)) {
     let mut body = begin(&definition(&participants.url(), &json!([step("a")])));
     // So that the room is soon used up.
     body["input"] = json!({"n": 1, "filling": "x".repeat(8_000)});
-    let load = Load::start(&node.client(), &body);
+    let load = Begins::start(&node.client(), &body);
     eventually("begins are taken", WITHIN, || async { (load.count() > 20).then_some(()) }).await;
 
     full(&node, true);

@@ -14,6 +14,7 @@ mod callback;
 mod clocks;
 mod command_line;
 mod contract;
+mod database_file;
 mod documents;
 mod examples;
 mod fairness;

@@ -145,6 +145,8 @@ impl Error {
                 runtime::Error::Overloaded { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
                 runtime::Error::NotReady { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
                 runtime::Error::Unknown { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
+                // The runtime says it once, and loudly.
+                runtime::Error::Damaged(_) => told(StatusCode::SERVICE_UNAVAILABLE, "database_damaged"),
                 runtime::Error::Store(_) => broken("internal"),
             },
         }

@@ -30,7 +30,7 @@ pub(super) async fn healthz() -> Json<Health> {
 /// The database is reachable, its schema current, and the node is not draining.
 #[utoipa::path(
     get, path = "/readyz", tag = "node",
-    responses((status = 200, body = Health), (status = 503, description = "`not_ready`, `draining`", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = Health), (status = 503, description = "`not_ready`, `draining`, `database_damaged`", body = Problem, content_type = "application/problem+json"))
 )]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, Error> {
     if api.drain.is_cancelled() {

@@ -37,9 +37,9 @@ pub enum Ended {
     /// Nobody can submit any more, and all that was submitted is written.
     Closed,
     Deposed,
+    /// The database's file is damaged: whether what waits was written is not known.
+    Damaged,
 }
-
-struct Deposed;
 
 #[derive(Debug)]
 enum Origin {
@@ -147,8 +147,8 @@ impl Writer {
             self.gather();
             let part = self.close();
             if !part.batch.appends.is_empty() || !part.batch.projections.is_empty() {
-                if self.commit(part).await.is_err() {
-                    return Ended::Deposed;
+                if let Err(ended) = self.commit(part).await {
+                    return ended;
                 }
                 if !self.pause.is_zero() {
                     sleep(std::mem::take(&mut self.pause)).await;
@@ -298,7 +298,7 @@ impl Writer {
     }
 
     /// Writes a part; one that the database refuses is halved until the culprits are found.
-    async fn commit(&mut self, part: Part) -> Result<(), Deposed> {
+    async fn commit(&mut self, part: Part) -> Result<(), Ended> {
         let mut parts = vec![part];
         while let Some(part) = parts.pop() {
             self.health.commit_started();
@@ -319,7 +319,7 @@ impl Writer {
     }
 
     /// `None`: refused, and nothing of it is written.
-    async fn write(&mut self, batch: &Batch) -> Result<Option<Vec<Appended>>, Deposed> {
+    async fn write(&mut self, batch: &Batch) -> Result<Option<Vec<Appended>>, Ended> {
         let mut pause = BACKOFF;
         loop {
             let started = Instant::now();
@@ -331,7 +331,8 @@ impl Writer {
                     self.resolve(batch).await?
                 }
                 Ok(answers) => Some(answers),
-                Err(Error::Deposed) => return Err(Deposed),
+                Err(Error::Deposed) => return Err(Ended::Deposed),
+                Err(Error::Damaged(_)) => return Err(Ended::Damaged),
                 Err(error @ (Error::Refused(_) | Error::Misconfigured(_))) => {
                     self.metrics.journal_commit_failed();
                     tracing::error!(%error, appends = batch.appends.len(), "the database refused a commit");
@@ -349,12 +350,13 @@ impl Writer {
     }
 
     /// Asks until it is known whether the batch landed.
-    async fn resolve(&self, batch: &Batch) -> Result<Option<Vec<Appended>>, Deposed> {
+    async fn resolve(&self, batch: &Batch) -> Result<Option<Vec<Appended>>, Ended> {
         let mut pause = BACKOFF;
         loop {
             match self.store.resolve(self.node, self.batch, batch).await {
                 Ok(known) => return Ok(known),
-                Err(Error::Deposed) => return Err(Deposed),
+                Err(Error::Deposed) => return Err(Ended::Deposed),
+                Err(Error::Damaged(_)) => return Err(Ended::Damaged),
                 Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_))) => {
                     tracing::debug!(%error, "a lost commit cannot be resolved yet");
                     sleep(pause).await;

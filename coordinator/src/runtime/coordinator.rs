@@ -38,7 +38,7 @@ use super::{
 use crate::{
     dispatch::{Withheld, token::CallbackTokens},
     journal::{Claim, Closed, Outcome},
-    store::{self, Append, Row},
+    store::{self, Append, Damage, Row},
 };
 
 /// Of a write that was withdrawn.
@@ -66,6 +66,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     callback_tokens: Arc<CallbackTokens>,
     draining: AtomicBool,
+    damage: watch::Receiver<Damage>,
 }
 
 impl Coordinator {
@@ -83,6 +84,7 @@ impl Coordinator {
             commands,
             callback_tokens,
             draining: AtomicBool::new(false),
+            damage: house.store.damage(),
         });
         let asked = Moment::now();
         let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
@@ -159,7 +161,7 @@ impl Coordinator {
             let Replayed { mut tx, next_seq, bytes: _, row } = match self.load(gid).await? {
                 Found::Here(replayed) => *replayed,
                 Found::Quarantined(_) if word.fails() => {
-                    self.inner.house.store.fail_quarantined(gid, now).await.map_err(Error::Store)?;
+                    self.inner.house.store.fail_quarantined(gid, now).await.map_err(unreachable)?;
                     return self.get(gid, 0..0).await;
                 }
                 found @ (Found::Missing
@@ -177,7 +179,7 @@ impl Coordinator {
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
                 let append = foreign(gid, next_seq, decided.events, now);
-                match tenure.journal.append(append, claim.clone()).await.map_err(closed)? {
+                match tenure.journal.append(append, claim.clone()).await.map_err(|Closed| self.lost_place())? {
                     Outcome::Durable => {}
                     Outcome::Conflict => continue,
                     // Whoever withdrew it is not there to be told.
@@ -379,7 +381,16 @@ impl Coordinator {
     }
 
     fn tenure(&self) -> Result<Arc<Tenure>, Error> {
-        self.inner.current.borrow().clone().ok_or_else(|| Error::not_ready("the database is out of reach"))
+        self.inner.current.borrow().clone().ok_or_else(|| self.without("the database is out of reach"))
+    }
+
+    fn lost_place(&self) -> Error {
+        self.without("this node lost its place; the request may have been taken")
+    }
+
+    /// A tenure, and why.
+    fn without(&self, reason: &str) -> Error {
+        self.inner.damage.borrow().clone().map_or_else(|| Error::not_ready(reason), Error::Damaged)
     }
 
     /// A write, unless none would be taken now. What was not handed to the database when its time is over, or when nobody
@@ -443,9 +454,7 @@ impl Coordinator {
             (Ok(Err(Refusal::NotHeld)), _) => Ok(None),
             (Ok(Err(Refusal::Failed(error))), _) => Err(error),
             // The tenure ended: what became of a change is not known, a read goes to the database.
-            (Err(_), Changes::Yes) => {
-                Err(Error::not_ready("this node lost its place; the request may have been taken"))
-            }
+            (Err(_), Changes::Yes) => Err(self.lost_place()),
             (Err(_), Changes::No) => Ok(None),
         }
     }
@@ -536,10 +545,7 @@ fn place(id: &str) -> Option<(u64, usize)> {
 fn unreachable(error: store::Error) -> Error {
     match error {
         store::Error::Unavailable(_) | store::Error::Deposed => Error::not_ready(&error.to_string()),
+        store::Error::Damaged(told) => Error::Damaged(told),
         store::Error::Refused(_) | store::Error::Misconfigured(_) => Error::Store(error),
     }
-}
-
-fn closed(_: Closed) -> Error {
-    Error::not_ready("this node lost its place; the request may have been taken")
 }

@@ -145,6 +145,9 @@ pub enum Error {
         .waited.as_secs_f64()
     )]
     Unknown { gid: Gid, waited: Duration, retry_after: Duration },
+    /// Of the database's file, until a restart: whether the request was taken is not known.
+    #[error("{0}")]
+    Damaged(Arc<str>),
     #[error("the database refused: {0}")]
     Store(#[source] crate::store::Error),
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use std::{
 
 use skald_protocol::Gid;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     journal::{Ended, Journal},
-    store::{Beat, Error, Joined, NodeId, Shard},
+    store::{Beat, Damage, Error, Joined, NodeId, Shard},
 };
 
 /// How long shards that are handed over wait for their calls in flight.
@@ -100,6 +101,8 @@ impl Tenure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Deposed,
+    /// The database's file is damaged: there is nothing to come back to.
+    Damaged,
     Left,
 }
 
@@ -208,8 +211,11 @@ impl Office {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drained: Option<JoinHandle<()>> = None;
         let mut waiting = None;
+        let mut damage = self.house.store.damage();
         let end = loop {
             let kept = tokio::select! {
+                biased;
+                () = found(&mut damage) => break End::Damaged,
                 _ = tick.tick() => self.beat().await,
                 ended = &mut self.writer => {
                     tracing::error!(?ended, "the journal ended");
@@ -253,6 +259,8 @@ impl Office {
         let beat = match beat {
             Ok(Ok(beat)) => beat,
             Ok(Err(Error::Deposed)) => return Err(Deposed),
+            // `keep` hears of it.
+            Ok(Err(Error::Damaged(_))) => return Ok(()),
             Ok(Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_)))) => {
                 tracing::warn!(%error, "a heartbeat failed");
                 return Ok(());
@@ -314,6 +322,7 @@ impl Office {
                     self.gain(&shards);
                 }
                 Err(Error::Deposed) => return Err(Deposed),
+                Err(Error::Damaged(_)) => {}
                 Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_))) => {
                     tracing::warn!(%error, "shards cannot be claimed");
                 }
@@ -367,6 +376,7 @@ impl Office {
                 Ok(())
             }
             Err(Error::Deposed) => Err(Deposed),
+            Err(Error::Damaged(_)) => Ok(()),
             Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_))) => {
                 tracing::warn!(%error, "shards cannot be released yet");
                 Ok(())
@@ -417,6 +427,12 @@ fn tell_to_leave(tenure: &Tenure, shards: &[i32], within: Duration) -> impl Futu
         for gone in left {
             let _ = gone.await;
         }
+    }
+}
+
+async fn found(damage: &mut watch::Receiver<Damage>) {
+    if damage.wait_for(Option::is_some).await.is_err() {
+        pending::<()>().await;
     }
 }
 

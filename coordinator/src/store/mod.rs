@@ -6,10 +6,11 @@
 
 mod sql;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use skald_protocol::{Gid, Status, Timestamp, TransactionSummary, WorkflowRef};
+use tokio::sync::watch;
 
 pub use sql::{Options, SqlStore};
 
@@ -39,7 +40,14 @@ pub enum Error {
     /// A URL, a path or a schema that an operator must set right.
     #[error("{0}")]
     Misconfigured(String),
+    /// The database's file is damaged, or is not there any more: what was written last may be lost, and nothing is written
+    /// any more until a restart.
+    #[error("{0}")]
+    Damaged(Arc<str>),
 }
+
+/// What is wrong with the database's file, once that is known.
+pub type Damage = Option<Arc<str>>;
 
 #[derive(Debug, Clone)]
 pub struct Joined {
@@ -297,6 +305,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reachable, and the schema is this build's.
     async fn ready(&self) -> Result<(), Error>;
+
+    /// Tells of damage as soon as it is found, whoever met it; from then on every call ends with it.
+    fn damage(&self) -> watch::Receiver<Damage>;
 }
 
 /// An operator's word, kept for those who ask later.

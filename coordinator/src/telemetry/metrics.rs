@@ -43,6 +43,7 @@ pub struct Metrics {
     append_conflicts: Counter,
     takeovers: Counter,
     deposed: Counter,
+    damaged: Counter,
     clock_jumps: Family<[Label; 1], Counter>,
     quarantined: Counter,
     export_failures: Counter,
@@ -106,6 +107,7 @@ impl Metrics {
             append_conflicts: Counter::default(),
             takeovers: Counter::default(),
             deposed: Counter::default(),
+            damaged: Counter::default(),
             clock_jumps: Family::default(),
             quarantined: Counter::default(),
             export_failures: Counter::default(),
@@ -151,6 +153,7 @@ impl Metrics {
         r.register("shards_held", "Shards this node holds", self.shards_held.clone());
         r.register("shard_takeovers", "Shards taken from an expired or free owner", self.takeovers.clone());
         r.register("node_deposed", "Times this node lost its place and joined again", self.deposed.clone());
+        r.register("database_damaged", "Times the database's file was found damaged or gone", self.damaged.clone());
         let help = "Times the database's clock was set by more than a second, by direction";
         r.register("clock_jumps", help, self.clock_jumps.clone());
         r.register("telemetry_export_failures", "Span batches that no collector took", self.export_failures.clone());
@@ -201,6 +204,10 @@ impl Metrics {
 
     pub fn deposed(&self) {
         self.deposed.inc();
+    }
+
+    pub fn database_damaged(&self) {
+        self.damaged.inc();
     }
 
     pub fn quarantined(&self) {

@@ -10,10 +10,13 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, OVERTAKEN, POLL, POLL_MAX};
-use crate::runtime::{
-    House,
-    clock::{Jump, Moment},
-    tenure::{Command, End, Office},
+use crate::{
+    runtime::{
+        House,
+        clock::{Jump, Moment},
+        tenure::{Command, End, Office},
+    },
+    store::Error,
 };
 
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
@@ -36,8 +39,10 @@ impl Inner {
         loop {
             let end = office.keep(&mut commands).await;
             self.current.send_replace(None);
-            if end == End::Left {
-                return;
+            match end {
+                End::Left => return,
+                End::Damaged => return self.stand_still(commands).await,
+                End::Deposed => {}
             }
             tracing::warn!("this node was deposed: everything in memory is dropped");
             self.house.metrics.deposed();
@@ -50,12 +55,23 @@ impl Inner {
                 let asked = Moment::now();
                 match self.house.members().join(&self.house.options.address, self.house.options.lease).await {
                     Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
+                    Err(Error::Damaged(_)) => return self.stand_still(commands).await,
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(JOIN_PAUSE_MAX);
             };
             self.current.send_replace(Some(office.tenure()));
+        }
+    }
+
+    /// Says why, and waits to be stopped.
+    async fn stand_still(&self, mut commands: mpsc::Receiver<Command>) {
+        let damage = self.damage.borrow().clone().unwrap_or_default();
+        tracing::error!("{damage}");
+        self.house.metrics.database_damaged();
+        while let Some(Command::Drain { done, .. }) = commands.recv().await {
+            let _ = done.send(());
         }
     }
 

@@ -227,7 +227,9 @@ pub(super) async fn append(
                 previous.keep(pool, session);
                 return Ok(HashSet::new());
             }
-            Err(error @ (Error::Deposed | Error::Unavailable(_) | Error::Misconfigured(_))) => return Err(error),
+            Err(error @ (Error::Deposed | Error::Unavailable(_) | Error::Misconfigured(_) | Error::Damaged(_))) => {
+                return Err(error);
+            }
         }
     }
     let mut session = pool.session().await?;

@@ -1,17 +1,26 @@
 //! From a URL to pools. No part of a URL that may hold a password ever stands in an error.
 
-use std::{fs::File, io, path::Path, str::FromStr, time::Duration};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _,
+    ConnectOptions as _, Connection as _, SqliteConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::watch;
 
 use super::{
-    Error, Inner, Options,
+    Damage, Error, Inner, Options,
     append_postgres::Previous,
-    session::{Memory, Pool},
+    files::Files,
+    session::{Keeping, Memory, Pool},
 };
 
 /// A batch, its `resolve`, a heartbeat, a claim: never more at once.
@@ -78,7 +87,7 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
     let writer = Pool::Postgres { pool: pool(writers, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
     let reader = Pool::Postgres { pool: pool(options.connections.saturating_sub(writers), None), wrapped };
     tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
-    Ok(Inner { writer, reader, options, previous: Previous::default(), _lock: None })
+    Ok(Inner { writer, reader, options, previous: Previous::default(), damage: Arc::default(), anchor: None })
 }
 
 async fn memory(options: Options) -> Result<Inner, Error> {
@@ -91,8 +100,15 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         .acquire_timeout(options.acquire_timeout)
         .connect_with(SqliteConnectOptions::new().in_memory(true).disable_statement_logging())
         .await?;
-    let pool = Pool::Sqlite { pool, memory: Some(Memory::default()) };
-    Ok(Inner { writer: pool.clone(), reader: pool, options, previous: Previous::default(), _lock: None })
+    let pool = Pool::Sqlite { pool, keeping: Keeping::Memory(Memory::default()) };
+    Ok(Inner {
+        writer: pool.clone(),
+        reader: pool,
+        options,
+        previous: Previous::default(),
+        damage: Arc::default(),
+        anchor: None,
+    })
 }
 
 async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
@@ -102,12 +118,19 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
     let lock = lock(path)?;
     let target = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // NORMAL may lose the last commits when the power fails.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging();
+    let damage = Arc::new(watch::Sender::default());
+    let first = target.clone().create_if_missing(true);
+    let anchor =
+        Anchor::drop_at(path, &first, Arc::clone(&damage), lock).await.map_err(|error| match error.into() {
+            Error::Unavailable(error) => Error::Misconfigured(format!("{} cannot be opened: {error}", path.display())),
+            Error::Misconfigured(_) => Error::Misconfigured(format!("{} is not a SQLite database", path.display())),
+            other => other,
+        })?;
     let pool = |connections: u32, target: SqliteConnectOptions| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -118,19 +141,66 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
             .connect_lazy_with(target)
     };
     let writer = pool(1, target.clone());
-    drop(writer.acquire().await.map_err(|error| match Error::from(error) {
-        Error::Unavailable(error) => Error::Misconfigured(format!("{} cannot be opened: {error}", path.display())),
-        Error::Misconfigured(_) => Error::Misconfigured(format!("{} is not a SQLite database", path.display())),
-        other => other,
-    })?);
     let reader = pool(SQLITE_READERS, target.pragma("query_only", "1"));
     Ok(Inner {
-        writer: Pool::Sqlite { pool: writer, memory: None },
-        reader: Pool::Sqlite { pool: reader, memory: None },
+        writer: Pool::Sqlite { pool: writer, keeping: Keeping::Written(Arc::clone(&anchor.files)) },
+        reader: Pool::Sqlite { pool: reader, keeping: Keeping::Read(Arc::clone(&anchor.files)) },
         options,
         previous: Previous::default(),
-        _lock: Some(lock),
+        damage,
+        anchor: Some(anchor),
     })
+}
+
+/// A connection that does nothing: while there is one SQLite keeps the log, and the same one, whatever becomes of the others.
+#[derive(Debug)]
+pub(super) struct Anchor {
+    connection: Mutex<Option<SqliteConnection>>,
+    files: Arc<Files>,
+    /// As long as this process uses the file.
+    _lock: File,
+}
+
+impl Anchor {
+    async fn drop_at(
+        path: &Path,
+        target: &SqliteConnectOptions,
+        damage: Arc<watch::Sender<Damage>>,
+        lock: File,
+    ) -> Result<Self, sqlx::Error> {
+        let mut connection = SqliteConnection::connect_with(target).await?;
+        // The log is opened by whoever reads first.
+        sqlx::raw_sql("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+        let page: u64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await?;
+        let files = Arc::new(Files::opened(path, page, damage)?);
+        Ok(Self { connection: Mutex::new(Some(connection)), files, _lock: lock })
+    }
+
+    /// The last of all connections.
+    pub(super) async fn close(&self) {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = connection.and_then(|connection| self.spare(connection))
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the database file was not closed in order: the next start does what is left");
+        }
+    }
+
+    /// The last connection to close writes the log into the database. What is damaged is left as it is.
+    fn spare(&self, connection: SqliteConnection) -> Option<SqliteConnection> {
+        if self.files.known().is_none() {
+            return Some(connection);
+        }
+        std::mem::forget(connection);
+        None
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        drop(connection.and_then(|connection| self.spare(connection)));
+    }
 }
 
 /// SQLite itself would let a second process in; two coordinators on one file would each take the other's place for ever.

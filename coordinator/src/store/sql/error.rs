@@ -12,6 +12,11 @@ const POSTGRES_TRANSIENT_CODES: [&str; 6] = ["25006", "25P02", "25P03", "25P04",
 /// SQLITE_BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
 const SQLITE_TRANSIENT: [i32; 8] = [5, 6, 7, 9, 10, 13, 14, 15];
 
+/// SQLITE_CORRUPT and NOTADB, whatever more they say.
+const SQLITE_DAMAGED_PRIMARY: [i32; 2] = [11, 26];
+/// SQLITE_IOERR_READ, SHORT_READ, FSYNC (what was written before may be lost), DATA, CORRUPTFS.
+const SQLITE_DAMAGED: [i32; 5] = [266, 522, 1034, 8202, 8458];
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
@@ -76,8 +81,21 @@ fn lasting(error: &dyn DatabaseError) -> Error {
 
 /// The primary result code, of SQLite's errors only.
 fn sqlite_code(error: &dyn DatabaseError) -> Option<i32> {
+    extended_code(error).map(|extended| extended & 0xff)
+}
+
+fn extended_code(error: &dyn DatabaseError) -> Option<i32> {
     error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
-    error.code()?.parse::<i32>().ok().map(|extended| extended & 0xff)
+    error.code()?.parse().ok()
+}
+
+/// What SQLite says where it read what it did not write, or cannot tell what it wrote. A full disk or a lock is none of
+/// these.
+pub(super) fn says_damaged(error: &sqlx::Error) -> Option<String> {
+    let database = error.as_database_error()?;
+    let code = extended_code(database)?;
+    let damaged = SQLITE_DAMAGED.contains(&code) || SQLITE_DAMAGED_PRIMARY.contains(&(code & 0xff));
+    damaged.then(|| format!("{} (code {code})", database.message()))
 }
 
 impl Error {

@@ -12,6 +12,7 @@ mod append_sqlite;
 mod connect;
 mod dialect;
 mod error;
+mod files;
 mod membership;
 mod read;
 mod registry;
@@ -19,15 +20,16 @@ mod retention;
 mod schema;
 mod session;
 
-use std::{fs::File, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
+use tokio::sync::watch;
 
 use self::session::{Kind, Pool};
 use super::{
-    Appended, Audit, Batch, Beat, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, Store, StoredPlan,
-    Workflow, WorkflowRow,
+    Appended, Audit, Batch, Beat, Damage, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, Store,
+    StoredPlan, Workflow, WorkflowRow,
 };
 
 #[derive(Debug, Clone)]
@@ -70,8 +72,9 @@ struct Inner {
     reader: Pool,
     options: Options,
     previous: append_postgres::Previous,
-    /// Of SQLite: held as long as this process uses the file.
-    _lock: Option<File>,
+    damage: Arc<watch::Sender<Damage>>,
+    /// Of a SQLite file.
+    anchor: Option<connect::Anchor>,
 }
 
 impl SqlStore {
@@ -89,6 +92,9 @@ impl SqlStore {
     pub async fn close(&self) {
         self.0.reader.close().await;
         tokio::join!(self.0.writer.close(), async { self.0.previous.clear() });
+        if let Some(anchor) = &self.0.anchor {
+            anchor.close().await;
+        }
     }
 
     fn kind(&self) -> Kind {
@@ -217,6 +223,10 @@ impl Store for SqlStore {
 
     async fn ready(&self) -> Result<(), Error> {
         self.within(schema::check(&self.0.reader)).await
+    }
+
+    fn damage(&self) -> watch::Receiver<Damage> {
+        self.0.damage.subscribe()
     }
 }
 

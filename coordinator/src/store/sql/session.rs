@@ -14,7 +14,7 @@ use std::{
 
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, PgConnection, PgPool, Postgres, Row as _, Sqlite,
-    SqlitePool, Type,
+    SqliteConnection, SqlitePool, Type,
     pool::PoolConnection,
     postgres::{PgArguments, PgHasArrayType, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
@@ -22,7 +22,10 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::super::Error;
-use super::dialect::Sql;
+use super::{
+    dialect::Sql,
+    files::{Files, Found},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -40,8 +43,37 @@ pub(super) enum Pool {
     },
     Sqlite {
         pool: SqlitePool,
-        memory: Option<Memory>,
+        keeping: Keeping,
     },
+}
+
+/// Where a SQLite database is kept.
+#[derive(Debug, Clone)]
+pub(super) enum Keeping {
+    Memory(Memory),
+    /// For those who only read.
+    Read(Arc<Files>),
+    Written(Arc<Files>),
+}
+
+impl Keeping {
+    fn files(&self) -> Option<&Files> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Read(files) | Self::Written(files) => Some(files),
+        }
+    }
+
+    fn stand(&self) -> Result<(), Error> {
+        self.files().map_or(Ok(()), Files::stand)
+    }
+
+    fn judge(&self, error: sqlx::Error) -> Error {
+        match self.files() {
+            Some(files) => files.judge(error),
+            None => error.into(),
+        }
+    }
 }
 
 /// A database in memory lives as long as its one connection, so that one is never closed: whatever it was dropped in the
@@ -80,9 +112,7 @@ impl Pool {
             Self::Postgres { pool, .. } => {
                 Ok(Session(Inner::Postgres(PostgresSession::new(acquire(pool).await?, true))))
             }
-            Self::Sqlite { pool, memory } => {
-                Ok(Session(Inner::Sqlite(SqliteSession::new(pool.acquire().await?, memory.clone()).await)))
-            }
+            Self::Sqlite { pool, keeping } => Ok(Session(Inner::Sqlite(SqliteSession::new(pool, keeping).await?))),
         }
     }
 
@@ -94,8 +124,8 @@ impl Pool {
                 session.begin().await?;
                 Ok(Session(Inner::Postgres(session)))
             }
-            Self::Sqlite { pool, memory } => {
-                let mut session = SqliteSession::new(pool.acquire().await?, memory.clone()).await;
+            Self::Sqlite { pool, keeping } => {
+                let mut session = SqliteSession::new(pool, keeping).await?;
                 session.in_transaction = true;
                 session.plain("BEGIN IMMEDIATE").await?;
                 Ok(Session(Inner::Sqlite(session)))
@@ -193,24 +223,52 @@ impl Drop for PostgresSession {
 #[derive(Debug)]
 struct SqliteSession {
     connection: PoolConnection<Sqlite>,
-    memory: Option<Memory>,
+    keeping: Keeping,
     in_transaction: bool,
     /// A statement is under way, or one failed.
     busy: bool,
 }
 
 impl SqliteSession {
-    async fn new(mut connection: PoolConnection<Sqlite>, memory: Option<Memory>) -> Self {
-        if let Some(memory) = &memory {
+    async fn new(pool: &SqlitePool, keeping: &Keeping) -> Result<Self, Error> {
+        // Else a new connection might open, and write to, what stands there instead.
+        keeping.stand()?;
+        let mut connection = pool.acquire().await.map_err(|error| keeping.judge(error))?;
+        keeping.stand()?;
+        if let Keeping::Memory(memory) = keeping {
             memory.clean(&mut connection).await;
         }
-        Self { connection, memory, in_transaction: false, busy: false }
+        Ok(Self { connection, keeping: keeping.clone(), in_transaction: false, busy: false })
     }
 
-    async fn plain(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+    async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
         self.busy = true;
-        sqlx::raw_sql(text).execute(&mut *self.connection).await?;
+        let done = work(&mut self.connection).await.map_err(|error| self.keeping.judge(error))?;
         self.busy = false;
+        Ok(done)
+    }
+
+    async fn plain(&mut self, text: &'static str) -> Result<(), Error> {
+        self.run(async |connection| sqlx::raw_sql(text).execute(connection).await).await?;
+        Ok(())
+    }
+
+    /// What was committed is in the files that a restart will find.
+    async fn kept(&mut self) -> Result<(), Error> {
+        let Keeping::Written(files) = self.keeping.clone() else { return Ok(()) };
+        let found = files.committed()?;
+        if found != Found::AsItWas {
+            self.plain("PRAGMA shrink_memory").await?;
+        }
+        if let Found::Shorter(size) = found {
+            let count = async |connection: &mut SqliteConnection| {
+                sqlx::query_scalar("PRAGMA page_count").fetch_one(connection).await
+            };
+            files.holds(size, self.run(count).await?)?;
+        }
         Ok(())
     }
 }
@@ -218,9 +276,9 @@ impl SqliteSession {
 impl Drop for SqliteSession {
     fn drop(&mut self) {
         if self.in_transaction || self.busy {
-            match &self.memory {
-                Some(memory) => memory.unclean.store(true, Ordering::Release),
-                None => self.connection.close_on_drop(),
+            match &self.keeping {
+                Keeping::Memory(memory) => memory.unclean.store(true, Ordering::Release),
+                Keeping::Read(_) | Keeping::Written(_) => self.connection.close_on_drop(),
             }
         }
     }
@@ -261,11 +319,14 @@ impl Session {
                 session.plain(how).await?;
                 session.in_transaction = false;
             }
-            Inner::Sqlite(mut session) if session.in_transaction => {
-                session.plain(how).await?;
-                session.in_transaction = false;
+            Inner::Sqlite(mut session) => {
+                if session.in_transaction {
+                    session.plain(how).await?;
+                    session.in_transaction = false;
+                }
+                session.kept().await?;
             }
-            Inner::Postgres(_) | Inner::Sqlite(_) => {}
+            Inner::Postgres(_) => {}
         }
         Ok(())
     }
@@ -371,9 +432,7 @@ impl Query {
                 Ok(rows?.into_iter().map(Row::Postgres).collect())
             }
             (Self::Sqlite(query), Inner::Sqlite(session)) => {
-                session.busy = true;
-                let rows = query.fetch_all(&mut *session.connection).await?;
-                session.busy = false;
+                let rows = session.run(async |connection| query.fetch_all(connection).await).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             _ => unreachable!("a query is made for the session's database"),
@@ -394,9 +453,7 @@ impl Query {
                 Ok(done?.rows_affected())
             }
             (Self::Sqlite(query), Inner::Sqlite(session)) => {
-                session.busy = true;
-                let done = query.execute(&mut *session.connection).await?;
-                session.busy = false;
+                let done = session.run(async |connection| query.execute(connection).await).await?;
                 Ok(done.rows_affected())
             }
             _ => unreachable!("a query is made for the session's database"),

@@ -1,0 +1,253 @@
+//! The files of a SQLite database, watched: nothing is acknowledged into what is no longer the database.
+//!
+//! SQLite goes on writing to files that were removed, replaced or cut off, and tells nobody. So after each commit, before its
+//! answer goes out, they must be the ones that were opened, the database no shorter, and the log's last frame must stand: the
+//! next write beyond a cut fills it with zeros, so that the log's length tells nothing. Whoever wrote to the database itself
+//! (a checkpoint or a stranger) makes the writer drop the pages that it has read: its next commit reads what is there then.
+//!
+//! No file that SQLite locks is opened here: to close it would give up the locks of the whole process. The log has none.
+
+use std::{
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    super::{Damage, Error},
+    error::says_damaged,
+};
+
+const LOG_HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
+/// The last bit says in which order of bytes sums are made.
+const LOG_MAGIC: u32 = 0x377f_0682;
+
+#[derive(Debug)]
+pub(super) struct Files {
+    database: Opened,
+    log: Opened,
+    /// The index of the log, which all who use the database share.
+    index: Opened,
+    page: u64,
+    seen: Mutex<Seen>,
+    damage: Arc<watch::Sender<Damage>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+#[derive(Debug)]
+struct Seen {
+    size: u64,
+    changed: (i64, i64),
+    log: Log,
+}
+
+/// What a commit finds of the database's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    AsItWas,
+    /// Somebody wrote to it.
+    Changed,
+    /// To this many bytes: it was compacted, or cut off.
+    Shorter(u64),
+}
+
+impl Files {
+    /// Of a database that is open and has been read. `page`: the size of its pages.
+    pub(super) fn opened(path: &Path, page: u64, damage: Arc<watch::Sender<Damage>>) -> io::Result<Self> {
+        // SQLite keeps the others beside what a link leads to.
+        let real = fs::canonicalize(path)?;
+        let beside = |suffix: &str| {
+            let mut name = real.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let database = fs::metadata(path)?;
+        let log = Opened::at(beside("-wal"))?;
+        let file = File::open(&log.path)?;
+        Ok(Self {
+            seen: Mutex::new(Seen { size: database.len(), changed: changed(&database), log: Log::new(file, page) }),
+            database: Opened { path: path.to_owned(), identity: identity(&database) },
+            log,
+            index: Opened::at(beside("-shm"))?,
+            page,
+            damage,
+        })
+    }
+
+    /// Whether they are the ones that were opened, and nothing is known against them.
+    pub(super) fn stand(&self) -> Result<(), Error> {
+        self.look().map(drop)
+    }
+
+    fn look(&self) -> Result<Metadata, Error> {
+        if let Some(error) = self.known() {
+            return Err(error);
+        }
+        let database = self.same(&self.database)?;
+        self.same(&self.log)?;
+        self.same(&self.index)?;
+        Ok(database)
+    }
+
+    fn same(&self, opened: &Opened) -> Result<Metadata, Error> {
+        let path = opened.path.display();
+        match fs::metadata(&opened.path) {
+            Ok(now) if identity(&now) == opened.identity => Ok(now),
+            Ok(_) => Err(self.damaged(&format!("{path} was replaced by another file"))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(self.damaged(&format!("{path} was removed or moved away")))
+            }
+            Err(error) => Err(Error::Unavailable(sqlx::Error::Io(error))),
+        }
+    }
+
+    /// Of a writer, after its commit: an error means that what was committed may be lost.
+    pub(super) fn committed(&self) -> Result<Found, Error> {
+        let now = self.look()?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.log.follow() {
+            Ok(true) => {}
+            Ok(false) => {
+                drop(seen);
+                return Err(self.damaged(&format!("{} was cut off or written over", self.log.path.display())));
+            }
+            Err(error) => return Err(Error::Unavailable(sqlx::Error::Io(error))),
+        }
+        if now.len() < seen.size {
+            return Ok(Found::Shorter(now.len()));
+        }
+        let found = if changed(&now) == seen.changed { Found::AsItWas } else { Found::Changed };
+        (seen.size, seen.changed) = (now.len(), changed(&now));
+        Ok(found)
+    }
+
+    /// A file that got shorter must hold all its pages: then it was compacted (`VACUUM`).
+    pub(super) fn holds(&self, size: u64, pages: u64) -> Result<(), Error> {
+        let whole = pages.saturating_mul(self.page);
+        if size < whole {
+            let path = self.database.path.display();
+            return Err(self.damaged(&format!("{path} was cut off: it has {size} bytes of {whole}")));
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).size = size;
+        Ok(())
+    }
+
+    /// What an error of SQLite means while these are its files.
+    pub(super) fn judge(&self, error: sqlx::Error) -> Error {
+        if let Some(said) = says_damaged(&error) {
+            return self.damaged(&format!("SQLite finds {} damaged: {said}", self.database.path.display()));
+        }
+        self.stand().err().unwrap_or_else(|| error.into())
+    }
+
+    pub(super) fn known(&self) -> Option<Error> {
+        self.damage.borrow().clone().map(Error::Damaged)
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        let told: Arc<str> = format!(
+            "{what} while this node runs: it records and calls nothing any more. Stop it, put the database right, start it \
+             again: see \"A damaged database file\" in docs/operations.md"
+        )
+        .into();
+        self.damage.send_if_modified(|damage| {
+            let first = damage.is_none();
+            damage.get_or_insert(Arc::clone(&told));
+            first
+        });
+        self.known().unwrap_or(Error::Damaged(told))
+    }
+}
+
+impl Opened {
+    fn at(path: PathBuf) -> io::Result<Self> {
+        let identity = identity(&fs::metadata(&path)?);
+        Ok(Self { path, identity })
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+fn changed(file: &Metadata) -> (i64, i64) {
+    (file.ctime(), file.ctime_nsec())
+}
+
+/// The write-ahead log (<https://sqlite.org/fileformat.html#the_write_ahead_log>), read from where it was left.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    page: u64,
+    /// Another one: it was begun anew.
+    header: [u8; LOG_HEADER],
+    /// Where the last frame that ends a commit stands, and where the next one will.
+    last: Option<u64>,
+    next: u64,
+}
+
+impl Log {
+    fn new(file: File, page: u64) -> Self {
+        Self { file, page, header: [0; LOG_HEADER], last: None, next: LOG_HEADER as u64 }
+    }
+
+    /// Goes on to the end of the last commit; false if what was there before is not there any more.
+    fn follow(&mut self) -> io::Result<bool> {
+        // A checkpoint may have cut it to nothing. If it was a hand, the next frames will stand behind a gap.
+        let size = self.file.metadata()?.len();
+        if size == 0 {
+            return Ok(true);
+        }
+        let Some(header) = self.read::<LOG_HEADER>(0)? else { return self.is_empty() };
+        if u32::from_be_bytes([header[0], header[1], header[2], header[3]]) & !1 != LOG_MAGIC {
+            return Ok(false);
+        }
+        if header != self.header {
+            (self.header, self.last, self.next) = (header, None, LOG_HEADER as u64);
+        }
+        if let Some(last) = self.last
+            && (size < self.next || self.frame(last)?.is_none())
+        {
+            return self.is_empty();
+        }
+        let mut at = self.next;
+        while let Some(frame) = self.frame(at)? {
+            let ends_a_commit = frame[4..8] != [0; 4];
+            let next = at + FRAME_HEADER as u64 + self.page;
+            if ends_a_commit {
+                (self.last, self.next) = (Some(at), next);
+            }
+            at = next;
+        }
+        Ok(true)
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() == 0)
+    }
+
+    /// One of this log's, and none that an earlier one left.
+    fn frame(&self, at: u64) -> io::Result<Option<[u8; FRAME_HEADER]>> {
+        Ok(self.read::<FRAME_HEADER>(at)?.filter(|frame| frame[8..16] == self.header[16..24]))
+    }
+
+    /// `None`: the file ends before.
+    fn read<const LENGTH: usize>(&self, at: u64) -> io::Result<Option<[u8; LENGTH]>> {
+        let mut bytes = [0; LENGTH];
+        match self.file.read_exact_at(&mut bytes, at) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
