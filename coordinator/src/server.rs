@@ -109,6 +109,7 @@ impl Server {
             max_in_memory: config.limits.in_memory,
             keep_journals: config.retention.journals.0,
             keep_tombstones: config.retention.tombstones.0,
+            reports: config.reports_directory.clone().unwrap_or_else(|| ".".into()),
             ..runtime::Options::default()
         };
         let foundation = Foundation {
@@ -175,6 +176,19 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
     let migrated = store.migrate().await.map_err(|source| at(config, source));
     store.close().await;
     migrated
+}
+
+/// What is to be said of the database before it holds transactions. One that is not there is not made.
+pub async fn examine(config: &Config) -> Result<Vec<store::Finding>, Error> {
+    let url = config.database.url.expose();
+    let file = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    if file.is_some_and(|path| path != ":memory:" && !std::path::Path::new(path).exists()) {
+        return Err(at(config, store::Error::Misconfigured("there is no such file".into())));
+    }
+    let store = open(config, config.database.max_connections).await?;
+    let findings = store.examine().await.map_err(|source| at(config, source));
+    store.close().await;
+    findings
 }
 
 /// The log of the whole process; a second call changes nothing.

@@ -4,6 +4,8 @@
 //! goes, when the process that started it ends in whatever way: a shell between the two waits for the pipe to close.
 
 use std::{
+    ffi::OsString,
+    io::Write as _,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -18,14 +20,17 @@ use tokio::sync::OnceCell;
 
 use crate::{FakeTime, cluster};
 
-/// Ends the cluster as a crash would, so that nothing waits for it; then removes its folder.
-const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -QUIT $pid; wait $pid; rm -rf "$FOLDER""#;
+/// Ends the cluster as a crash would, so that nothing waits for it; then removes its folder, unless it is told to keep it.
+const KEEPER: &str =
+    r#""$@" & pid=$!; read -r word; kill -QUIT $pid; wait $pid; [ "$word" = keep ] || rm -rf "$FOLDER""#;
 
 pub struct Postgres {
     /// The URL of its `postgres` database, without that name.
     base: String,
     /// Its standard input is what keeps the cluster alive.
     keeper: Option<Child>,
+    /// The server's own command line.
+    command: Vec<OsString>,
     folder: PathBuf,
     migrated: OnceCell<()>,
 }
@@ -45,7 +50,8 @@ impl Postgres {
         match std::env::var("TEST_DATABASE_URL") {
             Ok(url) => {
                 let base = url.rsplit_once('/').map_or(url.as_str(), |(base, _)| base).to_owned();
-                Ok(Self { base, keeper: None, folder: PathBuf::new(), migrated: OnceCell::new() })
+                let (command, folder) = (Vec::new(), PathBuf::new());
+                Ok(Self { base, keeper: None, command, folder, migrated: OnceCell::new() })
             }
             Err(_) => Self::own(&[]).await,
         }
@@ -63,40 +69,65 @@ impl Postgres {
 
     async fn with(settings: &[&str], environment: &[(String, String)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("skald-postgres-").tempdir()?.keep();
-        let user = if Uid::effective().is_root() { Some(unprivileged()?) } else { None };
-        if let Some(user) = &user {
+        if Uid::effective().is_root() {
+            let user = unprivileged()?;
             chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
-        let as_user = |mut command: Command| {
-            if let Some(user) = &user {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            command.current_dir(&folder).env("FOLDER", &folder);
-            command
-        };
         let mut initdb = Command::new(program("initdb")?);
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
-        let made = as_user(initdb).arg(folder.join("cluster")).output()?;
+        let made = as_user(initdb, &folder)?.arg(folder.join("cluster")).output()?;
         if !made.status.success() {
             bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         }
         let port = cluster::free_port().to_string();
-        let mut keeper = Command::new("sh");
-        keeper.envs(environment.iter().map(|(name, value)| (name, value)));
-        keeper.args(["-c", KEEPER, "keeper"]).arg(program("postgres")?).arg("-D").arg(folder.join("cluster"));
-        keeper.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
-        keeper.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
-        for setting in settings {
-            keeper.args(["-c", setting]);
+        let sockets = format!("unix_socket_directories={}", folder.display());
+        let mut command: Vec<OsString> = vec!["env".into()];
+        command.extend(environment.iter().map(|(name, value)| format!("{name}={value}").into()));
+        command.extend([program("postgres")?.into(), "-D".into(), folder.join("cluster").into()]);
+        command.extend(["-p", &port].map(OsString::from));
+        for setting in ["listen_addresses=127.0.0.1", "max_connections=300", &sockets].iter().chain(settings) {
+            command.extend(["-c", setting].map(OsString::from));
         }
-        let log = std::fs::File::create(folder.join("log"))?;
-        // The terminal's Ctrl-C is for us; the cluster ends through the pipe.
-        let keeper =
-            as_user(keeper).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()?;
         let base = format!("postgres://postgres@127.0.0.1:{port}");
-        let own = Self { base, keeper: Some(keeper), folder, migrated: OnceCell::new() };
-        own.answers().await?;
+        let mut own = Self { base, keeper: None, command, folder, migrated: OnceCell::new() };
+        own.start_again().await?;
         Ok(own)
+    }
+
+    /// After `crash`.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).args(&self.command);
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.join("log"))?;
+        let mut keeper = as_user(keeper, &self.folder)?;
+        // The terminal's Ctrl-C is for us; the cluster ends through the pipe.
+        let keeper = keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()?;
+        self.keeper = Some(keeper);
+        self.answers().await
+    }
+
+    /// The server ends as in a crash; what it has on its disk stays.
+    pub fn crash(&mut self) -> anyhow::Result<()> {
+        let mut keeper = self.keeper.take().context("the cluster is our own, and runs")?;
+        keeper.stdin.take().context("a pipe")?.write_all(b"keep\n")?;
+        keeper.wait()?;
+        Ok(())
+    }
+
+    /// Between `crash` and `start_again`: keeps what is on the disk now.
+    pub fn remember(&self) -> anyhow::Result<()> {
+        self.copy("cluster", "remembered")
+    }
+
+    /// Between `crash` and `start_again`: to what was remembered.
+    pub fn go_back(&self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(self.folder.join("cluster"))?;
+        self.copy("remembered", "cluster")
+    }
+
+    fn copy(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let copied = Command::new("cp").arg("-a").arg(self.folder.join(from)).arg(self.folder.join(to)).status()?;
+        if copied.success() { Ok(()) } else { bail!("{from} cannot be copied to {to}") }
     }
 
     async fn answers(&self) -> anyhow::Result<()> {
@@ -165,8 +196,19 @@ impl Drop for Postgres {
             drop(keeper.stdin.take());
             // The keeper's own end says nothing that could be acted on here.
             let _ended = keeper.wait();
+        } else if !self.command.is_empty() {
+            let _removed = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+fn as_user(mut command: Command, folder: &Path) -> anyhow::Result<Command> {
+    if Uid::effective().is_root() {
+        let user = unprivileged()?;
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command.current_dir(folder).env("FOLDER", folder);
+    Ok(command)
 }
 
 /// Postgres and PgBouncer refuse to run as root.

@@ -120,6 +120,15 @@ impl Store for Faulty {
         self.store.resolve(node, expected, batch).await
     }
 
+    async fn batch(&self, node: NodeId) -> Result<Option<i64>, Error> {
+        self.reach()?;
+        self.store.batch(node).await
+    }
+
+    async fn timeline(&self) -> Option<u32> {
+        self.store.timeline().await
+    }
+
     async fn due(
         &self,
         shards: &[i32],

@@ -35,6 +35,7 @@ mod registry;
 mod repeated;
 mod restart;
 mod retry;
+mod rewind;
 mod runtime;
 mod saga;
 mod sdk;

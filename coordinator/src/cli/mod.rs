@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 error (or a definition with faults), 2 usage, 3 not found, 4 the transaction did not succeed.
 
 mod diagnose;
+mod doctor;
 mod explore;
 mod output;
 mod participant;
@@ -51,6 +52,8 @@ enum Command {
     Workflow(workflow::Workflow),
     /// Bring the database's schema to this build's.
     Migrate(Settings),
+    /// Check whether what the database acknowledges survives: its settings, its standbys, its pages. Exit code 1: it does not.
+    Doctor(doctor::Doctor),
     /// Print the configuration in effect, and where each value comes from.
     Config(Settings),
 }
@@ -144,6 +147,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
             anstream::eprintln!("{} is up to date", config.database.url);
             Ok(Exit::Done)
         }
+        Command::Doctor(doctor) => doctor.run(output).await,
         Command::Config(settings) => {
             let loaded = settings.load()?;
             warn(&loaded.warnings);

@@ -22,7 +22,7 @@ const DATABASE: &str = "database";
 /// A secret's value; dispatch reads it when a call needs it.
 const SECRET: &str = "SKALD_SECRET_";
 /// Free text: `00123` and `true` are not to be read as a number and a truth.
-const TEXTS: [&str; 4] = ["secrets_directory", "callback_key", "database.url", "node_address"];
+const TEXTS: [&str; 5] = ["secrets_directory", "reports_directory", "callback_key", "database.url", "node_address"];
 
 /// Where settings may come from, lowest first.
 #[derive(Debug, Clone, Default)]

@@ -58,6 +58,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, SecretRelease>,
     /// `{"secret": name}` stands for the variable `SKALD_SECRET_<NAME>`, else for the file of that name in here.
     pub secrets_directory: Option<PathBuf>,
+    /// Where lists are written of what a database lost; the working directory if absent.
+    pub reports_directory: Option<PathBuf>,
 }
 
 /// A bare URL stands for `{ url = … }`.
@@ -182,6 +184,7 @@ impl Default for Config {
             workflow_config: BTreeMap::new(),
             secrets: BTreeMap::new(),
             secrets_directory: None,
+            reports_directory: None,
         }
     }
 }

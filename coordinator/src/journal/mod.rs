@@ -9,10 +9,11 @@
 
 mod claim;
 mod health;
+mod recent;
 mod writer;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -26,6 +27,8 @@ use crate::{
 
 pub use claim::Claim;
 pub use health::{Health, Stalled};
+use recent::Recent;
+pub use recent::{Acknowledged, Since};
 pub use writer::{Ended, Writer};
 
 /// What became of an append.
@@ -91,6 +94,7 @@ pub struct Journal {
     outside: mpsc::Sender<Outside>,
     depth: Arc<AtomicUsize>,
     health: Arc<Health>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 /// Appends from outside that may wait before the next one has to.
@@ -110,8 +114,8 @@ impl Journal {
         let (outside, asked) = mpsc::channel(OUTSIDE);
         let depth = Arc::new(AtomicUsize::new(0));
         let writer = Writer::new(store, node, metrics, clients, submitted, asked, Arc::clone(&depth));
-        let health = writer.health();
-        (Self { submissions, outside, depth, health }, writer)
+        let (health, recent) = (writer.health(), writer.recent());
+        (Self { submissions, outside, depth, health, recent }, writer)
     }
 
     /// Hands over what one turn made; the answers come as `Done`. A closed journal drops it: its client ends with it.
@@ -147,9 +151,25 @@ impl Journal {
         self.health.check()
     }
 
+    /// The number of the last commit that was acknowledged; none that the database tells later may be lower.
+    #[must_use]
+    pub fn batch(&self) -> i64 {
+        locked(&self.recent).batch()
+    }
+
+    /// What was acknowledged with later commits than this one.
+    #[must_use]
+    pub fn since(&self, batch: i64) -> Since {
+        locked(&self.recent).since(batch)
+    }
+
     /// Appends that wait for their commit.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)
     }
+}
+
+fn locked(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
 }

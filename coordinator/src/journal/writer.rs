@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Claim, Done, Entry, Health, Landed, Outcome, Outside, Submission};
+use super::{Claim, Done, Entry, Health, Landed, Outcome, Outside, Recent, Submission, locked};
 use crate::{
     store::{Append, Appended, Batch, Error, NodeId, Projection, Store},
     telemetry::Metrics,
@@ -84,6 +84,7 @@ pub struct Writer {
     asked: mpsc::Receiver<Outside>,
     depth: Arc<AtomicUsize>,
     health: Arc<Health>,
+    recent: Arc<Mutex<Recent>>,
     /// The node's `batch`, as the database has it.
     batch: i64,
     appends: VecDeque<Queued>,
@@ -120,6 +121,7 @@ impl Writer {
             asked,
             depth,
             health: Arc::default(),
+            recent: Arc::default(),
             batch: 0,
             appends: VecDeque::new(),
             projections: HashMap::new(),
@@ -134,6 +136,10 @@ impl Writer {
 
     pub(super) fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
+    }
+
+    pub(super) fn recent(&self) -> Arc<Mutex<Recent>> {
+        Arc::clone(&self.recent)
     }
 
     pub async fn run(mut self) -> Ended {
@@ -371,6 +377,9 @@ impl Writer {
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
         self.projected.done += part.owners.len() as u64;
+        // First: whoever hears of it may lose it at once.
+        let landed = part.batch.appends.iter().zip(&answers).filter(|(_, answer)| **answer == Appended::Durable);
+        locked(&self.recent).add(self.batch, landed.map(|(append, _)| (append.gid.clone(), append.seq)));
         let rows = part.batch.appends.into_iter().zip(part.origins).zip(answers);
         for ((append, origin), answer) in rows {
             let outcome = match answer {

@@ -121,6 +121,12 @@ impl Clock {
         jumped.then_some(Jump(by))
     }
 
+    /// Since the last heartbeat that succeeded was asked for.
+    pub(super) fn silence(&self) -> Duration {
+        let silence = Moment::now().0 - self.asked.load(Ordering::Acquire);
+        Duration::from_millis(u64::try_from(silence).unwrap_or(0))
+    }
+
     /// Whether a call may go out: the lease holds long enough for it to be written, and this node was heard of since it last
     /// slept.
     pub(super) fn may_send(&self) -> bool {

@@ -86,13 +86,14 @@ impl Coordinator {
             draining: AtomicBool::new(false),
             damage: house.store.damage(),
         });
+        let timeline = house.members().timeline().await;
         let asked = Moment::now();
         let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
         let stop = CancellationToken::new();
         let office = Office::open(Arc::clone(&house), &joined, asked, stop.child_token());
         inner.current.send_replace(Some(office.tenure()));
         inner.observe();
-        let live = Arc::clone(&inner).live(office, commanded, stop.clone());
+        let live = Arc::clone(&inner).live(office, timeline, commanded, stop.clone());
         keeper.spawn(stop.clone().run_until_cancelled_owned(live));
         tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&inner).retain()));
         Ok(Self { inner, _alive: Arc::new(stop.drop_guard()) })

@@ -13,6 +13,7 @@ mod load;
 mod membership;
 mod options;
 mod outlet;
+mod rewind;
 mod shard;
 mod sweep;
 mod tenure;

@@ -1,6 +1,6 @@
 //! Every figure of a node, with its default and what it must satisfy.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use skald_protocol::Json;
 use tokio::runtime::Handle;
@@ -42,6 +42,8 @@ pub struct Options {
     pub longest_turn: Duration,
     /// How long a request waits for its commit; what was not handed to the database by then is withdrawn.
     pub commit_timeout: Duration,
+    /// A folder for what an operator has to look at.
+    pub reports: PathBuf,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -67,6 +69,7 @@ impl Default for Options {
             prune_every: Duration::from_secs(60),
             longest_turn: Duration::from_secs(2),
             commit_timeout: Duration::from_secs(10),
+            reports: PathBuf::from("."),
         }
     }
 }

@@ -254,7 +254,7 @@ impl Office {
 
     async fn beat(&mut self) -> Result<(), Deposed> {
         let lease = self.house.options.lease;
-        let asked = Moment::now();
+        let (asked, acknowledged) = (Moment::now(), self.tenure.journal.batch());
         let beat = timeout(lease / 2, self.house.members().heartbeat(self.tenure.node, lease, self.draining)).await;
         let beat = match beat {
             Ok(Ok(beat)) => beat,
@@ -270,6 +270,9 @@ impl Office {
                 return Ok(());
             }
         };
+        if beat.batch < acknowledged {
+            return Err(Deposed);
+        }
         let withheld = !self.tenure.clock.may_send();
         if let Some(jump) = self.tenure.clock.beat(asked, beat.now) {
             self.house.clock_jumped(jump);

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use skald_protocol::{Gid, Status, Timestamp, TransactionSummary, WorkflowRef};
 use tokio::sync::watch;
 
-pub use sql::{Options, SqlStore};
+pub use sql::{Finding, Options, SqlStore, Weight};
 
 /// A node's life; a new one each time it joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,8 @@ pub struct Beat {
     /// Live nodes that are not draining, this one included unless it drains.
     pub nodes: usize,
     pub format: u32,
+    /// The number of this node's last commit.
+    pub batch: i64,
 }
 
 /// One record to be made durable.
@@ -251,6 +253,12 @@ pub trait Store: Send + Sync + 'static {
     /// After `append` gave `Unavailable`: waits for the lost statement by locking the node's row and tells whether it landed
     /// (`None`: it did not). `Deposed` also when the database went back behind what was acknowledged.
     async fn resolve(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Option<Vec<Appended>>, Error>;
+
+    /// The number of the last commit of this life of a node, also after it was deposed; `None`: the database does not know it.
+    async fn batch(&self, node: NodeId) -> Result<Option<i64>, Error>;
+
+    /// Which of its histories the database is in, where it tells (Postgres): another one after a fail-over.
+    async fn timeline(&self) -> Option<u32>;
 
     /// Unsettled transactions of these shards whose `next_wake_at` has come, earliest first, or that a foreign append marked.
     /// `after`: the last one of the page before.

@@ -44,6 +44,8 @@ pub struct Metrics {
     takeovers: Counter,
     deposed: Counter,
     damaged: Counter,
+    rewinds: Counter,
+    rewound: Counter,
     clock_jumps: Family<[Label; 1], Counter>,
     quarantined: Counter,
     export_failures: Counter,
@@ -108,6 +110,8 @@ impl Metrics {
             takeovers: Counter::default(),
             deposed: Counter::default(),
             damaged: Counter::default(),
+            rewinds: Counter::default(),
+            rewound: Counter::default(),
             clock_jumps: Family::default(),
             quarantined: Counter::default(),
             export_failures: Counter::default(),
@@ -154,6 +158,10 @@ impl Metrics {
         r.register("shard_takeovers", "Shards taken from an expired or free owner", self.takeovers.clone());
         r.register("node_deposed", "Times this node lost its place and joined again", self.deposed.clone());
         r.register("database_damaged", "Times the database's file was found damaged or gone", self.damaged.clone());
+        let help = "Times the database was found to lack what this node had acknowledged";
+        r.register("database_rewinds", help, self.rewinds.clone());
+        let help = "Acknowledged records that the database lost, as far as this node remembers";
+        r.register("acknowledged_records_lost", help, self.rewound.clone());
         let help = "Times the database's clock was set by more than a second, by direction";
         r.register("clock_jumps", help, self.clock_jumps.clone());
         r.register("telemetry_export_failures", "Span batches that no collector took", self.export_failures.clone());
@@ -208,6 +216,12 @@ impl Metrics {
 
     pub fn database_damaged(&self) {
         self.damaged.inc();
+    }
+
+    /// `lost`: of what this node had acknowledged.
+    pub fn database_rewound(&self, lost: usize) {
+        self.rewinds.inc();
+        self.rewound.inc_by(lost as u64);
     }
 
     pub fn quarantined(&self) {

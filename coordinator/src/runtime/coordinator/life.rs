@@ -14,9 +14,9 @@ use crate::{
     runtime::{
         House,
         clock::{Jump, Moment},
-        tenure::{Command, End, Office},
+        tenure::{Command, End, Office, Tenure},
     },
-    store::Error,
+    store::{Error, Joined},
 };
 
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
@@ -33,10 +33,12 @@ impl Inner {
     pub(super) async fn live(
         self: Arc<Self>,
         mut office: Office,
+        mut timeline: Option<u32>,
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
         loop {
+            let ended = office.tenure();
             let end = office.keep(&mut commands).await;
             self.current.send_replace(None);
             match end {
@@ -47,14 +49,16 @@ impl Inner {
             tracing::warn!("this node was deposed: everything in memory is dropped");
             self.house.metrics.deposed();
             let mut pause = JOIN_PAUSE;
+            let mut ended = Some(ended);
             office = loop {
                 if let Ok(Command::Drain { done, .. }) = commands.try_recv() {
                     let _ = done.send(());
                     return;
                 }
-                let asked = Moment::now();
-                match self.house.members().join(&self.house.options.address, self.house.options.lease).await {
-                    Ok(joined) => break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token()),
+                match self.join_again(&mut ended, &mut timeline).await {
+                    Ok((asked, joined)) => {
+                        break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token());
+                    }
                     Err(Error::Damaged(_)) => return self.stand_still(commands).await,
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
                 }
@@ -63,6 +67,22 @@ impl Inner {
             };
             self.current.send_replace(Some(office.tenure()));
         }
+    }
+
+    /// `ended`: the tenure before, until it is known whether the database has all of it.
+    async fn join_again(
+        &self,
+        ended: &mut Option<Arc<Tenure>>,
+        timeline: &mut Option<u32>,
+    ) -> Result<(Moment, Joined), Error> {
+        let House { options, .. } = &*self.house;
+        if let Some(tenure) = ended {
+            let now = self.house.members().timeline().await;
+            self.house.look_back(tenure, [*timeline, now]).await?;
+            (*ended, *timeline) = (None, now);
+        }
+        let asked = Moment::now();
+        Ok((asked, self.house.members().join(&options.address, options.lease).await?))
     }
 
     /// Says why, and waits to be stopped.

@@ -176,6 +176,11 @@ impl Anchor {
         Ok(Self { connection: Mutex::new(Some(connection)), files, _lock: lock })
     }
 
+    /// The file system, and whether it is a disk of this machine; `None` where the system does not tell.
+    pub(super) fn place(&self) -> Option<(String, bool)> {
+        self.files.place()
+    }
+
     /// The last of all connections.
     pub(super) async fn close(&self) {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -150,6 +150,11 @@ impl Files {
         self.stand().err().unwrap_or_else(|| error.into())
     }
 
+    /// The file system, and whether it is a disk of this machine; `None` where the system does not tell.
+    pub(super) fn place(&self) -> Option<(String, bool)> {
+        file_system(&self.database.path)
+    }
+
     pub(super) fn known(&self) -> Option<Error> {
         self.damage.borrow().clone().map(Error::Damaged)
     }
@@ -174,6 +179,29 @@ impl Opened {
         let identity = identity(&fs::metadata(&path)?);
         Ok(Self { path, identity })
     }
+}
+
+/// By linux/magic.h.
+#[cfg(target_os = "linux")]
+const REMOTE: [(i64, &str); 6] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xfe53_4d42, "SMB2"),
+    (0xff53_4d42, "CIFS"),
+    (0x0102_1997, "9P"),
+    (0x6573_5546, "FUSE"),
+];
+
+#[cfg(target_os = "linux")]
+fn file_system(path: &Path) -> Option<(String, bool)> {
+    let number = rustix::fs::statfs(path).ok()?.f_type;
+    let remote = REMOTE.iter().find(|(remote, _)| i64::try_from(number).is_ok_and(|number| number == *remote));
+    Some(remote.map_or_else(|| ("local".to_owned(), true), |(_, name)| ((*name).to_owned(), false)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_: &Path) -> Option<(String, bool)> {
+    None
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

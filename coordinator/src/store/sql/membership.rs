@@ -10,7 +10,7 @@ use super::{
     super::{Beat, Error, Joined, NodeId, Shard},
     dialect::{Sql, sql},
     millis, rows,
-    session::{Pool, Row, Session},
+    session::{Kind, Pool, Query, Row, Session},
     unsigned,
 };
 
@@ -43,7 +43,7 @@ const FORMATS: Sql = sql!("SELECT min(format) FROM nodes WHERE NOT dead");
 
 const BEAT: Sql = sql!(
     "UPDATE nodes SET expires_at = " [now] " + $2, draining = $3 WHERE node_id = $1 AND NOT dead \
-     RETURNING expires_at - $2"
+     RETURNING expires_at - $2, batch"
 );
 
 const HELD: Sql = sql!("SELECT shard, epoch FROM shards WHERE owner = $1 ORDER BY shard");
@@ -78,6 +78,11 @@ const RELEASE: Sql = sql!("UPDATE shards SET owner = NULL WHERE owner = $1 AND s
 // The row tells a later node how far the database's clock had come.
 const LEAVE: Sql = sql!("UPDATE nodes SET dead = true WHERE node_id = $1");
 
+const BATCH: Sql = sql!("SELECT batch FROM nodes WHERE node_id = $1");
+
+/// The first eight digits of a log file's name. What checkpoints tell lags behind a fail-over.
+const TIMELINE: &str = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+
 const LATEST: Sql = sql!("SELECT max(expires_at) FROM nodes");
 
 const RELEASE_ALL: Sql = sql!("UPDATE shards SET owner = NULL WHERE owner = $1");
@@ -110,7 +115,8 @@ pub(super) async fn join(pool: &Pool, address: &str, lease: Duration) -> Result<
 pub(super) async fn heartbeat(pool: &Pool, node: NodeId, lease: Duration, draining: bool) -> Result<Beat, Error> {
     let mut session = pool.session().await?;
     let beat = session.query(BEAT).bind(node.0).bind(millis(lease)).bind(draining).fetch_optional(&mut session).await?;
-    let now = beat.ok_or(Error::Deposed)?.get(0).map(Timestamp)?;
+    let beat = beat.ok_or(Error::Deposed)?;
+    let (now, batch) = (beat.get(0).map(Timestamp)?, beat.get(1)?);
     let shards = session.query(HELD).bind(node.0).fetch_all(&mut session).await?;
     let around = session.query(AROUND).bind(now.0).fetch_optional(&mut session).await?;
     session.commit().await?;
@@ -121,6 +127,7 @@ pub(super) async fn heartbeat(pool: &Pool, node: NodeId, lease: Duration, draini
         shards_total: unsigned(around.get::<i64>(0)?)?,
         nodes: unsigned(around.get::<i64>(1)?)?,
         format: oldest_format(Some(&around), 2)?,
+        batch,
     })
 }
 
@@ -147,6 +154,24 @@ pub(super) async fn leave(pool: &Pool, node: NodeId) -> Result<(), Error> {
     session.query(LEAVE).bind(node.0).execute(&mut session).await?;
     session.query(RELEASE_ALL).bind(node.0).execute(&mut session).await?;
     session.commit().await
+}
+
+pub(super) async fn batch(pool: &Pool, node: NodeId) -> Result<Option<i64>, Error> {
+    let mut session = pool.session().await?;
+    let row = session.query(BATCH).bind(node.0).fetch_optional(&mut session).await?;
+    session.commit().await?;
+    row.map(|row| row.get(0)).transpose()
+}
+
+pub(super) async fn timeline(pool: &Pool) -> Result<Option<u32>, Error> {
+    if pool.kind() == Kind::Sqlite {
+        return Ok(None);
+    }
+    let mut session = pool.session().await?;
+    let row = Query::assembled(Kind::Postgres, TIMELINE.to_owned()).fetch_optional(&mut session).await?;
+    session.commit().await?;
+    let digits = row.map(|row| row.get::<String>(0)).transpose()?;
+    Ok(digits.and_then(|digits| u32::from_str_radix(&digits, 16).ok()))
 }
 
 async fn now(session: &mut Session) -> Result<Timestamp, Error> {

@@ -11,6 +11,7 @@ mod append_postgres;
 mod append_sqlite;
 mod connect;
 mod dialect;
+mod doctor;
 mod error;
 mod files;
 mod membership;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
 use tokio::sync::watch;
 
+pub use self::doctor::{Finding, Weight};
 use self::session::{Kind, Pool};
 use super::{
     Appended, Audit, Batch, Beat, Damage, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, Store,
@@ -149,6 +151,15 @@ impl Store for SqlStore {
 
     async fn resolve(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Option<Vec<Appended>>, Error> {
         self.within(append::resolve(&self.0.writer, node, expected, batch)).await
+    }
+
+    async fn batch(&self, node: NodeId) -> Result<Option<i64>, Error> {
+        self.within(membership::batch(&self.0.writer, node)).await
+    }
+
+    async fn timeline(&self) -> Option<u32> {
+        let told = self.within(membership::timeline(&self.0.writer)).await;
+        told.inspect_err(|error| tracing::debug!(%error, "the database does not tell its timeline")).ok().flatten()
     }
 
     async fn due(
