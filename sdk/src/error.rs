@@ -109,7 +109,8 @@ impl Error {
             StatusCode::NOT_FOUND => Self::NotFound(problem),
             StatusCode::GONE => Self::Expired(problem),
             StatusCode::CONFLICT => Self::Conflict(problem),
-            StatusCode::TOO_MANY_REQUESTS
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Self::Unavailable { problem, retry_after: retry_after(headers) },
