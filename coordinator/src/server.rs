@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -27,6 +27,9 @@ use crate::{
 const CALLBACK_KEY: &str = "callback_key";
 /// A heartbeat, and one more where the database does not answer it.
 const MEMBERSHIP_CONNECTIONS: u32 = 2;
+
+/// For the answers that are still being read when all of the time to drain is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -127,8 +130,13 @@ impl Server {
             services: callable(&config),
             max_requests: config.limits.requests,
             max_waiting: config.limits.waiting,
+            ..api::Options::default()
         };
-        let connections = api::Connections { most: config.limits.connections, ..api::Connections::default() };
+        let connections = api::Connections {
+            most: config.limits.connections,
+            per_peer: config.limits.connections_per_peer,
+            ..api::Connections::default()
+        };
         let handles = api::Handles { metrics, drain: draining.clone() };
         let router = api::router(coordinator.clone(), options, handles);
         let serving = tokio::spawn(api::serve(listener, router, connections, closing.clone().cancelled_owned()));
@@ -149,13 +157,15 @@ impl Server {
 
     /// Takes nothing new, finishes what is under way (no longer than `drain`), hands the rest over.
     pub async fn shutdown(self) -> Result<(), Error> {
+        let over = Instant::now() + self.drain.0;
         // Waits and streams end first: their clients go on with another node, or come back to this one's next life.
         self.draining.cancel();
         self.coordinator.drain(self.drain.0).await;
         // The API answers until here: what a client asked for it was told, or told to ask again.
         self.closing.cancel();
         let abort = self.serving.abort_handle();
-        let served = match tokio::time::timeout(self.drain.0, self.serving).await {
+        let left = over.saturating_duration_since(Instant::now()).max(LAST_ANSWERS);
+        let served = match tokio::time::timeout(left, self.serving).await {
             Ok(Ok(served)) => served.map_err(Error::Serve),
             Ok(Err(panicked)) => Err(Error::Serve(io::Error::other(panicked))),
             Err(_) => {

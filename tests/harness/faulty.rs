@@ -32,6 +32,7 @@ pub struct Faulty {
     commits: Arc<Mutex<VecDeque<Lost>>>,
     refused: Arc<Mutex<BTreeSet<String>>>,
     cut_off: Arc<AtomicBool>,
+    stalled: watch::Sender<bool>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -45,7 +46,13 @@ fn gone() -> Error {
 impl Faulty {
     #[must_use]
     pub fn over(store: SqlStore) -> Self {
-        Self { store, commits: Arc::default(), refused: Arc::default(), cut_off: Arc::default() }
+        Self {
+            store,
+            commits: Arc::default(),
+            refused: Arc::default(),
+            cut_off: Arc::default(),
+            stalled: watch::Sender::new(false),
+        }
     }
 
     /// The answers of the next commits get lost.
@@ -65,6 +72,11 @@ impl Faulty {
     /// Whether the database can be reached at all.
     pub fn cut_off(&self, cut_off: bool) {
         self.cut_off.store(cut_off, Ordering::SeqCst);
+    }
+
+    /// Whether commits wait.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     fn reach(&self) -> Result<(), Error> {
@@ -101,6 +113,7 @@ impl Store for Faulty {
 
     async fn append(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Vec<Appended>, Error> {
         self.reach()?;
+        drop(self.stalled.subscribe().wait_for(|stalled| !stalled).await);
         if batch.appends.iter().any(|append| locked(&self.refused).contains(append.gid.as_str())) {
             return Err(Error::Refused("told to refuse it".to_owned()));
         }

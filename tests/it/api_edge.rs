@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use skald::{
     api,
@@ -13,7 +13,7 @@ use skald::{
     store::{self, SqlStore},
     telemetry::{Metrics, Spans},
 };
-use skald_tests::{Backend, Client, Database, Participants, client, definition::*, eventually};
+use skald_tests::{Backend, Client, Database, Faulty, Participants, client, definition::*, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,10 +21,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// The API over a real coordinator in this process.
-struct Edge {
-    address: String,
-    client: Client,
-    participants: Participants,
+pub(crate) struct Edge {
+    pub(crate) address: String,
+    pub(crate) client: Client,
+    pub(crate) participants: Participants,
+    store: Faulty,
     drain: CancellationToken,
     _database: Database,
 }
@@ -34,10 +35,11 @@ impl Edge {
         Self::over(runtime::Options::default(), options, api::Connections::default()).await
     }
 
-    async fn over(runtime: runtime::Options, options: api::Options, connections: api::Connections) -> Self {
+    pub(crate) async fn over(runtime: runtime::Options, options: api::Options, connections: api::Connections) -> Self {
         let database = Database::fresh(Backend::Sqlite).await;
         let store = SqlStore::connect(database.url(), store::Options::default()).await.unwrap();
         store.migrate().await.unwrap();
+        let store = Faulty::over(store);
         let metrics = Arc::new(Metrics::new());
         let tokens = Arc::new(CallbackTokens::new(b"key"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -46,7 +48,7 @@ impl Edge {
             Dispatcher::start(dispatch::Options::new(format!("http://{address}"), Arc::clone(&tokens))).unwrap();
         let runtime = runtime::Options { address: address.clone(), ..runtime };
         let foundation = Foundation {
-            store: Arc::new(store),
+            store: Arc::new(store.clone()),
             membership: None,
             dispatcher,
             callback_tokens: tokens,
@@ -62,10 +64,10 @@ impl Edge {
             (client.get("/readyz").await.status == 200).then_some(())
         })
         .await;
-        Self { address, client, participants: Participants::start().await, drain, _database: database }
+        Self { address, client, participants: Participants::start().await, store, drain, _database: database }
     }
 
-    fn begin(&self) -> Value {
+    pub(crate) fn begin(&self) -> Value {
         begin(&definition(&self.participants.url(), &json!([step("a")])))
     }
 }
@@ -73,31 +75,25 @@ impl Edge {
 #[tokio::test]
 async fn a_request_too_many_is_turned_away_with_a_word_when_to_come_again() {
     let edge = Edge::with(api::Options { max_requests: 1, ..api::Options::default() }).await;
-    let body = edge.begin().to_string();
-    // A request whose body is still to come holds the only place.
-    let mut slow = TcpStream::connect(&edge.address).await.unwrap();
-    let head = format!(
-        "POST /v1/transactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    slow.write_all(head.as_bytes()).await.unwrap();
+    edge.store.stall(true);
+    let (body, client) = (edge.begin(), edge.client.clone());
+    let first = tokio::spawn(async move { client.post("/v1/transactions", &body).await });
     let url = format!("http://{}/v1/transactions", edge.address);
     let refused = eventually("the place is taken", Duration::from_secs(10), || async {
-        let request = client::http().post(&url).header(CONTENT_TYPE, "application/json").body(body.clone());
-        let response = request.send().await.unwrap();
+        let response = client::http().get(&url).send().await.unwrap();
         (response.status().as_u16() == 503).then_some(response)
     })
     .await;
     assert_eq!(refused.headers()[RETRY_AFTER], "1");
-    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "overloaded");
+    let problem = refused.json::<Value>().await.unwrap();
+    assert_eq!(problem["code"], "overloaded");
+    assert!(problem["detail"].as_str().unwrap().contains("limits.requests"), "{problem}");
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
         let answer = client::http().get(format!("http://{}{path}", edge.address)).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "{path}");
     }
-    slow.write_all(body.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    slow.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    edge.store.stall(false);
+    assert_eq!(first.await.unwrap().status, 202);
     assert_eq!(edge.client.get("/v1/transactions").await.status, 200);
 }
 
@@ -195,33 +191,6 @@ async fn what_retention_took_is_told_with_how_it_ended_and_is_never_run_again() 
     assert_eq!((again.status, again.code()), (409, "gid_expired"), "{}", again.body);
     assert_eq!(again.body["final_status"], "succeeded");
     assert_eq!(edge.participants.effects("g"), ["a action"]);
-}
-
-#[tokio::test]
-async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
-    let connections = api::Connections { most: 2, ..api::Connections::default() };
-    let edge = Edge::over(runtime::Options::default(), api::Options::default(), connections).await;
-    // One of the two is the client's own.
-    let mut second = TcpStream::connect(&edge.address).await.unwrap();
-    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut start = [0; 15];
-    second.read_exact(&mut start).await.unwrap();
-    assert_eq!(&start, b"HTTP/1.1 200 OK");
-    let mut third = TcpStream::connect(&edge.address).await.unwrap();
-    let mut told = String::new();
-    third.read_to_string(&mut told).await.unwrap();
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\"code\":\"overloaded\""), "{told}");
-    let (head, body) = told.split_once("\r\n\r\n").unwrap();
-    assert!(head.lines().any(|line| line == format!("content-length: {}", body.len())), "{told}");
-    assert_eq!(edge.client.get("/healthz").await.status, 200);
-    drop(second);
-    eventually("there is room again", Duration::from_secs(10), || async {
-        let mut start = [0; 15];
-        let mut stream = TcpStream::connect(&edge.address).await.unwrap();
-        let _refused_already = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        stream.read_exact(&mut start).await.is_ok_and(|_| &start == b"HTTP/1.1 200 OK").then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod saga;
 mod sdk;
 mod shutdown;
 mod signals;
+mod slow_peers;
 mod stalled;
 mod store;
 mod tcc;

@@ -1,7 +1,8 @@
-//! What stands around every call: admission, the body's limits, the writing of problems.
+//! What stands around every call: the body's limits, admission, the writing of problems.
 //!
-//! A request that is only waiting (for a settlement, for the next event) gives its place back first, so that waiters
-//! never crowd out work; they have places of their own.
+//! A place is for work: it is taken once the body is there, and a request that is only waiting (for a settlement, for
+//! the next event) gives it back first. What is held before and after, bodies that arrive and answers that are read, is
+//! counted in bytes.
 
 use std::{
     any::Any,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use axum::{
-    body::{Body, HttpBody},
+    body::{Body, HttpBody, to_bytes},
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -22,14 +23,35 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER},
 };
 use skald_engine::limit;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{Api, error::Error, trace};
+use super::{
+    Api,
+    error::Error,
+    held::Room,
+    pace::{Answer, at_least_rate},
+    serve::Closing,
+    trace,
+};
 use crate::telemetry::Metrics;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// A body that takes longer holds its place for nothing.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For a body, however large it is.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For a body before it has to come at the least rate.
+pub(super) const BODY_GRACE: Duration = Duration::from_secs(5);
+
+/// For a body that arrives while the node goes down.
+const LAST_BODIES: Duration = Duration::from_secs(1);
+
+/// What an answer may have without being counted: the pieces in which each is written.
+const SMALL_ANSWER: u64 = 64 << 10;
 
 /// How much of a body that is too large is still read, so that its sender gets to read the answer.
 const DRAINED: usize = 16 << 20;
@@ -47,16 +69,62 @@ impl Place {
     }
 }
 
-/// Takes a request or sheds it, before anything of it is read.
-pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let Ok(permit) = api.places.clone().try_acquire_owned() else {
-        return Error::Busy { retry_after: SHED_RETRY }.into_response();
+fn busy(what: &'static str) -> Error {
+    Error::Busy { what: what.into(), retry_after: SHED_RETRY }
+}
+
+/// Takes a request or sheds it.
+pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match placed(&api, request).await {
+        Ok((place, request)) => {
+            let response = next.run(request).await;
+            drop(place);
+            response
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn placed(api: &Api, request: Request) -> Result<(Place, Request), Error> {
+    let full = || busy("too many requests are being served (this node's setting limits.requests)");
+    // Nothing is read in vain.
+    if api.places.available_permits() == 0 {
+        return Err(full());
+    }
+    let (mut parts, body) = request.into_parts();
+    let body = if body.is_end_stream() {
+        body
+    } else {
+        let whole = collect(&api.arriving, &parts.headers, body);
+        let going_down = async {
+            api.drain.cancelled().await;
+            sleep(LAST_BODIES).await;
+        };
+        tokio::select! {
+            biased;
+            whole = whole => whole?.into(),
+            () = going_down => return Err(Error::Draining { retry_after: SHED_RETRY }),
+        }
     };
+    let permit = api.places.clone().try_acquire_owned().map_err(|_| full())?;
     let place = Place(Arc::new(Mutex::new(Some(permit))));
-    request.extensions_mut().insert(place.clone());
+    parts.extensions.insert(place.clone());
+    Ok((place, Request::from_parts(parts, body)))
+}
+
+/// Keeps the answers that wait to be read within their room, by closing the connections of those who read slowest. What
+/// changed something is answered all the same.
+pub(super) async fn keep(State(unread): State<Arc<Room>>, request: Request, next: Next) -> Response {
+    let closing = request.extensions().get::<Closing>().cloned();
+    let safe = request.method().is_safe();
     let response = next.run(request).await;
-    drop(place);
-    response
+    let size = response.body().size_hint().lower();
+    let Some(Closing(closing)) = closing.filter(|_| size > SMALL_ANSWER) else { return response };
+    let share = unread.share(closing);
+    if !share.hold(usize::try_from(size).unwrap_or(usize::MAX)) && safe {
+        return busy("too much of what was answered is still to be read").into_response();
+    }
+    response.map(|body| Body::new(Answer::new(body, share)))
 }
 
 /// Writes the problem and the one log line of a call that failed.
@@ -103,11 +171,9 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Error::Panicked.into_response()
 }
 
-/// The whole body; empty or JSON, and within the limit.
+/// The whole body of an admitted request; empty or JSON.
 pub(super) async fn body(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(headers, body))
-        .await
-        .map_err(|_| Error::BodyTimeout(BODY_TIMEOUT))??;
+    let bytes = to_bytes(body, limit::REQUEST_BODY).await.map_err(Error::BodyCut)?;
     if !bytes.is_empty() && !is_json(headers) {
         return Err(Error::UnsupportedMediaType);
     }
@@ -118,37 +184,50 @@ pub(super) async fn body(headers: &HeaderMap, body: Body) -> Result<Bytes, Error
     Ok(bytes)
 }
 
-async fn collect(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+/// The whole body, within the limit, if it comes fast enough and there is room for it.
+async fn collect(room: &Arc<Room>, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
     let announced = body.size_hint().lower();
     if announced > limit::REQUEST_BODY as u64 && headers.contains_key(EXPECT) {
         return Err(Error::BodyTooLarge);
     }
+    let began = tokio::time::Instant::now();
     let mut stream = body.into_data_stream();
-    let Some(first) = stream.next().await.transpose().map_err(Error::BodyCut)? else { return Ok(Bytes::new()) };
-    let mut size = first.len();
-    let mut parts = vec![first];
-    while let Some(part) = stream.next().await.transpose().map_err(Error::BodyCut)? {
+    let mut size = 0;
+    // Copied: each part, however small, would hold a buffer of its own.
+    let mut whole = BytesMut::new();
+    let gives_way = CancellationToken::new();
+    let mut share = None;
+    loop {
+        let until = (BODY_GRACE + at_least_rate(size)).min(BODY_TIMEOUT);
+        let part = tokio::select! {
+            part = timeout_at(began + until, stream.next()) => part,
+            () = gives_way.cancelled() => return Err(no_room()),
+        };
+        let part = part.map_err(|_| Error::BodyTimeout { received: size, after: until })?;
+        let Some(part) = part.transpose().map_err(Error::BodyCut)? else { break };
         size += part.len();
-        if size <= limit::REQUEST_BODY {
-            parts.push(part);
-        } else {
-            parts.clear();
-        }
         if size > DRAINED {
             break;
+        }
+        if size > limit::REQUEST_BODY {
+            whole = BytesMut::new();
+        } else if size == part.len() && stream.is_end_stream() {
+            return Ok(part);
+        } else {
+            whole.extend_from_slice(&part);
+        }
+        if !share.get_or_insert_with(|| room.share(gives_way.clone())).hold(whole.capacity()) {
+            return Err(no_room());
         }
     }
     if size > limit::REQUEST_BODY {
         return Err(Error::BodyTooLarge);
     }
-    if parts.len() == 1 {
-        return Ok(parts.swap_remove(0));
-    }
-    let mut whole = BytesMut::with_capacity(size);
-    for part in &parts {
-        whole.extend_from_slice(part);
-    }
     Ok(whole.freeze())
+}
+
+fn no_room() -> Error {
+    busy("too many bodies are still arriving")
 }
 
 /// A body without a `Content-Type` is refused too: a page of another site may send such a one unasked.
@@ -215,15 +294,39 @@ mod tests {
     #[tokio::test]
     async fn a_body_in_any_chunks_is_whole_or_too_large() {
         let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))]);
-        let most = limit::REQUEST_BODY;
+        let (most, room) = (limit::REQUEST_BODY, Room::new(64 << 20));
         for (chunks, whole) in
             [(vec![], 0), (vec![5], 5), (vec![1, 2, 3], 6), (vec![most], most), (vec![most - 1, 1], most)]
         {
-            assert_eq!(body(&json, of(&chunks)).await.unwrap().len(), whole, "{chunks:?}");
+            assert_eq!(collect(&room, &json, of(&chunks)).await.unwrap().len(), whole, "{chunks:?}");
         }
         for chunks in [vec![most + 1], vec![most, 1], vec![1, most, 1], vec![DRAINED; 3]] {
-            assert!(matches!(body(&json, of(&chunks)).await, Err(Error::BodyTooLarge)), "{chunks:?}");
+            assert!(matches!(collect(&room, &json, of(&chunks)).await, Err(Error::BodyTooLarge)), "{chunks:?}");
         }
+        let small = Room::new(10);
+        assert!(matches!(collect(&small, &json, of(&[6, 5])).await, Err(Error::Busy { .. })));
+    }
+
+    /// So many bytes, each after so long.
+    async fn drop_by_drop(bytes: usize, pause: Duration) -> Result<usize, (usize, u64)> {
+        let drops = futures_util::stream::iter(0..bytes).then(move |_| async move {
+            sleep(pause).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b" "))
+        });
+        match collect(&Room::new(1 << 20), &HeaderMap::new(), Body::from_stream(drops)).await {
+            Ok(whole) => Ok(whole.len()),
+            Err(Error::BodyTimeout { received, after }) => Err((received, after.as_secs())),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_comes_at_the_least_rate_and_within_its_time() {
+        let (ms, second) = (Duration::from_millis(1), Duration::from_secs(1));
+        assert_eq!(drop_by_drop(4, second).await, Ok(4), "within the grace any rate will do");
+        assert_eq!(drop_by_drop(10, second).await, Err((5, 5)));
+        assert_eq!(drop_by_drop(20_000, ms).await.map_err(|(_, after)| after), Ok(20_000));
+        assert_eq!(drop_by_drop(1 << 20, ms).await.map_err(|(_, after)| after), Err(30));
     }
 
     #[tokio::test]

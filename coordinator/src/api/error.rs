@@ -3,7 +3,7 @@
 //! `Error::verdict` decides the status, the stable code and how loudly it is logged. An `Error` becomes a response
 //! without a body; `edge::answer` writes the problem and the log line, once, where the request's trace is known.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -11,6 +11,7 @@ use skald_engine::{Rejection, limit};
 use skald_protocol::{Fault, Gid, Problem, Status, WorkflowRef};
 use tracing::Level;
 
+use super::edge;
 use crate::runtime;
 
 /// How many faults one problem lists.
@@ -22,8 +23,11 @@ pub(crate) enum Error {
     UnsupportedMediaType,
     #[error("a body may have {} KiB", limit::REQUEST_BODY >> 10)]
     BodyTooLarge,
-    #[error("the body did not arrive within {} s", .0.as_secs())]
-    BodyTimeout(Duration),
+    #[error(
+        "of the body {received} B came in {} s, which is too slow: it may take {} s and a second more for each KiB, {} s in all",
+        .after.as_secs(), edge::BODY_GRACE.as_secs(), edge::BODY_TIMEOUT.as_secs()
+    )]
+    BodyTimeout { received: usize, after: Duration },
     #[error("the body was cut off: {0}")]
     BodyCut(#[source] axum::Error),
     #[error("the body nests deeper than {} at line {line} column {column}", limit::JSON_DEPTH)]
@@ -80,8 +84,8 @@ pub(crate) enum Error {
     UnknownCallback,
     #[error("the transaction is over: callbacks are no longer taken")]
     CallbackGone,
-    #[error("too many requests are being served")]
-    Busy { retry_after: Duration },
+    #[error("{what}")]
+    Busy { what: Cow<'static, str>, retry_after: Duration },
     #[error("this node is going down: ask another one")]
     Draining { retry_after: Duration },
     #[error("something went wrong that should not: the server's log has more under this trace id")]
@@ -105,7 +109,7 @@ impl Error {
         match self {
             Self::UnsupportedMediaType => told(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::BodyTooLarge => told(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-            Self::BodyTimeout(_) => told(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::BodyTimeout { .. } => told(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::BodyCut(_) => told(StatusCode::BAD_REQUEST, "body_cut_off"),
             Self::TooDeep { .. } => told(StatusCode::BAD_REQUEST, "too_deep"),
             Self::InvalidJson { .. } => told(StatusCode::BAD_REQUEST, "invalid_json"),
@@ -155,7 +159,7 @@ impl Error {
     /// Where it is worth trying again, and when.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy { retry_after }
+            Self::Busy { retry_after, .. }
             | Self::Draining { retry_after }
             | Self::Coordinator(
                 runtime::Error::Overloaded { retry_after }

@@ -93,7 +93,8 @@ fn last_seen(headers: &HeaderMap) -> Result<After, Error> {
 
 async fn follow(api: Api, place: Place, gid: Gid, after: After) -> Result<Response, Error> {
     let Ok(waiting) = api.waiting.clone().try_acquire_owned() else {
-        return Err(Error::Busy { retry_after: BUSY_RETRY });
+        let what = "too many requests are waiting (this node's setting limits.waiting)".into();
+        return Err(Error::Busy { what, retry_after: BUSY_RETRY });
     };
     place.give_back();
     // The first page is read before the answer starts, so that a fault is still a problem.

@@ -15,9 +15,12 @@ mod edge;
 mod error;
 mod events;
 mod graph;
+mod held;
 mod json;
 mod openapi;
 mod operators;
+mod pace;
+mod seats;
 mod serve;
 mod signals;
 mod system;
@@ -42,21 +45,32 @@ use crate::{
 };
 use definitions::Definitions;
 use error::Error;
+use held::Room;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Requests being served at a time; those that only wait are not among them.
+    /// Requests being served at a time; those that only wait, or whose body is still to come, are not among them.
     pub max_requests: usize,
     /// Requests that wait (`Prefer: wait`, event streams) at a time.
     pub max_waiting: usize,
+    /// Bytes of bodies that have begun to arrive.
+    pub max_arriving: usize,
+    /// Bytes of answers that are still to be read, small ones aside.
+    pub max_unread: usize,
     /// Names of the configured services that branches of open transactions may be enlisted on.
     pub services: BTreeSet<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_requests: 1_024, max_waiting: 10_000, services: BTreeSet::new() }
+        Self {
+            max_requests: 1_024,
+            max_waiting: 8_000,
+            max_arriving: 128 << 20,
+            max_unread: 256 << 20,
+            services: BTreeSet::new(),
+        }
     }
 }
 
@@ -79,6 +93,7 @@ struct Inner {
     drain: CancellationToken,
     definitions: Definitions,
     open_plan: Arc<PreparedPlan>,
+    arriving: Arc<Room>,
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -92,8 +107,10 @@ impl std::ops::Deref for Api {
 
 /// Every route of the API.
 pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> Router {
+    let unread = Room::new(options.max_unread);
     let api = Api(Arc::new(Inner {
         coordinator,
+        arriving: Room::new(options.max_arriving),
         places: Arc::new(Semaphore::new(options.max_requests)),
         waiting: Arc::new(Semaphore::new(options.max_waiting)),
         options,
@@ -110,6 +127,7 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
         .fallback(|| async { Error::UnknownRoute })
         .layer(CatchPanicLayer::custom(edge::panicked))
+        .layer(middleware::from_fn_with_state(unread, edge::keep))
         .layer(middleware::from_fn_with_state(Arc::clone(&api.metrics), edge::answer))
         .with_state(api)
 }

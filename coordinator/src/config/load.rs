@@ -398,10 +398,11 @@ mod tests {
                 lease = "3s" (skald.toml)
                 limits.calls = 2048 (default)
                 limits.connections = 10000 (default)
+                limits.connections_per_peer = 5000 (default)
                 limits.in_memory = 11 (SKALD_LIMITS__IN_MEMORY)
                 limits.per_destination = 20 (skald.toml)
                 limits.requests = 1024 (default)
-                limits.waiting = 10000 (default)
+                limits.waiting = 8000 (default)
             "#]],
         );
     }

@@ -116,9 +116,13 @@ pub struct Limits {
     pub per_destination: usize,
     /// Calls under way at once altogether: each may hold a connection.
     pub calls: usize,
-    /// Connections to the API; one more is answered 503 and closed.
+    /// Connections to the API; for one more, one that is idle is closed, and if none is, it is answered 503 and closed.
     pub connections: usize,
-    /// Requests to the API being served at once, those that only wait aside; one more is answered 503.
+    /// Connections to the API from one address (one /64 of IPv6); one more is answered 503 and closed. A proxy in front
+    /// is one address: with one it may be as many as `connections`.
+    pub connections_per_peer: usize,
+    /// Requests to the API being served at once; those that only wait, or whose body is still to come, aside; one more
+    /// is answered 503.
     pub requests: usize,
     /// Requests that wait at once (`Prefer: wait`, event streams); over it they are answered without waiting.
     pub waiting: usize,
@@ -208,8 +212,10 @@ impl Default for Limits {
             per_destination: 256,
             calls: 2_048,
             connections: 10_000,
+            connections_per_peer: 5_000,
             requests: 1_024,
-            waiting: 10_000,
+            // Fewer than there are connections, so that waiters leave some to those who work.
+            waiting: 8_000,
         }
     }
 }
@@ -253,6 +259,7 @@ impl Config {
             ("limits.per_destination", self.limits.per_destination),
             ("limits.calls", self.limits.calls),
             ("limits.connections", self.limits.connections),
+            ("limits.connections_per_peer", self.limits.connections_per_peer),
             ("limits.requests", self.limits.requests),
             ("limits.waiting", self.limits.waiting),
         ] {
