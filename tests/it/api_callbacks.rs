@@ -42,7 +42,8 @@ promises! {
         world.participants.release();
         let view = world.client.reaches(&gid, Status::Succeeded).await;
         assert_eq!(view.branches[0].operations[0].output.as_ref().unwrap().value(), json!({"id": 7}));
-        let (status, problem) = world.participants.call_back(&gid, "a", &done).await;
+        assert_eq!(world.participants.call_back(&gid, "a", &done).await.0, 200, "it was taken");
+        let (status, problem) = world.participants.call_back(&gid, "a", &json!({"outcome": "pending"})).await;
         assert_eq!((status, &problem["code"]), (410, &json!("settled")), "{problem}");
     }
 
