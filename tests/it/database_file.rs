@@ -177,7 +177,7 @@ async fn nothing_is_acknowledged_into_a_file_whose_pages_were_written_over() {
 #[tokio::test]
 async fn nothing_is_acknowledged_once_a_damaged_page_was_met() {
     let scene = Scene::start().await;
-    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'skald_schema'";
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_skald_schema_1'";
     let page: u64 = sqlx::query_scalar(root).fetch_one(&mut sqlite(&scene.file("")).await).await.expect("a page");
     write_over(&scene.file(""), (page - 1) * 4096, 4096);
     eventually("the page is met", WITHIN, || async {

@@ -157,7 +157,8 @@ promises! {
             (vec![&gid, "a b"], 2, "no signal's name"),
             (vec![&gid, "other", "--payload", "{"], 2, "--payload"),
             (vec![&gid, "go", "--wait", "20s"], 0, "succeeded"),
-            (vec![&gid, "go"], 1, "settled"),
+            (vec![&gid, "go"], 0, "succeeded"),
+            (vec![&gid, "never"], 1, "settled"),
         ] {
             let all = [&["tx", "signal"], &arguments[..], &["--url", &url]].concat();
             let ran = run_with(&all, &[]).await;
