@@ -100,6 +100,39 @@ promises! {
         world.client.reaches(&gid, Status::Succeeded).await;
     }
 
+    async fn the_first_of_several_signals_ends_the_wait_and_the_others_are_kept(backend: Backend) {
+        let world = World::start(backend).await;
+        let wait = |name: &str, signals: Value| json!({"name": name, "wait": {"signal": signals, "timeout": "1h"}});
+        let mut b = step("b");
+        b["action"]["body"] = json!({"which": "${steps.w.output.signal}", "by": "${steps.w.output.payload.by}"});
+        let steps = json!([step("a"), wait("w", json!(["approved", "rejected"])), b, wait("v", json!("approved"))]);
+        let whole = definition(&world.participants.url(), &steps);
+        let gid = world.client.begin(&begin(&whole)).await;
+        eventually("it waits for both", Duration::from_secs(10), || async {
+            let view = world.client.transaction(&gid).await;
+            let waits = view.branches.iter().find(|one| one.branch.as_str() == "w")?;
+            (waits.signals == ["approved", "rejected"] && waits.signal.is_none()).then_some(())
+        })
+        .await;
+        assert!(world.client.post(&at(&gid, "other"), &json!({"payload": {"by": "bob"}})).await.is_success());
+        assert_eq!(world.client.transaction(&gid).await.status, Status::Running);
+
+        assert!(world.client.post(&at(&gid, "rejected"), &json!({"payload": {"by": "eve"}})).await.is_success());
+        eventually("it goes on", Duration::from_secs(10), || async {
+            let view = world.client.transaction(&gid).await;
+            view.branches.iter().any(|one| one.branch.as_str() == "v" && one.signal.is_some()).then_some(())
+        })
+        .await;
+        // The other one is no longer waited for, and is there for whoever waits for it later.
+        assert!(world.client.post(&at(&gid, "approved"), &json!({"payload": {"by": "ann"}})).await.is_success());
+        world.client.reaches(&gid, Status::Succeeded).await;
+        let called = world.participants.arrivals(&gid).pop().expect("a call");
+        assert_eq!((called.branch.as_str(), called.body), ("b", json!({"which": "rejected", "by": "eve"})));
+        let events = events(&world, &gid).await;
+        let began = events.iter().find(|event| event["type"] == "wait_began").expect("a wait");
+        assert_eq!(began["signals"], json!(["approved", "rejected"]), "{began}");
+    }
+
     async fn the_same_signal_again_is_taken_and_after_the_end_none_is(backend: Backend) {
         let world = World::start(backend).await;
         let gid = begun(&world).await;

@@ -203,8 +203,9 @@ pub enum Event {
     Armed {
         branch: usize,
         delay_ms: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        signal: Option<String>,
+        /// The names it waits for, the first of which ends it.
+        #[serde(default, with = "names", rename = "signal", skip_serializing_if = "Vec::is_empty")]
+        signals: Vec<String>,
     },
     /// A wait's time is over, and it goes on.
     Elapsed {
@@ -433,4 +434,30 @@ pub(crate) fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One name is a text, several are a list.
+pub(crate) mod names {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Several(Vec<String>),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+        match names {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+        Ok(match Names::deserialize(deserializer)? {
+            Names::One(name) => vec![name],
+            Names::Several(names) => names,
+        })
+    }
 }

@@ -177,8 +177,8 @@ fn turns() -> Vec<Event> {
         Event::Computed { branch: 3, output: Some(json("[1]")), reason: Some("seen in the books".to_owned()) },
         Event::Computed { branch: 3, output: None, reason: None },
         Event::Chosen { branch: 3, arm: 1 },
-        Event::Armed { branch: 3, delay_ms: 86_400_000, signal: Some("approval".to_owned()) },
-        Event::Armed { branch: 3, delay_ms: 0, signal: None },
+        Event::Armed { branch: 3, delay_ms: 86_400_000, signals: vec!["approval".to_owned()] },
+        Event::Armed { branch: 3, delay_ms: 0, signals: Vec::new() },
         Event::Elapsed { branch: 3 },
         Event::Mapped { branch: 3, items: vec![json(r#"{"sku":"a"}"#), json("2")] },
         Event::Mapped { branch: 3, items: Vec::new() },
@@ -282,6 +282,23 @@ fn every_event_reads_and_writes_as_it_was_released() {
     }
 }
 
+/// What was added to an event or a plan after its file was released stands in a file of its own.
+fn later_event() -> Event {
+    Event::Armed { branch: 3, delay_ms: 7, signals: vec!["approved".to_owned(), "rejected".to_owned()] }
+}
+
+fn later_plan() -> Plan {
+    compile_with(include_str!("golden/later.json"), &Library::default()).unwrap().plan
+}
+
+#[test]
+fn what_was_added_later_reads_and_writes_as_it_was_released() {
+    let record = Record::new(Timestamp(1_700_000_000_000), vec![later_event()]);
+    assert_eq!(Record::decode(&check("armed_first", &record.encode())).unwrap(), record);
+    let plan = later_plan();
+    assert_eq!(Plan::decode(1, &check("plan_later", &plan.encode())).unwrap(), plan);
+}
+
 #[test]
 fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
     let kept: BTreeSet<String> = std::fs::read_dir(directory())
@@ -289,9 +306,12 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     let known = samples().into_keys().map(str::to_owned);
-    assert_eq!(kept, known.chain(["plan", "plan_language", "plan_open"].map(str::to_owned)).collect());
+    assert_eq!(
+        kept,
+        known.chain(["plan", "plan_language", "plan_later", "plan_open", "armed_first"].map(str::to_owned)).collect()
+    );
     // One per variant: `Event::name` and this list break with a new one.
-    assert_eq!(kept.len(), 36 + 3);
+    assert_eq!(kept.len(), 36 + 5);
 }
 
 #[test]

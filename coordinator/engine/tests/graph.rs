@@ -120,6 +120,7 @@ fn choices_maps_waits_and_conditions_are_drawn() {
             {"name": "each", "map": {"items": "${input.lines}", "as": "line", "max_items": 9, "steps": [step("hold")]}},
             gift,
             {"name": "approve", "wait": {"signal": "approval", "timeout": "2d", "on_timeout": "fail"}},
+            {"name": "word", "wait": {"signal": ["yes", "no-${input.total}"], "timeout": "2d"}},
             {"name": "how", "choice": [
                 {"when": "input.total > 100", "steps": [step("big"), {"name": "note", "set": {"a": 1}}]},
                 {"when": "input.total < 0", "steps": [{"name": "never", "fail": {"error": "odd", "message": "a negative total"}}]},
@@ -134,26 +135,28 @@ fn choices_maps_waits_and_conditions_are_drawn() {
             flowchart TD
                 n1["gift<br/>shop<br/>when input.gift"]
                 n2>"approve<br/>waits for the signal approval, at most 2d"]
-                n3{"how"}
-                n4["big<br/>shop"]
-                n5[\"note"\]
-                n6[/"never<br/>fails: odd"\]
-                n7((" "))
+                n3>"word<br/>waits for the first signal of yes, no-${input.total}, at most 2d"]
+                n4{"how"}
+                n5["big<br/>shop"]
+                n6[\"note"\]
+                n7[/"never<br/>fails: odd"\]
+                n8((" "))
                 subgraph f0["each: for each line of input.lines"]
-                    n8["hold<br/>shop"]
+                    n9["hold<br/>shop"]
                 end
                 f0 --> n1
                 n1 -.->|undo| f0
                 n1 --> n2
                 n2 -.->|compensate| n1
                 n2 --> n3
-                n3 -->|"input.total #gt; 100"| n4
-                n4 --> n5
-                n5 -.->|compensate| n4
-                n3 -->|"input.total #lt; 0"| n6
-                n3 -->|"otherwise"| n7
-                n5 --> n7
-                n6 --> n7
+                n3 --> n4
+                n4 -->|"input.total #gt; 100"| n5
+                n5 --> n6
+                n6 -.->|compensate| n5
+                n4 -->|"input.total #lt; 0"| n7
+                n4 -->|"otherwise"| n8
+                n6 --> n8
+                n7 --> n8
         "#]],
     );
     let input = json!({"lines": ["a", "b", "c"], "gift": false, "total": 500});

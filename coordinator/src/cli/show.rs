@@ -149,12 +149,19 @@ fn branches(branches: &[BranchView]) -> String {
 
 /// What is to be said of a step that makes no call.
 fn without_operation(branch: &BranchView) -> String {
-    match (&branch.signal, &branch.waits_until, branch.items) {
-        (Some(signal), Some(until), _) => format!("waits for the signal {signal} until {until}"),
-        (_, Some(until), _) => format!("waits until {until}"),
-        (_, _, Some(1)) => "1 item".to_owned(),
-        (_, _, Some(items)) => format!("{items} items"),
+    match (&branch.waits_until, branch.items) {
+        (Some(until), _) => format!("waits {}until {until}", awaited(branch.signal.as_ref(), &branch.signals)),
+        (_, Some(1)) => "1 item".to_owned(),
+        (_, Some(items)) => format!("{items} items"),
         _ => String::new(),
+    }
+}
+
+pub(super) fn awaited(one: Option<&String>, several: &[String]) -> String {
+    match (one, several) {
+        (Some(name), _) => format!("for the signal {name} "),
+        (None, []) => String::new(),
+        (None, several) => format!("for the first signal of {} ", several.join(", ")),
     }
 }
 

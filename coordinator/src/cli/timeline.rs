@@ -3,6 +3,8 @@
 use anstyle::{AnsiColor, Color, Style};
 use skald_protocol::{Decision, ErrorView, OperationKind, PublicEvent, PublicEventKind, Status, Timestamp};
 
+use super::show::awaited;
+
 const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
 const GOOD: Style = coloured(AnsiColor::Green);
@@ -69,11 +71,9 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
         PublicEventKind::StepDone { branch, .. } => (GOOD, '✔', branch.as_str(), "done".into()),
         PublicEventKind::StepFailed { branch, error } => (BAD, '✘', branch.as_str(), said(error)),
         PublicEventKind::ArmChosen { branch, arm } => (PLAIN, '⑂', branch.as_str(), format!("takes arm {}", arm + 1)),
-        PublicEventKind::WaitBegan { branch, signal: Some(signal), until } => {
-            (LATER, '…', branch.as_str(), format!("waits for the signal {signal} until {until}"))
-        }
-        PublicEventKind::WaitBegan { branch, signal: None, until } => {
-            (LATER, '…', branch.as_str(), format!("waits until {until}"))
+        PublicEventKind::WaitBegan { branch, signal, signals, until } => {
+            let what = awaited(signal.as_ref(), signals);
+            (LATER, '…', branch.as_str(), format!("waits {what}until {until}"))
         }
         PublicEventKind::MapBegan { branch, items } => (PLAIN, '≡', branch.as_str(), format!("{items} items")),
         PublicEventKind::Suspended => (BAD, '!', "", "suspended: a person must look".into()),

@@ -114,6 +114,9 @@ pub enum PublicEventKind {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         branch: BranchId,
         signal: Option<String>,
+        /// The signals of which it waits for the first, if there are several.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        signals: Vec<String>,
         /// When it ends at the latest.
         until: Timestamp,
     },

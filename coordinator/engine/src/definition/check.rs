@@ -8,7 +8,7 @@ use super::{
     read::{Faults, Place, list, quote},
     step::{Kind, Said, Step, Steps},
 };
-use crate::plan::{OnExhausted, Role, Wait};
+use crate::plan::{OnExhausted, Role};
 
 /// What a step is to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
 fn fails(step: &Step<'_>) -> bool {
     match &step.kind {
         Kind::Fail { .. } => true,
-        Kind::Wait { wait: Wait::Signal { goes_on, .. }, .. } => !goes_on,
+        Kind::Wait { wait, .. } => !wait.goes_on(),
         _ => false,
     }
 }

@@ -301,12 +301,7 @@ fn wait_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<(Wait, Place<'a>)
             (Wait::Until(template), place)
         }
         (None, None, Some(node)) => {
-            let (name, place) = text(&node, faults)?;
-            let written = node.value.as_str().unwrap_or_default();
-            if name.is_static() && !is_signal(written) {
-                let message = format!("{} is no signal's name: letters, digits and `_.~-`", quote(written));
-                faults.add("E004", &node.place, format!("{message}, at most {}", limit::SIGNAL_NAME));
-            }
+            let names = signals_of(&node, faults)?;
             let goes_on = on_timeout.and_then(|node| node.word(&[("fail", false), ("continue", true)], faults));
             let timeout = match timeout {
                 Some(node) => node.duration(limit::TIMEOUT, faults)?,
@@ -316,12 +311,54 @@ fn wait_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<(Wait, Place<'a>)
                     return None;
                 }
             };
-            (Wait::Signal { name, timeout, goes_on: goes_on.unwrap_or(false) }, place)
+            let goes_on = goes_on.unwrap_or(false);
+            let wait = match names {
+                Names::One(name) => Wait::Signal { name, timeout, goes_on },
+                Names::Several(names) => Wait::First { names, timeout, goes_on },
+            };
+            (wait, node.place)
         }
         _ => return None,
     };
     object.end(faults);
     Some(wait)
+}
+
+enum Names {
+    One(Template),
+    Several(Vec<Template>),
+}
+
+/// A list of names, also of one, has an output that tells which of them came.
+fn signals_of(node: &Node<'_>, faults: &mut Faults) -> Option<Names> {
+    if !node.value.is_array() {
+        return signal_of(node, faults).map(Names::One);
+    }
+    let nodes = node.array(faults)?;
+    if nodes.is_empty() || nodes.len() > limit::SIGNALS {
+        return node
+            .bad(format!("a wait is for one to {} signals, and not for {}", limit::SIGNALS, nodes.len()), faults);
+    }
+    let mut names: Vec<Template> = Vec::new();
+    for node in &nodes {
+        let name = signal_of(node, faults)?;
+        if names.contains(&name) {
+            let message = format!("the signal {} stands in the list twice", quote(node.text(faults)?));
+            faults.add_with("E004", &node.place, message, "Name each signal once.");
+        }
+        names.push(name);
+    }
+    Some(Names::Several(names))
+}
+
+fn signal_of(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
+    let written = node.text(faults)?;
+    let name = node.template(faults)?;
+    if name.is_static() && !is_signal(written) {
+        let message = format!("{} is no signal's name: letters, digits and `_.~-`", quote(written));
+        faults.add("E004", &node.place, format!("{message}, at most {}", limit::SIGNAL_NAME));
+    }
+    Some(name)
 }
 
 /// What may be the name of a signal.

@@ -78,10 +78,11 @@ pub(super) fn each<'s>(
                 }
                 continue;
             }
-            Kind::Wait { wait: Wait::For(template) | Wait::Until(template), place } => {
-                show(Some(index), beside, template, place);
+            Kind::Wait { .. } => {
+                for (template, place) in step.awaited() {
+                    show(Some(index), beside, template, &place);
+                }
             }
-            Kind::Wait { wait: Wait::Signal { name, .. }, place } => show(Some(index), beside, name, place),
             Kind::Set { template, place } => show(Some(index), beside, template, place),
             Kind::Fail { message: Some((message, place)), .. } => show(Some(index), beside, message, place),
             Kind::Include { scope, .. } => {

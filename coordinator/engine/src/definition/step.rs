@@ -113,6 +113,20 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Step<'a> {
+    /// What a wait reads, with the place of each.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (&Template, Place<'a>)> {
+        let wait = match &self.kind {
+            Kind::Wait { wait, place } => Some((wait, place)),
+            _ => None,
+        };
+        wait.into_iter().flat_map(|(wait, place)| {
+            wait.templates().iter().enumerate().map(|(index, template)| match wait {
+                Wait::First { .. } => (template, place.index(index)),
+                Wait::For(_) | Wait::Until(_) | Wait::Signal { .. } => (template, place.clone()),
+            })
+        })
+    }
+
     pub(super) fn operations(&self) -> impl Iterator<Item = &Draft<'a>> {
         let all = match &self.kind {
             Kind::Saga { action, compensate } => [Some(action), compensate.as_ref(), None],
@@ -295,7 +309,7 @@ impl<'a> Steps<'a> {
     pub(super) fn may_lack_output(&self, step: usize, here: Option<usize>) -> bool {
         let in_vain = match &self.list[step].kind {
             Kind::Saga { action, .. } => action.on_exhausted == Some(OnExhausted::Ignore),
-            Kind::Wait { wait: Wait::Signal { goes_on, .. }, .. } => *goes_on,
+            Kind::Wait { wait, .. } => wait.goes_on(),
             _ => false,
         };
         in_vain || self.may_be_absent(step, here)

@@ -22,7 +22,7 @@ use crate::{
     cel::{
         COST,
         infer::{Facts, Flaw, Inferred, Root, Roots, What},
-        types::{Kinds, Presence, Type},
+        types::{Kinds, Member, Presence, Type},
     },
     limit,
     path::Path,
@@ -149,7 +149,9 @@ impl<'s, 'a> Types<'s, 'a> {
         let items = steps.list.iter().map(|_| OnceCell::new()).collect();
         let mut waits: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, step) in steps.list.iter().enumerate() {
-            if let Kind::Wait { wait: Wait::Signal { name, goes_on: false, .. }, .. } = &step.kind
+            if let Kind::Wait { wait, .. } = &step.kind
+                && !wait.goes_on()
+                && let [name] = wait.signals()
                 && name.is_static()
                 && let Value::String(name) = name.value()
             {
@@ -184,6 +186,7 @@ impl<'s, 'a> Types<'s, 'a> {
         let mapped = step.output.as_ref().map(|(template, _)| template);
         match &step.kind {
             Kind::Set { template, .. } => here.infer(template),
+            Kind::Wait { wait: Wait::First { .. }, .. } => first(),
             Kind::Map { max_items, steps, .. } => {
                 let item = match (mapped, steps.last()) {
                     (Some(template), _) => here.ended().infer(template),
@@ -337,11 +340,10 @@ impl Here<'_, '_, '_> {
                 }
             }
             Kind::Map { items: (items, place), .. } => self.template(items, place, Spot::Items, &mut bill, faults),
-            Kind::Wait { wait: Wait::For(template) | Wait::Until(template), place } => {
-                self.template(template, place, Spot::Text, &mut bill, faults);
-            }
-            Kind::Wait { wait: Wait::Signal { name, .. }, place } => {
-                self.template(name, place, Spot::Text, &mut bill, faults);
+            Kind::Wait { .. } => {
+                for (template, place) in step.awaited() {
+                    self.template(template, &place, Spot::Text, &mut bill, faults);
+                }
             }
             Kind::Set { template, place } => self.template(template, place, Spot::Json, &mut bill, faults),
             Kind::Fail { message: Some((message, place)), .. } => {
@@ -523,6 +525,13 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
             ("E205", message, help)
         }
     }
+}
+
+/// What a wait for several signals gives.
+fn first() -> Type {
+    let member = |kind| Member { kind, presence: Presence::Assumed };
+    let members = [("signal", member(Type::TEXT)), ("payload", member(Type::DYN))];
+    Type::map(members.into_iter().map(|(name, member)| (name.into(), member)).collect(), None)
 }
 
 impl Bill {

@@ -286,6 +286,10 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
         (_, Some(Block::Wait(Wait::Signal { name, timeout, .. }))) => {
             Some(format!("waits for the signal {}, at most {}", said(name), duration_text(*timeout)))
         }
+        (_, Some(Block::Wait(Wait::First { names, timeout, .. }))) => {
+            let names: Vec<_> = names.iter().map(said).collect();
+            Some(format!("waits for the first signal of {}, at most {}", names.join(", "), duration_text(*timeout)))
+        }
         (_, Some(Block::Fail { error, .. })) => Some(format!("fails: {error}")),
         (Role::Compensatable | Role::Parallel { .. } | Role::Pure, _) => None,
     };

@@ -263,6 +263,45 @@ pub enum Wait {
         #[serde(default, skip_serializing_if = "is_default", rename = "continue")]
         goes_on: bool,
     },
+    /// The first of several signals: the output is `{"signal": name, "payload": …}`.
+    First {
+        names: Vec<Template>,
+        #[serde(with = "ms", rename = "timeout_ms")]
+        timeout: Duration,
+        #[serde(default, skip_serializing_if = "is_default", rename = "continue")]
+        goes_on: bool,
+    },
+}
+
+impl Wait {
+    /// The time, or the names of the signals.
+    #[must_use]
+    pub fn templates(&self) -> &[Template] {
+        match self {
+            Self::For(template) | Self::Until(template) | Self::Signal { name: template, .. } => {
+                std::slice::from_ref(template)
+            }
+            Self::First { names, .. } => names,
+        }
+    }
+
+    /// The names of the signals that it waits for.
+    #[must_use]
+    pub fn signals(&self) -> &[Template] {
+        match self {
+            Self::For(_) | Self::Until(_) => &[],
+            Self::Signal { .. } | Self::First { .. } => self.templates(),
+        }
+    }
+
+    /// Whether it goes on without a signal that did not come; of a time it always does.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        match self {
+            Self::For(_) | Self::Until(_) => true,
+            Self::Signal { goes_on, .. } | Self::First { goes_on, .. } => *goes_on,
+        }
+    }
 }
 
 /// The branches of one item, once for each of `items`; the items are fixed when the map starts. Indices in `branches`

@@ -139,11 +139,7 @@ impl<'p> Members<'p> {
             match &branch.block {
                 Some(Block::Set(template)) => templates.push(template),
                 Some(Block::Choose(conditions)) => templates.extend(conditions),
-                Some(Block::Wait(
-                    Wait::For(template) | Wait::Until(template) | Wait::Signal { name: template, .. },
-                )) => {
-                    templates.push(template);
-                }
+                Some(Block::Wait(wait)) => templates.extend(wait.templates()),
                 Some(Block::Fail { message, .. }) => templates.extend(message),
                 Some(Block::Map(map)) => {
                     let origin = sole(&map.items).map(|path| (branch, item(path)));
@@ -218,6 +214,15 @@ impl<'p> Members<'p> {
                 return;
             }
             (None, Some(Block::Map(_)), _) => return,
+            // What it says beside the payload is true by itself.
+            (None, Some(Block::Wait(Wait::First { .. })), segments) => {
+                if let [Segment::Key(key), rest @ ..] = segments
+                    && key == "payload"
+                {
+                    self.note(&branch.step, rest);
+                }
+                return;
+            }
             _ => return self.note(&branch.step, segments),
         };
         let mut at = mapping.value();

@@ -3,13 +3,14 @@
 
 use std::{sync::PoisonError, time::Duration};
 
+use serde::Serialize;
 use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
 use super::{
     Transaction,
     follow::Next,
     render::Here,
-    state::{BranchState, MapState, Waiting},
+    state::{BranchState, MapState, Signal, Waiting},
 };
 use crate::{
     budget::Budget,
@@ -81,7 +82,7 @@ impl Transaction {
             return Ok(Event::Passed { branch, reason: None });
         }
         let computed = |output| Event::Computed { branch, output, reason: None };
-        let armed = |delay_ms, signal| Event::Armed { branch, delay_ms, signal };
+        let armed = |delay, signals| Event::Armed { branch, delay_ms: millis(delay), signals };
         match &spec.block {
             None if spec.forward.is_some() => Ok(Event::Admitted { branch }),
             None => Ok(computed(None)),
@@ -107,7 +108,7 @@ impl Transaction {
                 let message = message.map(|made| made.unwrap_or_else(|error| error.message.unwrap_or_default()));
                 Err(Error { code: error.clone(), message })
             }
-            Some(Block::Wait(Wait::For(duration))) => Ok(armed(millis(span(&text(duration, &scope, meter)?)?), None)),
+            Some(Block::Wait(Wait::For(duration))) => Ok(armed(span(&text(duration, &scope, meter)?)?, Vec::new())),
             Some(Block::Wait(Wait::Until(moment))) => {
                 let text = text(moment, &scope, meter)?;
                 let moment: Timestamp =
@@ -116,21 +117,21 @@ impl Transaction {
                 if ahead > limit::TIMEOUT {
                     return Err(failed(format!("{text} is more than a year ahead")));
                 }
-                Ok(armed(millis(ahead), None))
+                Ok(armed(ahead, Vec::new()))
             }
-            Some(Block::Wait(Wait::Signal { name, timeout, .. })) => {
-                let known = state.block.as_ref().and_then(|block| block.waits.as_ref()?.signal.clone());
-                let name = match known {
-                    Some(name) => name,
-                    None => text(name, &scope, meter)?,
+            Some(Block::Wait(wait @ (Wait::Signal { timeout, .. } | Wait::First { timeout, .. }))) => {
+                let known = state.block.as_ref().and_then(|block| block.waits.as_ref());
+                let names = match known {
+                    Some(known) => known.signals.clone(),
+                    None => signals(wait, &scope, meter)?,
                 };
-                match self.state.signals.iter().find(|signal| signal.name == name) {
-                    Some(signal) => Ok(computed(Some(signal.payload.clone().unwrap_or_default()))),
-                    None if !is_signal(&name) => {
-                        let name = shortened(&name);
-                        Err(failed(format!("{name:?} is no signal's name: letters, digits and `_.~-`, at most 128")))
+                match (self.first_of(&names), wait) {
+                    (Some(first), Wait::First { .. }) => {
+                        let first = First { signal: &first.name, payload: first.payload.as_ref() };
+                        Ok(computed(Some(Json::of(&first))))
                     }
-                    None => Ok(armed(millis(*timeout), Some(name))),
+                    (Some(first), _) => Ok(computed(Some(first.payload.clone().unwrap_or_default()))),
+                    (None, _) => Ok(armed(*timeout, names)),
                 }
             }
             Some(Block::Map(map)) => self.items(branch, map, &scope, meter),
@@ -259,9 +260,9 @@ impl Transaction {
                 self.pass_on(work, at);
                 self.complete(branch, at);
             }
-            Event::Armed { delay_ms, signal, .. } => {
+            Event::Armed { delay_ms, signals, .. } => {
                 let due_at = at.plus(Duration::from_millis(*delay_ms)).0;
-                let waits = Waiting { due_at, delay_ms: *delay_ms, signal: signal.clone() };
+                let waits = Waiting { due_at, delay_ms: *delay_ms, signals: signals.clone() };
                 self.state.branches[branch].block_mut().waits = Some(waits);
                 self.index_block(branch);
             }
@@ -384,7 +385,7 @@ impl Transaction {
             None => true,
             Some(block) => match (&block.map, &block.waits) {
                 (Some(map), _) => map.finished == map.items.len(),
-                (None, Some(waits)) => waits.signal.as_ref().is_some_and(|name| self.signal(name).is_some()),
+                (None, Some(waits)) => self.first_of(&waits.signals).is_some(),
                 (None, None) => block.error.is_none(),
             },
         }
@@ -392,6 +393,11 @@ impl Transaction {
 
     pub(super) fn signal(&self, name: &str) -> Option<usize> {
         self.state.signals.iter().position(|signal| signal.name == name)
+    }
+
+    /// Of those that came, in the order of their arrival.
+    fn first_of(&self, names: &[String]) -> Option<&Signal> {
+        self.state.signals.iter().find(|signal| names.contains(&signal.name))
     }
 
     /// Keeps what is counted of a branch without an operation: whether its turn has come, and when its wait is over.
@@ -432,10 +438,14 @@ impl Transaction {
     /// A wait's time is over.
     pub(super) fn elapsed(&self, branch: usize) -> Event {
         match &self.spec(branch).block {
-            Some(Block::Wait(Wait::Signal { goes_on: false, timeout, .. })) => {
+            Some(Block::Wait(
+                Wait::Signal { goes_on: false, timeout, .. } | Wait::First { goes_on: false, timeout, .. },
+            )) => {
                 let waits = self.state.branches[branch].block.as_ref().and_then(|block| block.waits.as_ref());
-                let name = waits.and_then(|waits| waits.signal.as_deref()).unwrap_or_default();
-                let message = format!("no signal {name:?} came in {}", skald_protocol::duration_text(*timeout));
+                let names = waits.map(|waits| waits.signals.as_slice()).unwrap_or_default();
+                let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+                let timeout = skald_protocol::duration_text(*timeout);
+                let message = format!("no signal {} came in {timeout}", names.join(" or "));
                 Event::Faulted { branch, error: Error::new("signal_timeout", message) }
             }
             _ => Event::Elapsed { branch },
@@ -457,6 +467,27 @@ fn rendered(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<
 
 fn text(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<String, Error> {
     template.render_text(scope, meter, |text| text).map_err(|error| failed(error.to_string()))
+}
+
+/// The names of the signals that a wait is for.
+fn signals(wait: &Wait, scope: &Here<'_>, meter: &mut Meter) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for template in wait.signals() {
+        let name = text(template, scope, meter)?;
+        if !is_signal(&name) {
+            let name = shortened(&name);
+            return Err(failed(format!("{name:?} is no signal's name: letters, digits and `_.~-`, at most 128")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// What a wait for several signals comes to.
+#[derive(Serialize)]
+struct First<'s> {
+    signal: &'s str,
+    payload: Option<&'s Json>,
 }
 
 fn truth(template: &Template, place: &str, scope: &Here<'_>, meter: &mut Meter) -> Result<bool, Error> {

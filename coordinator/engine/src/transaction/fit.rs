@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Enlistment, Event},
     limit,
-    plan::{Block, Branch, Map, Operation, Plan, Role, Wait},
+    plan::{Block, Branch, Map, Operation, Plan, Role},
 };
 
 /// An event that does not fit the state it meets.
@@ -90,8 +90,8 @@ impl Transaction {
             Event::Chosen { arm, .. } => {
                 fresh && matches!(&spec.block, Some(Block::Choose(conditions)) if *arm <= conditions.len())
             }
-            Event::Armed { signal, .. } => match &spec.block {
-                Some(Block::Wait(wait)) => fresh && matches!(wait, Wait::Signal { .. }) == signal.is_some(),
+            Event::Armed { signals, .. } => match &spec.block {
+                Some(Block::Wait(wait)) => fresh && wait.signals().len() == signals.len(),
                 _ => false,
             },
             Event::Elapsed { .. } => times,

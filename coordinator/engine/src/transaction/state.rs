@@ -148,8 +148,8 @@ pub(super) struct BlockState {
 pub(super) struct Waiting {
     pub(super) due_at: i64,
     pub(super) delay_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) signal: Option<String>,
+    #[serde(default, with = "crate::event::names", rename = "signal", skip_serializing_if = "Vec::is_empty")]
+    pub(super) signals: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -58,6 +58,7 @@ impl Transaction {
         let waits = block.and_then(|block| block.waits.as_ref());
         let waits = waits.filter(|_| self.branch_status(branch) == BranchStatus::Running);
         let pure = self.slot_state(branch, Slot::Forward).is_none();
+        let (one, several) = waits.map(|waits| one_or_several(&waits.signals)).unwrap_or_default();
         BranchView {
             branch: self.branch_id(branch),
             step: spec.step.clone(),
@@ -65,7 +66,8 @@ impl Transaction {
             operations: operations.collect(),
             output: block.filter(|_| pure).and_then(|block| block.output.clone()),
             error: block.and_then(|block| block.error.as_ref()).map(|error| error.at(&spec.step)),
-            signal: waits.and_then(|waits| waits.signal.clone()),
+            signal: one.cloned(),
+            signals: several.to_vec(),
             waits_until: waits.map(|waits| Timestamp(waits.due_at)),
             items: block.and_then(|block| block.map.as_ref()).map(|map| map.items.len()),
         }
@@ -243,11 +245,15 @@ impl Transaction {
             },
             Event::Elapsed { branch } => PublicEventKind::StepDone { branch: id(branch), output: None },
             Event::Chosen { branch, arm } => PublicEventKind::ArmChosen { branch: id(branch), arm: *arm },
-            Event::Armed { branch, delay_ms, signal } => PublicEventKind::WaitBegan {
-                branch: id(branch),
-                signal: signal.clone(),
-                until: at.plus(std::time::Duration::from_millis(*delay_ms)),
-            },
+            Event::Armed { branch, delay_ms, signals } => {
+                let (one, several) = one_or_several(signals);
+                PublicEventKind::WaitBegan {
+                    branch: id(branch),
+                    signal: one.cloned(),
+                    signals: several.to_vec(),
+                    until: at.plus(std::time::Duration::from_millis(*delay_ms)),
+                }
+            }
             Event::Mapped { branch, items } => PublicEventKind::MapBegan { branch: id(branch), items: items.len() },
             Event::Faulted { branch, error } => {
                 PublicEventKind::StepFailed { branch: id(branch), error: error.at(&self.spec(*branch).step) }
@@ -260,6 +266,13 @@ impl Transaction {
     #[must_use]
     pub fn error(&self) -> Option<&ErrorView> {
         self.state.error.as_ref()
+    }
+}
+
+fn one_or_several(signals: &[String]) -> (Option<&String>, &[String]) {
+    match signals {
+        [one] => (Some(one), &[]),
+        several => (None, several),
     }
 }
 

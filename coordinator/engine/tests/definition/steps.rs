@@ -202,6 +202,64 @@ fn conditions_around_many_steps_are_read_soon() {
 }
 
 #[test]
+fn of_several_signals_the_output_tells_which_and_no_name_is_sure() {
+    let wait = r#"{"name":"w","wait":{"signal":["go","stop-${input.who}","stop-${input.name}"],"timeout":"1d"}}"#;
+    check_kinds(
+        &[
+            wait,
+            r#"{"name":"r","set":["${steps.w.output.signal + 1}","${steps.w.output.sgnal}","${steps.w.output.payload.by}","${signals.go.by}"]}"#,
+        ],
+        expect![[r#"
+            E206 /steps/0/wait/signal/1 `input.who` is a map and no text
+              Read a member of it.
+            E206 /steps/1/set/0 `+` does not take a string (`steps.w.output.signal`) and an int
+              Convert the other one with string().
+            E205 /steps/1/set/1 `steps.w.output` has no `sgnal`: it has `payload`, `signal`
+              Did you mean `signal`?
+            E204 /steps/1/set/3 `signals.go` may be absent: no wait before this makes sure that the signal came
+              Ask has(signals.go) first, or read it as coalesce(signals.go, …).
+        "#]],
+    );
+    let one = r#"{"name":"w","wait":{"signal":["go"],"timeout":"1d"}}"#;
+    let fine = [one, r#"{"name":"r","set":["${steps.w.output.payload.by}","${signals.go.by}"]}"#];
+    compile(&definition("", &fine.join(","))).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+    let goes_on = one.replace("\"1d\"", "\"1d\",\"on_timeout\":\"continue\"");
+    check_kinds(
+        &[goes_on.as_str(), r#"{"name":"r","set":"${steps.w.output.signal}"}"#],
+        expect![[r#"
+        E204 /steps/1/set `steps.w.output` may be absent: the step may be skipped, or come to nothing
+          Ask has(steps.w.output) first, or read it as coalesce(steps.w.output, …).
+    "#]],
+    );
+}
+
+#[test]
+fn a_list_of_signals_has_names_each_of_them_once() {
+    let wait = |names: &str| format!(r#"{{"name":"w{}","wait":{{"signal":[{names}],"timeout":"1d"}}}}"#, names.len());
+    let many: Vec<_> = (0..101).map(|index| format!("\"s{index}\"")).collect();
+    let steps = [wait(""), wait(r#""a","b","a""#), wait(r#""a/b""#), wait("7"), wait(&many.join(","))];
+    check(
+        &definition("", &steps.join(",")),
+        expect![[r#"
+        E004 /steps/0/wait/signal a wait is for one to 100 signals, and not for 0
+        E004 /steps/1/wait/signal/2 the signal `a` stands in the list twice
+          Name each signal once.
+        E004 /steps/2/wait/signal/0 `a/b` is no signal's name: letters, digits and `_.~-`, at most 128
+        E002 /steps/3/wait/signal/0 expected a string, found a number
+        E004 /steps/4/wait/signal a wait is for one to 100 signals, and not for 101
+    "#]],
+    );
+    let beside = r#"{"name":"p","service":"s","role":"pivot","action":{"path":"/","idempotent":true}}"#;
+    check(
+        &definition("", &[beside, &wait(r#""a""#)].join(",")),
+        expect![[r#"
+        E113 /steps/1/wait/signal a wait in the tail that may fail: after the commit nothing is given up
+          Write "on_timeout": "continue".
+    "#]],
+    );
+}
+
+#[test]
 fn e204_a_signal_that_no_wait_makes_sure_of() {
     let wait = |more: &str| format!(r#"{{"name":"w","wait":{{"signal":"go","timeout":"1d"{more}}}}}"#);
     let read = r#"{"name":"r","set":{"a":"${signals.go.by}","b":"${has(signals.go.by) ? signals.go.by : 'nobody'}"}}"#;

@@ -130,9 +130,10 @@ impl Writer<'_, '_> {
     }
 
     fn wait(&mut self, dead: bool, may_fail: bool) -> Value {
-        let wait = match self.tape.pick(4) {
+        let wait = match self.tape.pick(5) {
             0 => json!({"for": "1s"}),
             1 => json!({"for": "25s"}),
+            4 => json!({"signal": ["go", "stop"], "timeout": "20s", "on_timeout": "continue"}),
             2 if may_fail => json!({"signal": "go", "timeout": "20s"}),
             _ => json!({"signal": "go", "timeout": "20s", "on_timeout": "continue"}),
         };

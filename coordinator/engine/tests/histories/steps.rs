@@ -107,6 +107,7 @@ impl World {
             4 => Word::JournalFull,
             5 if tape.one_in(4) => Word::Fail { reason: "so".to_owned() },
             6 if tape.one_in(2) => Word::Signal { name: "go".to_owned(), payload: None },
+            13 => Word::Signal { name: "stop".to_owned(), payload: None },
             6 => Word::Commit,
             7 => Word::Enlist(Box::new(enlistment("x0", &[]))),
             8 | 9 => Word::Retry { branch: Some(self.some_branch(tape)) },

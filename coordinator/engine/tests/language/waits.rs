@@ -264,3 +264,129 @@ fn a_call_that_could_never_be_made_is_not_undone_also_after_a_crash() {
     let [undo] = drive.send()[..] else { panic!("one call") };
     assert_eq!(drive.transaction.branch_id(undo.branch).as_str(), "a");
 }
+
+fn first(on_timeout: &str) -> serde_json::Value {
+    json!({"name": "w", "wait": {"signal": ["approved", "${input.other}"], "timeout": "1d", "on_timeout": on_timeout}})
+}
+
+#[test]
+fn of_several_signals_the_first_that_comes_ends_the_wait_and_the_others_are_kept() {
+    let later = json!({"name": "v", "wait": {"signal": "approved", "timeout": "1d"}});
+    let whole = with(
+        definition(&json!([saga("a"), first("fail"), saga("b"), later])),
+        &json!({"output": "${steps.w.output.signal}: ${steps.w.output.payload.by}"}),
+    );
+    check(
+        &whole,
+        &json!({"other": "rejected"}),
+        r#"a ok | signal other 1 | +23h | snapshot | crash | foreign signal rejected {"by":"ann"} | signal approved 2 | b ok"#,
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1d
+            signal other 1: signal other
+            +23h:
+            snapshot: snapshot
+            crash:
+            foreign signal rejected {"by":"ann"}: signal rejected; w = {"signal":"rejected","payload":{"by":"ann"}} -> action b
+            signal approved 2: signal approved
+            b ok: v = 2; commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn of_those_that_came_before_the_wait_the_earliest_ends_it() {
+    check(
+        &definition(&json!([saga("a"), first("fail")])),
+        &json!({"other": "rejected"}),
+        r#"signal other | signal rejected 1 | signal approved 2 | crash | a ok"#,
+        &expect![[r#"
+            begin: -> action a
+            signal other: signal other
+            signal rejected 1: signal rejected
+            signal approved 2: signal approved
+            crash: adopted -> action a #2
+            a ok: w = {"signal":"rejected","payload":1}; commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn without_any_of_several_signals_the_wait_fails_or_goes_on_as_it_says() {
+    check(
+        &definition(&json!([saga("a"), first("fail")])),
+        &json!({"other": "rejected"}),
+        "a ok | signal other | +1d | a undo ok",
+        &expect![[r#"
+            begin: -> action a
+            a ok: w waits 1d
+            signal other: signal other
+            +1d: w failed (signal_timeout); abort (signal_timeout) -> compensate a
+            a undo ok: settled compensated
+        "#]],
+    );
+    let goes_on = json!([first("continue"), {"name": "r", "set": {"came": "${has(steps.w.output)}"}}]);
+    check(
+        &definition(&goes_on),
+        &json!({"other": "rejected"}),
+        "+1d",
+        &expect![[r#"
+        begin: w waits 1d
+        +1d: w waited; r = {"came":false}; commit; settled succeeded
+    "#]],
+    );
+    check(
+        &definition(&json!([saga("a"), first("fail")])),
+        &json!({"other": "no name"}),
+        "a ok | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: w failed (expression_failed); abort (expression_failed) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+}
+
+#[test]
+fn a_list_of_one_signal_tells_its_name_too() {
+    let one = json!({"name": "w", "wait": {"signal": ["approved"], "timeout": "1d"}});
+    check(
+        &definition(&json!([one])),
+        &json!({}),
+        "signal approved",
+        &expect![[r#"
+        begin: w waits 1d
+        signal approved: signal approved; w = {"signal":"approved","payload":null}; commit; settled succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_number_in_the_payload_of_the_first_signal_keeps_its_digits() {
+    check(
+        &definition(&json!([first("fail")])),
+        &json!({"other": "rejected"}),
+        r#"signal approved {"amount":12345678901234567.89}"#,
+        &expect![[r#"
+            begin: w waits 1d
+            signal approved {"amount":12345678901234567.89}: signal approved; w = {"signal":"approved","payload":{"amount":12345678901234567.89}}; commit; settled succeeded
+        "#]],
+    );
+}
+
+#[test]
+fn who_looks_sees_which_signals_are_waited_for() {
+    let one = json!({"name": "v", "wait": {"signal": "go", "timeout": "1d"}});
+    let plan = skald_engine::definition::compile(&definition(&json!([first("fail"), one])).to_string()).unwrap().plan;
+    let input = Some(skald_protocol::Json::of(&json!({"other": "rejected"})));
+    let (mut drive, _) = crate::common::Drive::begin_with(plan, None, input);
+    let seen = |drive: &crate::common::Drive, branch| {
+        let view = drive.transaction.branch_view(branch);
+        (view.signal, view.signals)
+    };
+    assert_eq!(seen(&drive, 0), (None, vec!["approved".to_owned(), "rejected".to_owned()]));
+    let word = skald_engine::Word::Signal { name: "approved".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Word(word)).unwrap();
+    assert_eq!(seen(&drive, 0), (None, Vec::new()));
+    assert_eq!(seen(&drive, 1), (Some("go".to_owned()), Vec::new()));
+}

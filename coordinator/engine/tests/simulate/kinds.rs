@@ -99,6 +99,27 @@ fn a_signal_may_be_missing_late_early_or_doubled() {
 }
 
 #[test]
+fn of_several_signals_each_may_be_the_first_and_none_may_come() {
+    let wait = json!({"name": "word", "wait": {"signal": ["approved", "rejected"], "timeout": "2d"}});
+    let said = json!({"name": "said", "choice": [
+        {"when": "steps.word.output.signal == 'rejected'", "steps": [{"name": "no", "fail": {"error": "rejected", "message": "${steps.word.output.payload.why}"}}]},
+        {"otherwise": true, "steps": [step("charge")]}]});
+    let stage = stage(&saga(&json!([step("reserve"), wait, said])));
+    let explored = explored(&stage);
+    explored.all_is_well();
+    let end = |name: &str, fate| {
+        let fault = Fault::Signal { name: name.to_owned(), fate };
+        explored.runs.iter().find(|(faults, ..)| *faults == [fault.clone()]).map(|(.., verdict)| verdict.end)
+    };
+    let of = |name| [Fate::Missing, Fate::Late, Fate::Early, Fate::Twice].map(|fate| end(name, fate).unwrap());
+    assert_eq!(of("approved"), [End::Undone, End::Undone, End::Done, End::Done]);
+    assert_eq!(of("rejected"), [End::Done, End::Done, End::Undone, End::Done]);
+    let early = stage.play(&[Fault::Signal { name: "rejected".to_owned(), fate: Fate::Early }]);
+    let error = early.view.error.unwrap();
+    assert_eq!((error.code.as_str(), error.message.as_deref()), ("rejected", Some("word-why")));
+}
+
+#[test]
 fn waits_conditions_and_included_sagas_end_well() {
     let included = json!({"dsl": "1.0", "name": "delivery", "version": "1.0.0", "services": {"ship": {"url": "http://ship"}},
         "steps": [

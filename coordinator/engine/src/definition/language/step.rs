@@ -119,13 +119,15 @@ fn map() -> Value {
 }
 
 fn wait() -> Value {
+    let name = json!({"type": "string", "minLength": 1});
     let mut schema = closed(
         json!({
             "for": {"type": "string", "description": "A duration, or an expression that gives one.",
                 "anyOf": [{"$ref": "#/$defs/duration"}, {"pattern": r"\$\{"}]},
             "until": {"type": "string", "description": "A time (RFC 3339), or an expression that gives one.",
                 "anyOf": [{"format": "date-time", "pattern": "^[0-9]{4}-"}, {"pattern": r"\$\{"}]},
-            "signal": {"type": "string", "minLength": 1, "description": "The name of a signal, or an expression that gives one. One that came before is seen."},
+            "signal": {"description": "The name of a signal, or an expression that gives one. One that came before is seen. Of a list the first that comes ends the wait.",
+                "anyOf": [name, {"type": "array", "items": name, "minItems": 1, "maxItems": limit::SIGNALS, "uniqueItems": true}]},
             "timeout": of("duration", "Of a signal: how long it is waited for, at most 365d."),
             "on_timeout": {"enum": ["fail", "continue"], "default": "fail", "description": "Of a signal that did not come."},
         }),

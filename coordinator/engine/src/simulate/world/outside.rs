@@ -5,7 +5,7 @@ use skald_protocol::Json;
 use super::{Happening, WAY_MS, WORK_MS, World, millis};
 use crate::{
     event::Event,
-    plan::{Block, Branch, Wait},
+    plan::{Block, Branch},
     simulate::{
         fault::{Fate, Fault},
         lookup,
@@ -46,36 +46,39 @@ impl World<'_> {
         }
     }
 
-    /// Whoever is waited for answers in a while.
+    /// Whoever is waited for answers in a while; of several the one that is named first.
     pub(super) fn signal(&mut self, events: &[Event]) {
         for event in events {
-            let Event::Armed { branch, delay_ms, signal: Some(name) } = event else { continue };
-            let fate = self.fate(name);
-            if self.signals.contains(name) {
-                continue;
+            let Event::Armed { branch, delay_ms, signals } = event else { continue };
+            let is_scripted = signals.iter().any(|name| self.stage.signals.iter().any(|signal| signal.name == *name));
+            for (place, name) in signals.iter().enumerate() {
+                if !self.signals.contains(name) {
+                    self.answer(*branch, *delay_ms, name, place == 0 && !is_scripted);
+                }
             }
-            self.signals.push(name.clone());
-            let is_scripted = self.stage.signals.iter().any(|signal| signal.name == *name);
-            let wait = i64::try_from(*delay_ms).unwrap_or(i64::MAX);
-            let soon = WORK_MS.min(wait / 2);
-            let word =
-                || Word::Signal { name: name.clone(), payload: self.payload(name, &self.tx.branch(*branch).step) };
-            let (times, first) = match fate {
-                Some(Fate::Missing) => (0, 0),
-                Some(Fate::Late) => (1, wait.saturating_add(WORK_MS)),
-                Some(Fate::Twice) => (2, soon),
-                None if is_scripted => (0, 0),
-                Some(Fate::Early) | None => (1, soon),
-            };
-            let words: Vec<Word> = (0..times).map(|_| word()).collect();
-            for (word, after) in words.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
-                self.after(after, Happening::Word(Box::new(word)));
-            }
+        }
+    }
+
+    fn answer(&mut self, branch: usize, delay_ms: u64, name: &str, comes: bool) {
+        self.signals.push(name.to_owned());
+        let wait = i64::try_from(delay_ms).unwrap_or(i64::MAX);
+        let soon = WORK_MS.min(wait / 2);
+        let word = || Word::Signal { name: name.to_owned(), payload: self.payload(name, &self.tx.branch(branch).step) };
+        let (times, first) = match self.fate(name) {
+            Some(Fate::Missing) => (0, 0),
+            Some(Fate::Late) => (1, wait.saturating_add(WORK_MS)),
+            Some(Fate::Twice) => (2, soon),
+            None if !comes => (0, 0),
+            Some(Fate::Early) | None => (1, soon),
+        };
+        let words: Vec<Word> = (0..times).map(|_| word()).collect();
+        for (word, after) in words.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
+            self.after(after, Happening::Word(Box::new(word)));
         }
     }
 }
 
 fn waits_for(branch: &Branch, signal: &str) -> bool {
-    let Some(Block::Wait(Wait::Signal { name, .. })) = &branch.block else { return false };
-    name.value().as_str() == Some(signal)
+    let Some(Block::Wait(wait)) = &branch.block else { return false };
+    wait.signals().iter().any(|name| name.value().as_str() == Some(signal))
 }
