@@ -160,7 +160,11 @@ async fn the_configuration_in_effect_names_its_sources_and_no_secret() {
     );
     let wrong = run_with(&["config"], &[("SKALD_LISTN", "127.0.0.1:1")]).await;
     assert_eq!(wrong.code, 2);
-    assert!(wrong.stderr.contains("SKALD_LISTN") && wrong.stderr.contains("did you mean SKALD_LISTEN?"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("SKALD_LISTN") && wrong.stderr.contains("did you mean SKALD_LISTEN?"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[tokio::test]
