@@ -249,15 +249,16 @@ impl Log {
             return self.is_empty();
         }
         let mut at = self.next;
-        while let Some(frame) = self.frame(at)? {
-            let ends_a_commit = frame[4..8] != [0; 4];
+        loop {
             let next = at + FRAME_HEADER as u64 + self.page;
+            // A write that failed on a full disk may have left the head of a frame without its page.
+            let Some(frame) = self.frame(at)?.filter(|_| next <= size) else { return Ok(true) };
+            let ends_a_commit = frame[4..8] != [0; 4];
             if ends_a_commit {
                 (self.last, self.next) = (Some(at), next);
             }
             at = next;
         }
-        Ok(true)
     }
 
     fn is_empty(&self) -> io::Result<bool> {
@@ -277,5 +278,94 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = 512;
+    const FRAME: u64 = FRAME_HEADER as u64 + PAGE;
+
+    struct Scene {
+        written: File,
+        log: Log,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let scene = Self { written: file.reopen().unwrap(), log: Log::new(file.into_file(), PAGE) };
+            scene.begin(1);
+            scene
+        }
+
+        fn begin(&self, salt: u8) {
+            let mut header = [salt; LOG_HEADER];
+            header[..4].copy_from_slice(&LOG_MAGIC.to_be_bytes());
+            self.written.write_all_at(&header, 0).unwrap();
+        }
+
+        /// The head of a frame, and of its page as much as is asked for.
+        fn frame(&self, number: u64, salt: u8, ends_a_commit: bool, page: u64) {
+            let mut frame = vec![salt; FRAME_HEADER];
+            frame[4..8].copy_from_slice(&u32::from(ends_a_commit).to_be_bytes());
+            frame.resize(FRAME_HEADER + usize::try_from(page).unwrap(), 7);
+            self.written.write_all_at(&frame, LOG_HEADER as u64 + number * FRAME).unwrap();
+        }
+
+        fn commit(&self, number: u64) {
+            self.frame(number, 1, true, PAGE);
+        }
+    }
+
+    #[test]
+    fn a_log_that_grows_or_begins_anew_stands() {
+        let mut scene = Scene::new();
+        for number in 0..3 {
+            scene.commit(number);
+            assert!(scene.log.follow().unwrap());
+        }
+        scene.begin(2);
+        scene.frame(0, 2, true, PAGE);
+        assert!(scene.log.follow().unwrap());
+        assert_eq!(scene.log.last, Some(LOG_HEADER as u64), "what the earlier log left is none of this one's");
+        // A checkpoint cuts it, and the next commit begins it anew.
+        scene.written.set_len(0).unwrap();
+        assert!(scene.log.follow().unwrap());
+        scene.begin(3);
+        scene.frame(0, 3, true, PAGE);
+        assert!(scene.log.follow().unwrap());
+    }
+
+    #[test]
+    fn a_log_that_was_cut_is_told_also_behind_a_gap() {
+        for frames_left in [0, 1] {
+            let mut scene = Scene::new();
+            scene.commit(0);
+            scene.commit(1);
+            assert!(scene.log.follow().unwrap());
+            scene.written.set_len(frames_left * (LOG_HEADER as u64 + FRAME)).unwrap();
+            scene.commit(2);
+            assert!(!scene.log.follow().unwrap(), "{frames_left}");
+        }
+    }
+
+    #[test]
+    fn what_a_commit_left_that_met_a_full_disk_is_written_over() {
+        let mut scene = Scene::new();
+        scene.commit(0);
+        assert!(scene.log.follow().unwrap());
+        // Of three frames the last one did not fit; then one frame fits.
+        scene.frame(1, 1, false, PAGE);
+        scene.frame(2, 1, false, PAGE);
+        scene.frame(3, 1, true, 100);
+        scene.commit(1);
+        assert!(scene.log.follow().unwrap());
+        assert_eq!(scene.log.last, Some(LOG_HEADER as u64 + FRAME));
+        assert!(scene.log.follow().unwrap());
+        scene.commit(2);
+        assert!(scene.log.follow().unwrap());
     }
 }
