@@ -40,15 +40,15 @@ enum Says {
 
 impl Proxy {
     async fn start(says: Says) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (address, seen) = (listener.local_addr().unwrap().to_string(), Arc::default());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let (address, seen) = (listener.local_addr().expect("an address").to_string(), Arc::default());
         let router = Router::new().fallback(answer).with_state((says, Arc::clone(&seen)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, seen }
     }
 
     fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().expect("nobody panicked").clone()
     }
 
     /// `skald` where this is the proxy, with credentials.
@@ -60,15 +60,21 @@ impl Proxy {
 }
 
 async fn answer(State((says, seen)): State<(Says, Arc<Mutex<Vec<String>>>)>, request: Request) -> Response {
-    seen.lock().unwrap().push(format!("{} {} {:?}", request.method(), request.uri(), request.headers()));
-    match says {
+    seen.lock().expect("nobody panicked").push(format!(
+        "{} {} {:?}",
+        request.method(),
+        request.uri(),
+        request.headers()
+    ));
+    let (status, body) = match says {
         Says::As(url) => {
             let path = request.uri().path_and_query().expect("a path").as_str();
             let answer = http().get(format!("{url}{path}")).send().await.expect("the coordinator answers");
-            Response::builder().status(answer.status()).body(Body::from(answer.bytes().await.unwrap())).unwrap()
+            (answer.status().as_u16(), Body::from(answer.bytes().await.expect("a whole answer")))
         }
-        Says::Itself(status, body) => Response::builder().status(status).body(Body::from(body)).unwrap(),
-    }
+        Says::Itself(status, body) => (status, Body::from(body)),
+    };
+    Response::builder().status(status).body(body).expect("a status")
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ impl Finding {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Verdict {
     Ok,
     Warning(&'static str),

@@ -195,7 +195,7 @@ const REMOTE: [(i64, &str); 6] = [
 #[cfg(target_os = "linux")]
 fn file_system(path: &Path) -> Option<(String, bool)> {
     let number = rustix::fs::statfs(path).ok()?.f_type;
-    let remote = REMOTE.iter().find(|(remote, _)| i64::try_from(number).is_ok_and(|number| number == *remote));
+    let remote = REMOTE.iter().find(|(remote, _)| *remote == number);
     Some(remote.map_or_else(|| ("local".to_owned(), true), |(_, name)| ((*name).to_owned(), false)))
 }
 
