@@ -212,3 +212,16 @@ fn what_was_enlisted_is_drawn_too() {
     let drawn = graph(&Plan::open(), Some(&view), Form::Mermaid);
     assert!(drawn.contains("n0[[\"client~1<br/>done\"]]"), "{drawn}");
 }
+
+#[test]
+fn what_runs_on_an_abort_and_at_the_end_has_a_lane_of_its_own() {
+    let step = |name: &str, role: &str| json!({"name": name, "service": "shop", "role": role, "action": {"path": "/"}});
+    let definition: Value = json!({"dsl": "1.0", "name": "order", "version": "1.0.0", "services": {"shop": {"url": "http://shop"}},
+        "steps": [step("look", "read_only")],
+        "on_abort": [step("sorry", "retriable"), {"name": "both", "parallel": [
+            {"steps": [step("mail", "retriable")]}, {"steps": [step("letter", "retriable")]}]}],
+        "on_end": [step("closed", "retriable")]});
+    let plan = definition::compile(&definition.to_string()).unwrap().plan;
+    check(&graph(&plan, None, Form::Mermaid), &expect![[]]);
+    check(&graph(&plan, None, Form::Dot), &expect![[]]);
+}

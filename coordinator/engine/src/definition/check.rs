@@ -8,7 +8,7 @@ use super::{
     read::{Faults, Place, list, quote},
     step::{Kind, Said, Step, Steps},
 };
-use crate::plan::{OnExhausted, Role};
+use crate::plan::{OnExhausted, Phase, Role};
 
 /// What a step is to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub(super) struct Parts {
 /// `order` is absent where it is cyclic.
 pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Faults) -> Parts {
     let list: Vec<_> = steps.list.iter().map(Part::of).collect();
-    let pivots = all(&list, Role::Pivot);
+    let mut pivots = all(&list, Role::Pivot);
+    pivots.retain(|pivot| steps.list[*pivot].phase == Phase::Main);
     let mut tail = vec![false; list.len()];
     if let Some(order) = order {
         let starts = if pivots.is_empty() { all(&list, Role::Retriable) } else { pivots.clone() };
@@ -68,7 +69,8 @@ pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Fault
         }
         // A map starts once: one that holds the tail's first step is in the tail, with all that stands in it.
         for step in 0..list.len() {
-            if tail[step] || steps.around(step).any(|(block, _)| steps.is_map(block) && tail[block]) {
+            let is_late = steps.list[step].phase != Phase::Main;
+            if tail[step] || is_late || steps.around(step).any(|(block, _)| steps.is_map(block) && tail[block]) {
                 tail[step] = true;
             }
         }
@@ -102,9 +104,25 @@ impl Steps<'_> {
     }
 }
 
+/// What stands where nothing is taken back: the place, and why.
+const fn of_tail(phase: Phase) -> (&'static str, &'static str) {
+    match phase {
+        Phase::Main => ("the tail", "after the commit"),
+        Phase::OnAbort => ("`on_abort`", "once the transaction is decided"),
+        Phase::OnEnd => ("`on_end`", "once the transaction is decided"),
+    }
+}
+
 /// E110, E112, E113, E120.
 fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
+    let (place, since) = of_tail(step.phase);
+    let main = step.phase == Phase::Main;
+    let ahead = if main { "Move it before the pivot and the retriable steps." } else { "Move it to `steps`." };
     match &step.kind {
+        Kind::Saga { .. } if part == Part::As(Role::Pivot) && !main => {
+            let message = format!("a pivot in {place}: {since} there is nothing to decide");
+            faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\".");
+        }
         Kind::Saga { compensate: Some(compensate), .. } => {
             if let Some((said, _)) = &step.role
                 && *said != Said::Compensatable
@@ -113,14 +131,18 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 let help = "Drop `compensate`, or drop `role`: the undo makes the step compensatable.";
                 faults.add_with("E112", &compensate.place, message, help);
             } else if tail {
-                let message = "an undo in the tail: after the commit nothing is undone";
-                let help = "Move the step before the pivot and the retriable steps, or make it `retriable`.";
+                let message = format!("an undo in {place}: {since} nothing is undone");
+                let help = if main {
+                    "Move the step before the pivot and the retriable steps, or make it `retriable`."
+                } else {
+                    "Drop `compensate`, and make the step `retriable`."
+                };
                 faults.add_with("E112", &compensate.place, message, help);
             }
         }
         Kind::Saga { .. } if part == Part::Bare && !step.misspelt => {
             if tail {
-                let message = "in the tail a step with an effect must be driven until it is done";
+                let message = format!("in {place} a step with an effect must be driven until it is done");
                 faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\", or \"read_only\".");
             } else {
                 let message = "the step can be neither undone nor is it said why it need not be";
@@ -140,8 +162,8 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 faults.add_with("E112", place, "a TCC step takes no role", help);
             }
             if tail {
-                let message = "a TCC step in the tail: after the commit nothing is tried";
-                faults.add_with("E112", &step.place, message, "Move it before the pivot and the retriable steps.");
+                let message = format!("a TCC step in {place}: {since} nothing is tried");
+                faults.add_with("E112", &step.place, message, ahead);
             }
         }
         _ => {}
@@ -159,13 +181,17 @@ fn fails(step: &Step<'_>) -> bool {
 
 /// E113 of what has no operation.
 fn fails_in_tail(step: &Step<'_>, tail: bool, faults: &mut Faults) {
+    let (spot, since) = of_tail(step.phase);
     match &step.kind {
         Kind::Fail { .. } if tail => {
-            let help = "Move it before the pivot and the retriable steps.";
-            faults.add_with("E113", &step.place, "a `fail` in the tail: after the commit nothing is given up", help);
+            let help = match step.phase {
+                Phase::Main => "Move it before the pivot and the retriable steps.",
+                Phase::OnAbort | Phase::OnEnd => "Move it to `steps`.",
+            };
+            faults.add_with("E113", &step.place, format!("a `fail` in {spot}: {since} nothing is given up"), help);
         }
         Kind::Wait { place, .. } if tail && fails(step) => {
-            let message = "a wait in the tail that may fail: after the commit nothing is given up";
+            let message = format!("a wait in {spot} that may fail: {since} nothing is given up");
             faults.add_with("E113", place, message, "Write \"on_timeout\": \"continue\".");
         }
         _ => {}
@@ -213,6 +239,9 @@ fn around_pivots(steps: &Steps<'_>, parts: &Parts, pivots: &[usize], order: &Ord
     for (step, part) in parts.list.iter().copied().enumerate() {
         if pivots.is_empty() || faults.is_full() {
             return;
+        }
+        if steps.list[step].phase != Phase::Main {
+            continue;
         }
         faults.of_another(steps.stand_in(step), |faults| around_pivot(steps, step, part, pivots, order, faults));
     }

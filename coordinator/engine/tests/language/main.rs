@@ -8,6 +8,7 @@ mod budget;
 mod choices;
 mod cost;
 mod maps;
+mod phases;
 mod polls;
 mod sagas;
 mod waits;
