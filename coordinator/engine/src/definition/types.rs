@@ -282,8 +282,11 @@ impl Roots for Here<'_, '_, '_> {
             ("input", _, _) => known(self.types.inputs.get(self.names).cloned().unwrap_or(Type::DYN), 0),
             ("transaction", Some("error"), _) => {
                 let phase = self.types.steps.zip(self.step).map(|(steps, step)| steps.list[step].phase);
-                let presence = if phase == Some(Phase::OnAbort) { Presence::Assumed } else { Presence::Optional };
-                Root { presence, ..known(error(), 1) }
+                match phase {
+                    Some(Phase::OnAbort) => known(error(), 1),
+                    Some(Phase::OnEnd) => Root { presence: Presence::Optional, ..known(error(), 1) },
+                    Some(Phase::Main) | None => unknown(),
+                }
             }
             ("transaction", Some(_), _) if path.segments.len() == 1 => known(Type::TEXT, 1),
             ("steps", Some(name), Some(field @ ("output" | "status"))) => {
