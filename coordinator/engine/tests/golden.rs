@@ -315,7 +315,11 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
     let known = samples().into_keys().map(str::to_owned);
     assert_eq!(
         kept,
-        known.chain(["plan", "plan_language", "plan_later", "plan_open", "plan_phases", "armed_first"].map(str::to_owned)).collect()
+        known
+            .chain(
+                ["plan", "plan_language", "plan_later", "plan_open", "plan_phases", "armed_first"].map(str::to_owned)
+            )
+            .collect()
     );
     // One per variant: `Event::name` and this list break with a new one.
     assert_eq!(kept.len(), 37 + 6);

@@ -40,13 +40,33 @@ fn an_abort_is_told_once_all_is_undone_and_the_end_is_told_last() {
         &phased(&json!([saga("a"), saga("b")])),
         &json!({}),
         "a ok | b refused | a undo unsent | +1m | a undo ok | tell unsent | +1m | tell ok | close ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> action b
+            b refused: b refused; abort (no) -> compensate a
+            a undo unsent: again in 35ms
+            +1m: -> compensate a #2
+            a undo ok: on_abort begins -> action tell
+            tell unsent: again in 196ms
+            +1m: -> action tell #2
+            tell ok: on_end begins -> action close
+            close ok: settled compensated
+        "#]],
     );
 }
 
 #[test]
 fn a_success_skips_on_abort_and_ends_with_on_end() {
-    check(&phased(&json!([saga("a")])), &json!({}), "a ok | close ok", &expect![[""]]);
+    check(
+        &phased(&json!([saga("a")])),
+        &json!({}),
+        "a ok | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: commit; on_end begins -> action close
+        close ok: settled succeeded
+    "#]],
+    );
     let (mut drive, _) = Drive::begin(plan(&phased(&json!([saga("a")]))), None);
     answer(&mut drive, "a", "ok");
     assert_eq!(
@@ -63,7 +83,16 @@ fn on_end_waits_for_confirms_and_for_the_tail() {
         &phased(&json!([tcc("hold"), role("pay", "pivot"), role("mail", "retriable")])),
         &json!({}),
         "hold ok | pay ok | mail ok | hold confirm unsent | +1m | hold confirm ok | close ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> try hold
+            hold ok: -> action pay
+            pay ok: commit -> confirm hold, action mail
+            mail ok:
+            hold confirm unsent: again in 118ms
+            +1m: -> confirm hold #2
+            hold confirm ok: on_end begins -> action close
+            close ok: settled succeeded
+        "#]],
     );
 }
 
@@ -72,29 +101,115 @@ fn on_abort_waits_for_what_is_in_flight_and_for_a_stuck_undo() {
     let arm = |step: Value| json!({"steps": [step]});
     let both = json!([{"name": "both", "parallel": [arm(saga("a")), arm(saga("b"))]}]);
     let stuck = with(phased(&both), &json!({"defaults": {"settle": {"retry": {"max_attempts": 1}}}}));
-    check(&stuck, &json!({}), "a refused | b ok | b undo refused | skip b | tell ok | close ok", &expect![[""]]);
+    check(
+        &stuck,
+        &json!({}),
+        "a refused | b ok | b undo refused | skip b | tell ok | close ok",
+        &expect![[r#"
+        begin: -> action a, action b
+        a refused: a refused; abort (no)
+        b ok: -> compensate b
+        b undo refused: again in 0ms; b stuck (no); suspended
+        skip b: skipped; on_abort begins -> action tell
+        tell ok: on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
 fn an_operators_fail_settles_without_them() {
     let definition =
         with(phased(&json!([saga("a")])), &json!({"defaults": {"settle": {"retry": {"max_attempts": 1}}}}));
-    check(&definition, &json!({}), "fail", &expect![[""]]);
-    check(&definition, &json!({}), "a refused | tell refused | fail", &expect![[""]]);
+    check(
+        &definition,
+        &json!({}),
+        "fail",
+        &expect![[r#"
+        begin: -> action a
+        fail: settled failed
+    "#]],
+    );
+    check(
+        &definition,
+        &json!({}),
+        "a refused | tell refused | fail",
+        &expect![[r#"
+        begin: -> action a
+        a refused: a refused; abort (no); on_abort begins -> action tell
+        tell refused: again in 0ms; tell stuck (no); suspended
+        fail: settled failed
+    "#]],
+    );
 }
 
 #[test]
 fn where_nothing_ran_on_abort_begins_at_once_also_after_a_cancel_or_a_deadline() {
-    check(&phased(&json!([saga("a")])), &json!({}), "a refused | tell ok | close ok", &expect![[""]]);
-    check(&phased(&json!([saga("a")])), &json!({}), "cancel | a refused | tell ok | close ok", &expect![[""]]);
+    check(
+        &phased(&json!([saga("a")])),
+        &json!({}),
+        "a refused | tell ok | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a refused: a refused; abort (no); on_abort begins -> action tell
+        tell ok: on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
+    check(
+        &phased(&json!([saga("a")])),
+        &json!({}),
+        "cancel | a refused | tell ok | close ok",
+        &expect![[r#"
+        begin: -> action a
+        cancel: cancel requested; abort (cancelled)
+        a refused: a refused; on_abort begins -> action tell
+        tell ok: on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
     let timed = with(phased(&json!([saga("a")])), &json!({"timeout": "5m"}));
-    check(&timed, &json!({}), "+6m | a ok | a undo ok | tell ok | close ok", &expect![[""]]);
+    check(
+        &timed,
+        &json!({}),
+        "+6m | a ok | a undo ok | tell ok | close ok",
+        &expect![[r#"
+        begin: -> action a
+        +6m: deadline; abort (deadline)
+        a ok: -> compensate a
+        a undo ok: on_abort begins -> action tell
+        tell ok: on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
 fn a_cancel_changes_nothing_any_more() {
-    check(&phased(&json!([saga("a")])), &json!({}), "a refused | cancel | tell ok | cancel | close ok", &expect![[""]]);
-    check(&phased(&json!([saga("a")])), &json!({}), "a ok | cancel | close ok", &expect![[""]]);
+    check(
+        &phased(&json!([saga("a")])),
+        &json!({}),
+        "a refused | cancel | tell ok | cancel | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a refused: a refused; abort (no); on_abort begins -> action tell
+        cancel:
+        tell ok: on_end begins -> action close
+        cancel:
+        close ok: settled compensated
+    "#]],
+    );
+    check(
+        &phased(&json!([saga("a")])),
+        &json!({}),
+        "a ok | cancel | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: commit; on_end begins -> action close
+        cancel: rejected already_committed
+        close ok: settled succeeded
+    "#]],
+    );
 }
 
 #[test]
@@ -103,7 +218,16 @@ fn they_are_driven_until_done_unless_the_definition_says_otherwise() {
         &phased(&json!([saga("a")])),
         &json!({}),
         "a refused | tell refused | +1m | tell unknown | +1m | tell ok | close ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a refused: a refused; abort (no); on_abort begins -> action tell
+            tell refused: again in 196ms
+            +1m: -> action tell #2
+            tell unknown: again in 206ms
+            +1m: -> action tell #3
+            tell ok: on_end begins -> action close
+            close ok: settled compensated
+        "#]],
     );
     let bounded = |word: &str| {
         let mut definition = phased(&json!([saga("a")]));
@@ -111,8 +235,30 @@ fn they_are_driven_until_done_unless_the_definition_says_otherwise() {
         definition["on_abort"][0]["action"]["on_exhausted"] = json!(word);
         definition
     };
-    check(&bounded("ignore"), &json!({}), "a refused | tell refused | close ok", &expect![[""]]);
-    check(&bounded("suspend"), &json!({}), "a refused | tell refused | resume | tell ok | close ok", &expect![[""]]);
+    check(
+        &bounded("ignore"),
+        &json!({}),
+        "a refused | tell refused | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a refused: a refused; abort (no); on_abort begins -> action tell
+        tell refused: again in 0ms; tell exhausted; on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
+    check(
+        &bounded("suspend"),
+        &json!({}),
+        "a refused | tell refused | resume | tell ok | close ok",
+        &expect![[r#"
+        begin: -> action a
+        a refused: a refused; abort (no); on_abort begins -> action tell
+        tell refused: again in 0ms; tell stuck (no); suspended
+        resume: resumed; retried -> action tell #2
+        tell ok: on_end begins -> action close
+        close ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
@@ -123,13 +269,37 @@ fn a_crash_or_a_snapshot_in_the_middle_of_a_phase_changes_nothing_of_what_it_com
         &with(phased(&steps), &two),
         &json!({}),
         "a ok | b refused | crash | a undo ok | crash | tell ok | snapshot | crash | ticket ok | snapshot | crash | close ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> action b
+            b refused: b refused; abort (no) -> compensate a
+            crash: adopted -> compensate a #2
+            a undo ok: on_abort begins -> action tell
+            crash: adopted -> action tell #2
+            tell ok: -> action ticket
+            snapshot: snapshot
+            crash: adopted -> action ticket #2
+            ticket ok: on_end begins -> action close
+            snapshot: snapshot
+            crash: adopted -> action close #2
+            close ok: settled compensated
+        "#]],
     );
     check(
         &with(phased(&steps), &two),
         &json!({}),
         "a ok | b ok | snapshot | crash | close unknown | park | +1m | close ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> action b
+            b ok: commit; on_end begins -> action close
+            snapshot: snapshot
+            crash: adopted -> action close #2
+            close unknown: again in 46ms
+            park:
+            +1m: -> action close #3
+            close ok: settled succeeded
+        "#]],
     );
 }
 
@@ -149,7 +319,18 @@ fn whatever_the_tail_may_hold_may_stand_in_them() {
         &with(definition(&json!([saga("a"), saga("b")])), &json!({"on_abort": blocks})),
         &json!({}),
         "a ok | b refused | a undo ok | each.0.mail ok | crash | each.1.mail ok | short ok | x ok | +1m",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a ok: -> action b
+            b refused: b refused; abort (no) -> compensate a
+            a undo ok: on_abort begins; why = {"code":"no"}; each of 2 -> action each.0.mail
+            each.0.mail ok: -> action each.1.mail
+            crash: adopted -> action each.1.mail #2
+            each.1.mail ok: which~ chose 0 -> action short
+            short ok: pause waits 1m -> action x
+            x ok:
+            +1m: pause waited; never passed; settled compensated
+        "#]],
     );
 }
 

@@ -174,6 +174,11 @@ fn a_workflow_whose_steps_are_all_retriable_may_be_included_in_a_phase() {
         std::slice::from_ref(&notice),
         &json!({}),
         "a refused | tell.mail ok | tell.letter ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> action a
+            a refused: a refused; abort (no); on_abort begins; tell~ = {} -> action tell.mail
+            tell.mail ok: -> action tell.letter
+            tell.letter ok: settled compensated
+        "#]],
     );
 }
