@@ -149,7 +149,7 @@ impl World {
             let never = self.is_dead(branch) || status == Status::Succeeded && spec.phase == Phase::OnAbort;
             let ignored = spec.forward.as_ref().is_some_and(|spec| spec.on_exhausted == OnExhausted::Ignore);
             let left_out = ignored && view.status == BranchStatus::Skipped;
-            if never {
+            if never && status != Status::Failed {
                 let idle = view.operations.is_empty() && view.status == BranchStatus::Skipped;
                 self.ensure(idle, "something ran of a phase that was not to begin");
             } else if status == Status::Compensated && !ledger.excused {
