@@ -16,7 +16,7 @@ fn a_pending_operation_is_finished_by_its_callback_and_only_once() {
             callback a ok:
             callback a refused: rejected callback_conflict
             b ok: commit; settled succeeded
-            callback a ok: rejected settled
+            callback a ok:
         "#]],
     );
     check(
