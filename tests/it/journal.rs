@@ -129,6 +129,24 @@ async fn one_that_the_database_refuses_does_not_stop_the_rest() {
     assert_eq!(stage.landed(1).await.0["g13"], Outcome::Durable);
 }
 
+/// Of an append that carries the words of several, one who gave up is enough: the others are decided again.
+#[tokio::test]
+async fn what_one_gave_up_who_waited_for_it_is_not_written_and_the_rest_is() {
+    let mut stage = Stage::start().await;
+    let (stays, gives_up) = (Claim::default(), Claim::default());
+    let claims = [vec![stays.clone()], vec![Claim::default(), gives_up.clone()], Vec::new()];
+    let appends = ["kept", "given-up", "nobodys"].map(|text| stage.begin(text));
+    let entries = appends.into_iter().zip(claims).zip(0..);
+    let entries = entries.map(|((append, claims), ticket)| Entry { append, ticket, claims }).collect();
+    assert!(gives_up.withdraw());
+    stage.journal.submit(0, entries, Vec::new());
+    let (landed, _) = stage.landed(3).await;
+    let became = ["kept", "given-up", "nobodys"].map(|text| landed[text]);
+    assert_eq!(became, [Outcome::Durable, Outcome::Withdrawn, Outcome::Durable]);
+    assert_eq!((stage.records("given-up").await, stage.journal.depth()), (0, 0));
+    assert!(!stays.withdraw(), "it was handed over");
+}
+
 #[tokio::test]
 async fn of_two_with_one_place_in_a_journal_one_lands() {
     let stage = Stage::start().await;

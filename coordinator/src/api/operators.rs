@@ -190,7 +190,8 @@ async fn operate(
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=LONGEST_KEY).contains(&text.len()));
+    let is_key = |text: &&str| (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let text = value.to_str().ok().filter(is_key);
     let message = format!("a key has 1 to {LONGEST_KEY} visible characters of ASCII");
     let key = text.ok_or(Error::InvalidHeader { name: "idempotency-key", message })?;
     Ok(Some(key.to_owned()))

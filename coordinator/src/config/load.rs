@@ -157,7 +157,8 @@ fn extract(figment: &Figment, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>
         let message = match &error.kind {
             Kind::UnknownField(name, expected) => unknown(name, expected),
             Kind::UnknownVariant(word, expected) => format!("`{word}` is none of: {}", expected.join(", ")),
-            kind => kind.to_string(),
+            // Serde's word for what TOML and JSON call otherwise.
+            kind => kind.to_string().replace("a sequence", "a list such as [\"a\", \"b\"]"),
         };
         faults.push(Fault { origin: found, key: path.join("."), message });
         if !remove(&mut dict, &path) {
@@ -519,6 +520,10 @@ mod tests {
             secrets.pay_token.services = ["pay"] (skald.toml)
         "#]],
         );
+        let alone = [("SKALD_SECRETS__OTHER__HOSTS", "a.example")];
+        check(show("", &alone, &[], &[]), expect![[r#"
+            the configuration is wrong
+              SKALD_SECRETS__OTHER__HOSTS: secrets.other.hosts: invalid type: found string "a.example", expected a list such as ["a", "b"]"#]]);
         let wrong = format!("{file}services = [\"card\", \"none\"]\n[secrets.other]\nhosts = [\"pay/charge\"]\n");
         check(
             show(&wrong, &[], &[], &[]),

@@ -9,6 +9,9 @@ use super::super::Error;
 const POSTGRES_TRANSIENT: [&str; 5] = ["08", "40", "53", "57", "58"];
 const POSTGRES_TRANSIENT_CODES: [&str; 6] = ["25006", "25P02", "25P03", "25P04", "55P03", "55006"];
 
+/// How that error begins, by which it is told from others that an operator must set right.
+pub(super) const LACKS_SCHEMA: &str = "the database lacks Skald's schema";
+
 /// SQLITE_BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
 const SQLITE_TRANSIENT: [i32; 8] = [5, 6, 7, 9, 10, 13, 14, 15];
 
@@ -70,7 +73,7 @@ fn lasting(error: &dyn DatabaseError) -> Error {
     let message = error.message();
     let missing = matches!(code.as_ref(), "42P01" | "42703") || message.starts_with("no such table");
     if missing {
-        return Error::Misconfigured(format!("the database lacks Skald's schema ({message}): run `skald migrate`"));
+        return Error::Misconfigured(format!("{LACKS_SCHEMA} ({message}): run `skald migrate`"));
     }
     // Who may log in, and to what: an operator's matter.
     if matches!(code.as_ref(), "28000" | "28P01" | "3D000" | "42501") || sqlite_code(error) == Some(26) {

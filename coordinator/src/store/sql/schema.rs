@@ -5,6 +5,7 @@
 use super::{
     Error,
     dialect::{Sql, sql},
+    error::LACKS_SCHEMA,
     session::{Kind, Pool, Session},
 };
 
@@ -70,7 +71,7 @@ pub(super) async fn check(pool: &Pool) -> Result<(), Error> {
     let known = steps(session.kind()).len();
     let have = match version(&mut session).await {
         Ok(have) => have,
-        Err(Error::Misconfigured(_)) => 0,
+        Err(Error::Misconfigured(why)) if why.starts_with(LACKS_SCHEMA) => 0,
         Err(error) => return Err(error),
     };
     session.commit().await.ok();
