@@ -4,14 +4,14 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
-use skald_protocol::{Status, TransactionView};
+use skald_protocol::{BranchStatus, Status, TransactionView};
 use skald_tests::{
     Backend, Database, Node, Participants, World,
     cluster::{Ran, run_with},
     eventually, promises,
 };
 
-const ALL: [&str; 4] = ["transfer", "order", "payment", "travel"];
+const ALL: [&str; 5] = ["transfer", "order", "payment", "travel", "refund"];
 
 /// What `check` says of each wrong variant that it refuses.
 const REFUSED: [(&str, &[&str]); 11] = [
@@ -86,7 +86,7 @@ async fn no_example_has_a_fault_or_a_warning() {
     let files: Vec<_> = all.iter().map(String::as_str).collect();
     let ran = workflow(&[&["check"], &files[..]].concat()).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
-    assert_eq!(ran.stderr.trim(), "4 definitions: 0 faults, 0 warnings");
+    assert_eq!(ran.stderr.trim(), "5 definitions: 0 faults, 0 warnings");
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn world(backend: Backend) -> World {
         .with_environment("SKALD_SECRET_PAY_TOKEN", "well kept")
         // What is said of a service here replaces all that the definition says of it.
         .with_environment("SKALD_SERVICES__PAY__AUTH__BEARER__SECRET", "pay_token");
-    for service in ["stock", "pay", "ship", "airline", "hotels", "mail"] {
+    for service in ["stock", "pay", "ship", "airline", "hotels", "mail", "desk"] {
         let url = format!("{}/{service}", participants.url());
         node = node.with_environment(&format!("SKALD_SERVICES__{}__URL", service.to_uppercase()), &url);
     }
@@ -269,6 +269,42 @@ promises! {
             "room confirm", "room try", "ticket action", "voucher action",
         ];
         assert_eq!(sorted(world.participants.effects(&gid)), expected);
+    }
+
+    async fn of_a_refund_the_first_word_decides(backend: Backend) {
+        let world = world(backend).await;
+        let told = |word: &'static str| {
+            let world = &world;
+            async move {
+                let gid = world.client.begin(&begin("refund")).await;
+                eventually("it waits", Duration::from_secs(10), || async {
+                    let view = world.client.transaction(&gid).await;
+                    view.branches.iter().any(|one| one.signals.len() == 3).then_some(())
+                })
+                .await;
+                let path = format!("/v1/transactions/{gid}/signals/{word}");
+                let answer = world.client.post(&path, &json!({"payload": {"reason": "too late"}})).await;
+                assert!(answer.is_success(), "{}", answer.body);
+                gid
+            }
+        };
+        let gid = told("withdrawn").await;
+        let view = world.client.reaches(&gid, Status::Succeeded).await;
+        assert_eq!(world.participants.effects(&gid), ["open action", "close action"]);
+        assert_eq!(view.output.as_ref().expect("an output").value(), json!({"refunded": 0}));
+        let left_out = view.branches.iter().filter(|branch| branch.status == BranchStatus::Skipped);
+        assert_eq!(left_out.map(|branch| branch.branch.as_str()).collect::<Vec<_>>(), ["decline", "refund", "receipt"]);
+
+        let gid = told("approved").await;
+        let view = world.client.reaches(&gid, Status::Succeeded).await;
+        assert_eq!(world.participants.effects(&gid), ["open action", "refund action", "receipt action"]);
+        assert_eq!(view.output.as_ref().expect("an output").value(), json!({"refunded": 4900}));
+
+        let gid = told("declined").await;
+        let view = world.client.reaches(&gid, Status::Compensated).await;
+        assert_eq!(code(&view), "declined");
+        assert_eq!(view.error.and_then(|error| error.message).as_deref(), Some("too late"));
+        assert_eq!(world.participants.effects(&gid), ["open action", "open compensate"]);
     }
 
     async fn a_trip_that_is_not_approved_or_not_paid_is_given_back(backend: Backend) {

@@ -287,16 +287,19 @@ fn later_event() -> Event {
     Event::Armed { branch: 3, delay_ms: 7, signals: vec!["approved".to_owned(), "rejected".to_owned()] }
 }
 
-fn later_plan() -> Plan {
-    compile_with(include_str!("golden/later.json"), &Library::default()).unwrap().plan
+fn later_plans() -> [(&'static str, Plan); 2] {
+    let later =
+        [("plan_later", include_str!("golden/later.json")), ("plan_succeed", include_str!("golden/succeed.json"))];
+    later.map(|(name, source)| (name, compile_with(source, &Library::default()).unwrap().plan))
 }
 
 #[test]
 fn what_was_added_later_reads_and_writes_as_it_was_released() {
     let record = Record::new(Timestamp(1_700_000_000_000), vec![later_event()]);
     assert_eq!(Record::decode(&check("armed_first", &record.encode())).unwrap(), record);
-    let plan = later_plan();
-    assert_eq!(Plan::decode(1, &check("plan_later", &plan.encode())).unwrap(), plan);
+    for (name, plan) in later_plans() {
+        assert_eq!(Plan::decode(1, &check(name, &plan.encode())).unwrap(), plan);
+    }
 }
 
 #[test]
@@ -308,10 +311,14 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
     let known = samples().into_keys().map(str::to_owned);
     assert_eq!(
         kept,
-        known.chain(["plan", "plan_language", "plan_later", "plan_open", "armed_first"].map(str::to_owned)).collect()
+        known
+            .chain(
+                ["plan", "plan_language", "plan_later", "plan_open", "plan_succeed", "armed_first"].map(str::to_owned)
+            )
+            .collect()
     );
     // One per variant: `Event::name` and this list break with a new one.
-    assert_eq!(kept.len(), 36 + 5);
+    assert_eq!(kept.len(), 36 + 6);
 }
 
 #[test]

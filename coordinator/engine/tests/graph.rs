@@ -124,7 +124,8 @@ fn choices_maps_waits_and_conditions_are_drawn() {
             {"name": "how", "choice": [
                 {"when": "input.total > 100", "steps": [step("big"), {"name": "note", "set": {"a": 1}}]},
                 {"when": "input.total < 0", "steps": [{"name": "never", "fail": {"error": "odd", "message": "a negative total"}}]},
-                {"otherwise": true, "steps": []}]}]});
+                {"otherwise": true, "steps": []}]},
+            {"name": "done", "when": "input.gift", "succeed": {}}]});
     let plan = Arc::new(definition::compile(&definition.to_string()).unwrap().plan);
     check(
         &graph(&plan, None, Form::Mermaid),
@@ -141,8 +142,9 @@ fn choices_maps_waits_and_conditions_are_drawn() {
                 n6[\"note"\]
                 n7[/"never<br/>fails: odd"\]
                 n8((" "))
+                n9[\"done<br/>succeeds<br/>when input.gift"/]
                 subgraph f0["each: for each line of input.lines"]
-                    n9["hold<br/>shop"]
+                    n10["hold<br/>shop"]
                 end
                 f0 --> n1
                 n1 -.->|undo| f0
@@ -157,6 +159,7 @@ fn choices_maps_waits_and_conditions_are_drawn() {
                 n4 -->|"otherwise"| n8
                 n6 --> n8
                 n7 --> n8
+                n8 --> n9
         "#]],
     );
     let input = json!({"lines": ["a", "b", "c"], "gift": false, "total": 500});

@@ -36,7 +36,8 @@ impl Part {
             | Kind::Wait { .. }
             | Kind::Include { .. }
             | Kind::Set { .. }
-            | Kind::Fail { .. } => Self::As(Role::Pure),
+            | Kind::Fail { .. }
+            | Kind::Succeed { .. } => Self::As(Role::Pure),
             Kind::Unread => Self::Unread,
         }
     }
@@ -85,6 +86,7 @@ pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Fault
     conditions(steps, &pivots, faults);
     if let Some(order) = order {
         around_pivots(steps, &parts, &pivots, order, faults);
+        ends(steps, &parts, order, faults);
     }
     parts
 }
@@ -172,6 +174,55 @@ fn fails_in_tail(step: &Step<'_>, tail: bool, faults: &mut Faults) {
     }
 }
 
+/// E113 and E114 of what ends the transaction well: nothing may be under way beside it, nor have committed before it.
+fn ends(steps: &Steps<'_>, parts: &Parts, order: &Order, faults: &mut Faults) {
+    for (index, step) in steps.list.iter().enumerate() {
+        if !matches!(step.kind, Kind::Succeed { .. }) {
+            continue;
+        }
+        let place = &step.place;
+        let mut around = steps.around(index).map(|(block, _)| block);
+        let many = around.find(|block| matches!(steps.list[*block].kind, Kind::Parallel { .. } | Kind::Map { .. }));
+        let is_around = |other: usize| steps.around(index).any(|(block, _)| block == other);
+        let beside = (0..steps.list.len()).find(|other| {
+            !order.are_related(*other, index) && !steps.are_exclusive(*other, index) && !is_around(*other)
+        });
+        faults.of_another(steps.stand_in(index), |faults| {
+            if step.scope != 0 {
+                let message = "a `succeed` in an included workflow would end the whole transaction";
+                let help = "Include a version without it: skip what is not needed with `when` or a `choice`.";
+                faults.add_with("E114", place, message, help);
+            } else if parts.tail[index] {
+                let message = "a `succeed` in the tail: after the commit there is nothing to decide";
+                let help = "Move it before the pivot and the retriable steps, or skip what follows with `when`.";
+                faults.add_with("E113", place, message, help);
+            } else if let Some(block) = many {
+                let (kind, name) = match steps.list[block].kind {
+                    Kind::Map { .. } => ("map", steps.list[block].name),
+                    _ => ("block", steps.list[block].name),
+                };
+                let message = format!("a `succeed` in the {kind} {}: others of it may be under way", quote(name));
+                faults.add_with("E114", place, message, "Let a step in it compute what decides, and end behind it.");
+            } else if let Some(other) = beside {
+                let name = quote(steps.list[other].name);
+                let message = format!("{name} may be under way when this ends the transaction");
+                faults.add_with("E114", place, message, "Put it behind that step, with `after` or outside the block.");
+            }
+        });
+    }
+}
+
+impl Steps<'_> {
+    /// Whether one of these steps surely ends the transaction well, where no pivot is.
+    fn ends_in(&self, array: &[usize]) -> bool {
+        array.iter().map(|step| &self.list[*step]).filter(|step| step.when.is_none()).any(|step| match &step.kind {
+            Kind::Succeed { .. } => true,
+            Kind::Choice { arms } => arms.iter().all(|arm| self.ends_in(&arm.steps)),
+            _ => false,
+        })
+    }
+}
+
 /// E118, and E114 of pivots in maps.
 fn conditions(steps: &Steps<'_>, pivots: &[usize], faults: &mut Faults) {
     for pivot in pivots.iter().copied() {
@@ -199,10 +250,11 @@ fn conditions(steps: &Steps<'_>, pivots: &[usize], faults: &mut Faults) {
     for (index, step) in steps.list.iter().enumerate() {
         let Kind::Choice { arms } = &step.kind else { continue };
         let holds = |arm: usize| pivots.iter().any(|pivot| steps.around(*pivot).any(|at| at == (index, arm)));
-        let with: Vec<usize> = (0..arms.len()).filter(|arm| holds(*arm)).collect();
-        if !with.is_empty() && with.len() < arms.len() {
-            let message = format!("{} of the {} arms hold a pivot, the others do not", with.len(), arms.len());
-            let help = "Put a pivot into every arm, or one behind the choice.";
+        let with = (0..arms.len()).filter(|arm| holds(*arm)).count();
+        let neither = (0..arms.len()).any(|arm| !holds(arm) && !steps.ends_in(&arms[arm].steps));
+        if with > 0 && neither {
+            let message = format!("{with} of the {} arms hold a pivot, the others do not", arms.len());
+            let help = "Put a pivot or a `succeed` into every arm, or one pivot behind the choice.";
             faults.of_another(steps.stand_in(index), |faults| faults.add_with("E118", &step.place, message, help));
         }
     }

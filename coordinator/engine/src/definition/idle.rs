@@ -29,6 +29,19 @@ pub(super) fn warn(document: &Document<'_>, order: &Order, warnings: &mut Faults
             warnings.add_with("W305", &step.place.key(field), message, help);
         }
         dead(step, warnings);
+        behind_the_end(index, steps, order, warnings);
+    }
+}
+
+/// Steps that a `succeed` without a condition stands in front of.
+fn behind_the_end(index: usize, steps: &Steps<'_>, order: &Order, warnings: &mut Faults) {
+    let ends = |end: &Step<'_>| matches!(end.kind, Kind::Succeed { .. }) && end.when.is_none();
+    let step = &steps.list[index];
+    let end = (0..steps.list.len())
+        .find(|end| ends(&steps.list[*end]) && steps.list[*end].within == step.within && order.follows(index, *end));
+    if let Some(end) = end {
+        let message = format!("the step never runs: {} ends the transaction before it", quote(steps.list[end].name));
+        warnings.add_with("W305", &step.place, message, "Give the `succeed` a `when`, or drop the step.");
     }
 }
 

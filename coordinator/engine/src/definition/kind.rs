@@ -21,7 +21,7 @@ pub(super) const CONCURRENCY: u32 = 16;
 pub(super) const ITEM: &str = "item";
 /// What an expression may start with; no map's variable hides one of them.
 pub(super) const ROOTS: [&str; 8] = ["input", "steps", "transaction", "self", "response", "signals", "config", "items"];
-const BLOCKS: [&str; 7] = ["parallel", "choice", "map", "wait", "saga", "set", "fail"];
+const BLOCKS: [&str; 8] = ["parallel", "choice", "map", "wait", "saga", "set", "fail", "succeed"];
 
 /// Everything that reading a step needs beside the step.
 #[derive(Clone, Copy)]
@@ -61,12 +61,12 @@ impl<'a> Steps<'a> {
         ]
         .map(|(name, kind)| operation(object, name, kind, faults));
         let blocks = BLOCKS.map(|name| object.take(name));
-        let [parallel, choice, map, wait, saga, set, fail] = &blocks;
+        let [parallel, choice, map, wait, saga, set, fail, succeed] = &blocks;
         // Beside `parallel` it is a word, else a step of its own.
         let fails = parallel.is_none() && fail.is_some();
         let tcc = try_.is_some() || confirm.is_some() || cancel.is_some();
         let said = [action.is_some(), tcc, parallel.is_some(), choice.is_some(), map.is_some(), wait.is_some()];
-        let said = said.into_iter().chain([saga.is_some(), set.is_some(), fails]);
+        let said = said.into_iter().chain([saga.is_some(), set.is_some(), fails, succeed.is_some()]);
         let said = said.filter(|said| *said).count();
         if said > 1 {
             let message = "a step does one thing: an `action`, a `try` with `confirm` and `cancel`, or one of";
@@ -98,6 +98,9 @@ impl<'a> Steps<'a> {
         }
         if let Some(node) = fail {
             return Some(fail_of(node, faults).unwrap_or(Kind::Unread));
+        }
+        if let Some(node) = succeed {
+            return Some(succeed_of(node, faults).unwrap_or(Kind::Unread));
         }
         if tcc {
             if let Some(compensate) = compensate {
@@ -367,6 +370,13 @@ pub fn is_signal(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"_.~-".contains(&b);
     // Dots alone would be steps in a path.
     name.bytes().any(|b| b != b'.') && name.len() <= limit::SIGNAL_NAME && name.bytes().all(inner)
+}
+
+fn succeed_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<Kind<'a>> {
+    let mut object = node.object(faults)?;
+    let output = object.take("output").and_then(|node| Some((node.template(faults)?, node.place)));
+    object.end(faults);
+    Some(Kind::Succeed { output })
 }
 
 fn fail_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<Kind<'a>> {

@@ -264,6 +264,9 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
                 error: (*error).to_owned(),
                 message: message.as_ref().map(|(template, _)| template.clone()),
             }),
+            Kind::Succeed { output } => {
+                Some(Block::Succeed { output: output.as_ref().map(|(template, _)| template.clone()) })
+            }
             Kind::Include { scope, .. } => {
                 let output = self.whole.steps.included[scope - 1].output.as_ref();
                 output.map(|(template, _)| Block::Set(template.clone()))

@@ -85,6 +85,7 @@ pub(super) fn each<'s>(
             }
             Kind::Set { template, place } => show(Some(index), beside, template, place),
             Kind::Fail { message: Some((message, place)), .. } => show(Some(index), beside, message, place),
+            Kind::Succeed { output: Some((output, place)) } => show(Some(index), beside, output, place),
             Kind::Include { scope, .. } => {
                 let included = &steps.included[scope - 1];
                 if let Some((input, place)) = &included.input {
@@ -241,6 +242,7 @@ impl Scope<'_> {
             Kind::Parallel { .. }
                 | Kind::Choice { .. }
                 | Kind::Fail { .. }
+                | Kind::Succeed { .. }
                 | Kind::Wait { wait: Wait::For(_) | Wait::Until(_), .. }
         );
         if field == "output" && without {

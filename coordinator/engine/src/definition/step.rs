@@ -81,6 +81,9 @@ pub(super) enum Kind<'a> {
         error: &'a str,
         message: Option<(Template, Place<'a>)>,
     },
+    Succeed {
+        output: Option<(Template, Place<'a>)>,
+    },
     /// What it is could not be read, which is reported.
     Unread,
 }
@@ -241,7 +244,7 @@ impl<'a> Steps<'a> {
         let clean = object.end(faults);
         if kind.is_none() && clean {
             let help = "Write `action`, `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, \
-                        `wait`, `saga`, `set`, `fail`.";
+                        `wait`, `saga`, `set`, `fail`, `succeed`.";
             faults.add_with("E002", &node.place, "what the step does is missing", help);
         }
         let step = &mut self.list[index];

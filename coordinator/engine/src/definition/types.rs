@@ -345,7 +345,9 @@ impl Here<'_, '_, '_> {
                     self.template(template, &place, Spot::Text, &mut bill, faults);
                 }
             }
-            Kind::Set { template, place } => self.template(template, place, Spot::Json, &mut bill, faults),
+            Kind::Set { template, place } | Kind::Succeed { output: Some((template, place)) } => {
+                self.template(template, place, Spot::Json, &mut bill, faults);
+            }
             Kind::Fail { message: Some((message, place)), .. } => {
                 self.template(message, place, Spot::Text, &mut bill, faults);
             }
@@ -358,7 +360,12 @@ impl Here<'_, '_, '_> {
                     self.given(included, *scope, step, faults);
                 }
             }
-            Kind::Saga { .. } | Kind::Tcc { .. } | Kind::Parallel { .. } | Kind::Fail { .. } | Kind::Unread => {}
+            Kind::Saga { .. }
+            | Kind::Tcc { .. }
+            | Kind::Parallel { .. }
+            | Kind::Fail { .. }
+            | Kind::Succeed { .. }
+            | Kind::Unread => {}
         }
         let mut cost = Cost { turn: bill.settle(faults) >> 10, end: 0 };
         match (&step.output, &step.kind) {

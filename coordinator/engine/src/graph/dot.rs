@@ -43,6 +43,7 @@ fn drawn(node: &Node) -> String {
         Shape::Wait => "cds",
         Shape::Set => "note",
         Shape::Fail => "octagon",
+        Shape::Succeed => "doubleoctagon",
         Shape::Joint => "point",
     };
     let colours = node.status.map(colours).or(node.tail.then_some(TAIL));

@@ -50,6 +50,7 @@ fn drawn(node: &Node) -> String {
         Shape::Wait => format!("n{key}>\"{label}\"]"),
         Shape::Set => format!("n{key}[\\\"{label}\"\\]"),
         Shape::Fail => format!("n{key}[/\"{label}\"\\]"),
+        Shape::Succeed => format!("n{key}[\\\"{label}\"/]"),
         Shape::Joint => format!("n{key}((\" \"))"),
     }
 }

@@ -94,6 +94,7 @@ enum Shape {
     Wait,
     Set,
     Fail,
+    Succeed,
     /// Where arms come together.
     Joint,
 }
@@ -261,6 +262,7 @@ fn shape(branch: &Branch) -> Shape {
         (_, Some(Block::Wait(_))) => Shape::Wait,
         (_, Some(Block::Set(_))) => Shape::Set,
         (_, Some(Block::Fail { .. })) => Shape::Fail,
+        (_, Some(Block::Succeed { .. })) => Shape::Succeed,
         (Role::Pure, None) if is_gate(branch) => Shape::Choice,
         (Role::Pure, None) => Shape::Joint,
         (Role::Compensatable | Role::Parallel { .. } | Role::Pure, _) => Shape::Step,
@@ -291,6 +293,7 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
             Some(format!("waits for the first signal of {}, at most {}", names.join(", "), duration_text(*timeout)))
         }
         (_, Some(Block::Fail { error, .. })) => Some(format!("fails: {error}")),
+        (_, Some(Block::Succeed { .. })) => Some("succeeds".to_owned()),
         (Role::Compensatable | Role::Parallel { .. } | Role::Pure, _) => None,
     };
     let second: Vec<_> = service.into_iter().chain(kind).collect();

@@ -53,6 +53,7 @@ pub struct Index {
     by_id: OnceLock<BTreeMap<BranchId, usize>>,
     members: OnceLock<BTreeMap<usize, Vec<usize>>>,
     pivots: OnceLock<Vec<usize>>,
+    ends: OnceLock<Vec<usize>>,
     has_maps: OnceLock<bool>,
 }
 
@@ -245,6 +246,11 @@ pub enum Block {
         message: Option<Template>,
     },
     Map(Box<Map>),
+    /// Commits the transaction, with this for its output; what has not begun is skipped.
+    Succeed {
+        #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+        output: Option<Template>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -371,6 +377,15 @@ impl Plan {
         self.index.pivots.get_or_init(|| {
             let pivots = self.branches.iter().enumerate().filter(|(_, branch)| branch.role == Role::Pivot);
             pivots.map(|(index, _)| index).collect()
+        })
+    }
+
+    /// The branches that end it well early; none stands in a map.
+    #[must_use]
+    pub fn ends(&self) -> &[usize] {
+        self.index.ends.get_or_init(|| {
+            let ends = |branch: &Branch| matches!(branch.block, Some(Block::Succeed { .. }));
+            (0..self.branches.len()).filter(|index| ends(&self.branches[*index])).collect()
         })
     }
 

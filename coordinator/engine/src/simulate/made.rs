@@ -141,6 +141,7 @@ impl<'p> Members<'p> {
                 Some(Block::Choose(conditions)) => templates.extend(conditions),
                 Some(Block::Wait(wait)) => templates.extend(wait.templates()),
                 Some(Block::Fail { message, .. }) => templates.extend(message),
+                Some(Block::Succeed { output }) => templates.extend(output),
                 Some(Block::Map(map)) => {
                     let origin = sole(&map.items).map(|path| (branch, item(path)));
                     if let Some((_, path)) = &origin {

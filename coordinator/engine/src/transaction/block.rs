@@ -87,12 +87,13 @@ impl Transaction {
             None if spec.forward.is_some() => Ok(Event::Admitted { branch }),
             None => Ok(computed(None)),
             Some(Block::Set(template)) => {
-                let output = rendered(template, &scope, meter)?;
-                if output.text().len() > limit::OUTPUT {
-                    return Err(failed(format!("its output is over {} KiB", limit::OUTPUT >> 10)));
-                }
+                let output = output(template, &scope, meter)?;
                 self.take(spec, &output)?;
                 Ok(computed(Some(output)))
+            }
+            Some(Block::Succeed { output: template }) => {
+                let made = template.as_ref().map(|template| output(template, &scope, meter));
+                Ok(computed(made.transpose()?))
             }
             Some(Block::Choose(conditions)) => {
                 for (arm, condition) in conditions.iter().enumerate() {
@@ -240,6 +241,9 @@ impl Transaction {
             }
             Event::Computed { output, .. } => {
                 self.state.branches[branch].block_mut().output.clone_from(output);
+                if matches!(self.spec(branch).block, Some(Block::Succeed { .. })) {
+                    self.leave_out_the_rest(branch);
+                }
                 self.complete(branch, at);
                 self.state.suspended = false;
             }
@@ -284,6 +288,19 @@ impl Transaction {
     fn complete(&mut self, branch: usize, at: Timestamp) {
         self.finish(branch, BranchStatus::Done, at);
         self.index_block(branch);
+    }
+
+    /// What has not begun when `end` ends the transaction is skipped; the choices that it stands in are done with it.
+    fn leave_out_the_rest(&mut self, end: usize) {
+        let arms = std::iter::successors(self.spec(end).arm, |arm| self.spec(arm.gate).arm);
+        let gates: Vec<usize> = arms.map(|arm| arm.gate).collect();
+        for branch in 0..self.state.branches.len() {
+            if self.state.branches[branch].status == BranchStatus::Waiting {
+                let joins = self.spec(branch).arm.is_some_and(|arm| arm.index.is_none() && gates.contains(&arm.gate));
+                self.set_status(branch, if joins { BranchStatus::Done } else { BranchStatus::Skipped });
+                self.index_block(branch);
+            }
+        }
     }
 
     /// Skips the branch and, if it is a gate, all behind it.
@@ -463,6 +480,15 @@ fn overspent() -> Error {
 
 fn rendered(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<Json, Error> {
     template.render(scope, meter).map_err(|error| failed(error.to_string()))
+}
+
+/// What is kept.
+fn output(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<Json, Error> {
+    let output = rendered(template, scope, meter)?;
+    if output.text().len() > limit::OUTPUT {
+        return Err(failed(format!("its output is over {} KiB", limit::OUTPUT >> 10)));
+    }
+    Ok(output)
 }
 
 fn text(template: &Template, scope: &Here<'_>, meter: &mut Meter) -> Result<String, Error> {

@@ -85,6 +85,7 @@ impl Transaction {
                 Some(Block::Set(_)) | None => spec.forward.is_none() && (fresh || reason.is_some() && stuck),
                 Some(Block::Wait(_)) => ready || reason.is_some() && stuck,
                 Some(Block::Map(_)) => ready && state.map().is_some() && spec.output.is_some(),
+                Some(Block::Succeed { .. }) => fresh && reason.is_none(),
                 Some(Block::Choose(_) | Block::Fail { .. }) => false,
             },
             Event::Chosen { arm, .. } => {
@@ -120,7 +121,7 @@ impl Transaction {
             Event::JournalFull => undecided && !self.state.failed,
             Event::Decided { decision: Decision::Commit, .. } => undecided && (self.plan.open || self.may_commit()),
             Event::Decided { decision: Decision::Abort, .. } => {
-                undecided && self.abort_reason().is_some() && {
+                undecided && self.abort_reason().is_some() && self.ended().is_none() && {
                     let mut pivots = self.plan.pivots().iter();
                     pivots.all(|pivot| self.slot_state(*pivot, Slot::Forward).is_none_or(|op| !op.may_have_run()))
                 }

@@ -115,8 +115,17 @@ impl Transaction {
         aborts.then_some(Event::Decided { decision: Decision::Abort, error: reason })
     }
 
-    /// A closed transaction commits by itself: its pivot has happened or, without one, all before the tail is done.
+    /// The branch that has ended it well early.
+    pub(super) fn ended(&self) -> Option<usize> {
+        self.plan.ends().iter().copied().find(|end| self.state.branches[*end].status == BranchStatus::Done)
+    }
+
+    /// A closed transaction commits by itself: a `succeed` was come to, its pivot has happened or, without one, all
+    /// before the tail is done.
     pub(super) fn may_commit(&self) -> bool {
+        if self.ended().is_some() {
+            return true;
+        }
         let pivots = self.plan.pivots();
         if !pivots.is_empty() {
             return pivots.iter().any(|pivot| self.has_happened(*pivot));
@@ -181,7 +190,7 @@ impl Transaction {
         if self.end()? == Status::Compensated {
             return Some(Next::Event(Event::Settled { status: Status::Compensated, output: None, error: None }));
         }
-        if self.plan.output.is_some() && self.budget.left() == 0 {
+        if self.plan.output.is_some() && self.ended().is_none() && self.budget.left() == 0 {
             return Some(Next::Later);
         }
         let mut meter = Meter::within(&self.budget);

@@ -135,6 +135,9 @@ impl Transaction {
     }
 
     pub(super) fn final_output(&self, meter: &mut Meter) -> Result<Option<Json>, Unrenderable> {
+        if let Some(end) = self.ended() {
+            return Ok(self.state.branches[end].block.as_ref().and_then(|block| block.output.clone()));
+        }
         let scope = Here::of(self, None, None);
         self.plan.output.as_ref().map(|output: &Template| output.render(&scope, meter)).transpose()
     }

@@ -275,7 +275,10 @@ impl Transaction {
         let branch = self.find(id).ok_or_else(|| Rejection::UnknownBranch { branch: id.clone() })?;
         if self.stuck_block(id).is_some() {
             let spec = self.spec(branch);
-            let chooses = matches!(spec.block, Some(Block::Choose(_) | Block::Map(_) | Block::Fail { .. }));
+            let chooses = matches!(
+                spec.block,
+                Some(Block::Choose(_) | Block::Map(_) | Block::Fail { .. } | Block::Succeed { .. })
+            );
             // Nor has a condition: what it admits has.
             if chooses || spec.forward.is_some() {
                 return Err(Rejection::NotResolvable { branch: id.clone() });

@@ -252,7 +252,7 @@ fn e002_what_is_missing() {
         expect![[r#"
             E002 /steps/0 `name` is missing
             E002 /steps/0 what the step does is missing
-              Write `action`, `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, `wait`, `saga`, `set`, `fail`.
+              Write `action`, `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, `wait`, `saga`, `set`, `fail`, `succeed`.
         "#]],
     );
     check_steps(
@@ -288,7 +288,7 @@ fn e002_what_does_not_go_together() {
     check_steps(
         r#"{"name":"a","service":"s","action":{"path":"/"},"try":{"path":"/"},"parallel":[]}"#,
         expect![[r#"
-            E002 /steps/0 a step does one thing: an `action`, a `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, `wait`, `saga`, `set`, `fail`
+            E002 /steps/0 a step does one thing: an `action`, a `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, `wait`, `saga`, `set`, `fail`, `succeed`
         "#]],
     );
     check_steps(

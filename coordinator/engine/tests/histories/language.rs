@@ -21,12 +21,19 @@ struct Writer<'t, 'a> {
 pub(crate) fn plan(tape: &mut Tape<'_>, timeout: Option<&str>) -> Plan {
     let mut writer = Writer { tape, count: 0 };
     let mut steps = writer.steps(0, false);
-    let has_pivot = writer.tape.one_in(2);
-    if has_pivot {
-        steps.push(writer.pivot());
+    let ends = writer.tape.one_in(6);
+    if ends {
+        steps.push(writer.end(true));
+        steps.extend(writer.steps(2, true));
+    }
+    if writer.tape.one_in(2) {
+        steps.push(if ends { writer.pivot_in(true) } else { writer.pivot() });
+    }
+    if !ends && writer.tape.one_in(6) {
+        steps.insert(0, writer.end(false));
     }
     for _ in 0..writer.tape.pick(3) {
-        steps.push(writer.tail());
+        steps.push(if ends { writer.retriable(true) } else { writer.tail() });
     }
     let mut definition = json!({
         "dsl": "1.0", "name": "d", "version": "1.0.0", "services": {"s": {"url": "http://s"}},
@@ -156,7 +163,23 @@ impl Writer<'_, '_> {
         step
     }
 
+    /// Ends it well early, or not.
+    fn end(&mut self, holds: bool) -> Value {
+        let when = if holds { "size('a') == 1" } else { "1 == 2" };
+        if self.tape.one_in(2) {
+            return json!({"name": self.name(!holds), "when": when, "succeed": {}});
+        }
+        let (step, end) = (self.operation(!holds), json!({"name": self.name(!holds), "succeed": {"output": 1}}));
+        json!({"name": self.name(false), "choice": [
+            {"when": when, "steps": [step, end]}, {"otherwise": true, "steps": []}]})
+    }
+
     fn pivot(&mut self) -> Value {
+        if self.tape.one_in(6) {
+            let (end, pivot) = (json!({"name": self.name(true), "succeed": {}}), self.pivot_in(false));
+            return json!({"name": self.name(false), "choice": [
+                {"when": "1 > 2", "steps": [end]}, {"otherwise": true, "steps": [pivot]}]});
+        }
         if self.tape.one_in(3) {
             let taken = self.tape.pick(2);
             let [one, other] = [0, 1].map(|arm| self.pivot_in(taken != arm));
@@ -173,30 +196,31 @@ impl Writer<'_, '_> {
         json!({"name": self.name(dead), "service": "s", "role": "pivot", "action": call})
     }
 
+    fn retriable(&mut self, dead: bool) -> Value {
+        let mut call = self.call();
+        if call["on_exhausted"] == "suspend" {
+            call["on_exhausted"] = json!("ignore");
+        }
+        json!({"name": self.name(dead), "service": "s", "role": "retriable", "action": call})
+    }
+
     fn tail(&mut self) -> Value {
-        let retriable = |writer: &mut Self, dead: bool| {
-            let mut call = writer.call();
-            if call["on_exhausted"] == "suspend" {
-                call["on_exhausted"] = json!("ignore");
-            }
-            json!({"name": writer.name(dead), "service": "s", "role": "retriable", "action": call})
-        };
         match self.tape.pick(5) {
             0 => {
                 let items: Vec<usize> = (0..self.tape.pick(3)).collect();
-                let step = retriable(self, false);
+                let step = self.retriable(false);
                 json!({"name": self.name(false), "map": {"items": items, "steps": [step]}})
             }
             1 => {
-                let (one, other) = (retriable(self, false), retriable(self, true));
+                let (one, other) = (self.retriable(false), self.retriable(true));
                 json!({"name": self.name(false), "choice": [
                     {"when": "true", "steps": [one]}, {"otherwise": true, "steps": [other]}]})
             }
             // Behind the tail's first step.
             2 => {
-                json!({"name": self.name(false), "parallel": [{"steps": [retriable(self, false), self.wait(false, false)]}]})
+                json!({"name": self.name(false), "parallel": [{"steps": [self.retriable(false), self.wait(false, false)]}]})
             }
-            _ => retriable(self, false),
+            _ => self.retriable(false),
         }
     }
 }

@@ -7,6 +7,7 @@ mod common;
 mod budget;
 mod choices;
 mod cost;
+mod ends;
 mod maps;
 mod polls;
 mod sagas;

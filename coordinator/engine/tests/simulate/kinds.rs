@@ -120,6 +120,38 @@ fn of_several_signals_each_may_be_the_first_and_none_may_come() {
 }
 
 #[test]
+fn an_end_well_early_is_no_bad_end_whatever_strikes() {
+    let done = |name: &str| json!({"name": name, "when": "input.enough", "succeed": {"output": {"hold": "${steps.hold.output.id}"}}});
+    let mail = json!({"name": "mail", "service": "shop", "role": "retriable", "action": {"path": "/mail"}});
+    let steps = json!([
+        step("reserve"),
+        with(tcc("hold"), &json!({"output": {"id": "${self.response.body.id}"}})),
+        done("done"),
+        step("more"),
+        pivot("pay"),
+        mail
+    ]);
+    for enough in [true, false] {
+        let mut stage = stage(&with_input(saga(&steps), &json!({"enough": {"type": "boolean"}})));
+        stage.input = Some(json!({"enough": enough}).into());
+        for stage in [stage.clone(), stage.clone().without_barrier()] {
+            let barrier = stage.barrier;
+            let explored = explored(&stage);
+            if barrier {
+                explored.all_is_well();
+            }
+            let (_, good, verdict) = &explored.runs[0];
+            assert_eq!((good.status, verdict.end), (Status::Succeeded, End::Done));
+            assert_eq!(good.ledgers["hold"].confirmed, 1);
+            assert_eq!(good.ledgers.contains_key("pay"), !enough);
+        }
+        let run = stage.play(&[]);
+        let output = run.view.output.map(|output| output.value());
+        assert_eq!(output, enough.then(|| json!({"hold": "hold-id"})));
+    }
+}
+
+#[test]
 fn waits_conditions_and_included_sagas_end_well() {
     let included = json!({"dsl": "1.0", "name": "delivery", "version": "1.0.0", "services": {"ship": {"url": "http://ship"}},
         "steps": [

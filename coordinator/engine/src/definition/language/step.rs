@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Kinds that have no operation of their own.
-const BLOCKS: [&str; 6] = ["parallel", "choice", "map", "wait", "saga", "set"];
+const BLOCKS: [&str; 7] = ["parallel", "choice", "map", "wait", "saga", "set", "succeed"];
 
 pub(super) fn defs() -> Value {
     json!({
@@ -24,6 +24,7 @@ pub(super) fn defs() -> Value {
         "wait": wait(),
         "saga": saga(),
         "fail": fail(),
+        "succeed": succeed(),
         "arm": arm(),
     })
 }
@@ -53,6 +54,7 @@ fn step() -> Value {
         "wait": of("wait", "Waits for a time, or for a signal."),
         "saga": of("saga", "Another workflow's steps, as part of this one."),
         "set": of("template", "Computes; kept as `steps.<name>.output`."),
+        "succeed": of("succeed", "Commits now; what has not begun is skipped."),
         "fail": {"description": "Beside `parallel`: what a failed arm does to the others. Else: aborts now."},
     });
     let mut schema = closed(together([common, kinds]), &["name"]);
@@ -79,7 +81,7 @@ fn dependent() -> Value {
         "try": {"properties": {"role": false}},
         "map": {"properties": {"service": false, "role": false, "retry": false}},
     });
-    for kind in ["parallel", "choice", "wait", "saga", "set", "fail"] {
+    for kind in ["parallel", "choice", "wait", "saga", "set", "fail", "succeed"] {
         dependent[kind] = no_operation.clone();
     }
     dependent
@@ -147,6 +149,10 @@ fn saga() -> Value {
         }),
         &["workflow"],
     )
+}
+
+fn succeed() -> Value {
+    closed(json!({"output": of("template", "The transaction's output, in place of the definition's.")}), &[])
 }
 
 fn fail() -> Value {
