@@ -521,9 +521,12 @@ mod tests {
         "#]],
         );
         let alone = [("SKALD_SECRETS__OTHER__HOSTS", "a.example")];
-        check(show("", &alone, &[], &[]), expect![[r#"
+        check(
+            show("", &alone, &[], &[]),
+            expect![[r#"
             the configuration is wrong
-              SKALD_SECRETS__OTHER__HOSTS: secrets.other.hosts: invalid type: found string "a.example", expected a list such as ["a", "b"]"#]]);
+              SKALD_SECRETS__OTHER__HOSTS: secrets.other.hosts: invalid type: found string "a.example", expected a list such as ["a", "b"]"#]],
+        );
         let wrong = format!("{file}services = [\"card\", \"none\"]\n[secrets.other]\nhosts = [\"pay/charge\"]\n");
         check(
             show(&wrong, &[], &[], &[]),

@@ -16,8 +16,28 @@ fn early() -> Value {
 #[test]
 fn what_was_done_stays_and_what_comes_after_is_skipped() {
     let whole = with(definition(&json!([saga("a"), early(), saga("b")])), &json!({"output": "${steps.b.output}"}));
-    check(&whole, &json!({"enough": true}), r#"a ok {"n":7} | crash | cancel"#, &expect![[""]]);
-    check(&whole, &json!({"enough": false}), "a ok | b refused | a undo ok", &expect![[""]]);
+    check(
+        &whole,
+        &json!({"enough": true}),
+        r#"a ok={"n":7} | crash | cancel"#,
+        &expect![[r#"
+        begin: -> action a
+        a ok={"n":7}: done = {"by":7}; commit; settled succeeded
+        crash:
+        cancel: rejected already_committed
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"enough": false}),
+        "a ok | b refused | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: done passed -> action b
+        b refused: b refused; abort (no) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
@@ -32,7 +52,15 @@ fn what_was_tried_is_confirmed_also_after_a_crash() {
         ])),
         &json!({"enough": true}),
         "t ok | crash | t confirm unknown | snapshot | +1m | t confirm ok",
-        &expect![[""]],
+        &expect![[r#"
+            begin: -> try t
+            t ok: done = nothing; commit -> confirm t
+            crash: adopted -> confirm t #2
+            t confirm unknown: again in 84ms
+            snapshot: snapshot
+            +1m: -> confirm t #3
+            t confirm ok: settled succeeded
+        "#]],
     );
 }
 
@@ -43,23 +71,89 @@ fn an_arm_may_end_it_where_another_holds_the_pivot() {
         {"when": "input.n == 1", "steps": [{"name": "inner", "choice": [{"otherwise": true, "steps": [saga("x"), done(&json!({"name": "well"})), saga("never")]}]}]},
         {"otherwise": true, "steps": [role("p", "pivot")]}]});
     let whole = definition(&json!([saga("a"), choice, role("mail", "retriable")]));
-    check(&whole, &json!({"n": 0}), "a ok", &expect![[""]]);
-    check(&whole, &json!({"n": 1}), "a ok | x ok", &expect![[""]]);
-    check(&whole, &json!({"n": 1}), "a ok | x refused | a undo ok", &expect![[""]]);
-    check(&whole, &json!({"n": 2}), "a ok | p ok | mail ok", &expect![[""]]);
-    check(&whole, &json!({"n": 2}), "a ok | p refused | a undo ok", &expect![[""]]);
+    check(
+        &whole,
+        &json!({"n": 0}),
+        "a ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: how~ chose 0; done = "nothing to do"; commit; settled succeeded
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"n": 1}),
+        "a ok | x ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: how~ chose 1; inner~ chose 0 -> action x
+        x ok: well = nothing; commit; settled succeeded
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"n": 1}),
+        "a ok | x refused | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: how~ chose 1; inner~ chose 0 -> action x
+        x refused: x refused; abort (no) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"n": 2}),
+        "a ok | p ok | mail ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: how~ chose 2 -> action p
+        p ok: commit -> action mail
+        mail ok: settled succeeded
+    "#]],
+    );
+    check(
+        &whole,
+        &json!({"n": 2}),
+        "a ok | p refused | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: how~ chose 2 -> action p
+        p refused: p refused; abort (no) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
 fn an_abort_that_was_decided_before_it_stands() {
     let whole = definition(&json!([saga("a"), early(), saga("b")]));
-    check(&whole, &json!({"enough": true}), "cancel | a ok | a undo ok", &expect![[""]]);
+    check(
+        &whole,
+        &json!({"enough": true}),
+        "cancel | a ok | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        cancel: cancel requested; abort (cancelled)
+        a ok: -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
 fn an_output_that_cannot_be_made_undoes_what_ran() {
     let whole = definition(&json!([saga("a"), early(), saga("b")]));
-    check(&whole, &json!({"enough": true}), "a ok | a undo ok", &expect![[""]]);
+    check(
+        &whole,
+        &json!({"enough": true}),
+        "a ok | a undo ok",
+        &expect![[r#"
+        begin: -> action a
+        a ok: done failed (expression_failed); abort (expression_failed) -> compensate a
+        a undo ok: settled compensated
+    "#]],
+    );
 }
 
 #[test]
