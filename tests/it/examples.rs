@@ -11,10 +11,10 @@ use skald_tests::{
     eventually, promises,
 };
 
-const ALL: [&str; 5] = ["transfer", "order", "payment", "travel", "refund"];
+const ALL: [&str; 6] = ["transfer", "order", "payment", "travel", "refund", "gift"];
 
 /// What `check` says of each wrong variant that it refuses.
-const REFUSED: [(&str, &[&str]); 11] = [
+const REFUSED: [(&str, &[&str]); 12] = [
     ("transfer_without_undo", &["E110"]),
     ("transfer_misspelt_input", &["E205"]),
     ("order_hold_without_cancel", &["E120"]),
@@ -26,6 +26,7 @@ const REFUSED: [(&str, &[&str]); 11] = [
     ("travel_reads_what_runs_beside_it", &["E203"]),
     ("travel_approval_after_the_payment", &["E113"]),
     ("travel_tickets_before_the_payment", &["E117"]),
+    ("gift_reads_what_may_not_have_run", &["E204"]),
 ];
 
 /// What `explore` shows of each wrong variant that compiles, and the warning that it compiles with.
@@ -208,6 +209,24 @@ promises! {
         assert_eq!((undone.status, code(&undone)), (Status::Compensated, "account_closed"));
         assert_eq!(world.participants.effects(undone.gid.as_str()), ["withdraw action", "withdraw compensate"]);
         assert_eq!(world.participants.balances(), balances(60, 40));
+    }
+
+    async fn a_gift_is_sent_or_its_sender_is_told_why_not(backend: Backend) {
+        let world = world(backend).await;
+        let done = run(&world, "gift").await;
+        assert_eq!(done.status, Status::Succeeded, "{done:?}");
+        assert_eq!(world.participants.effects(done.gid.as_str()), ["set_aside action", "courier action", "report action"]);
+
+        world.participants.on("/ship/couriers").refuses("no_courier");
+        let undone = run(&world, "gift").await;
+        assert_eq!((undone.status, code(&undone)), (Status::Compensated, "no_courier"));
+        let gid = undone.gid.as_str();
+        let expected = ["set_aside action", "set_aside compensate", "sorry action", "report action"];
+        assert_eq!(world.participants.effects(gid), expected);
+        let calls = world.participants.arrivals(gid);
+        let body = |branch: &str| calls.iter().find(|call| call.branch == branch).expect("a call").body.clone();
+        assert_eq!(body("sorry"), json!({"to": "ann@example.com", "why": "no_courier", "was_in_stock": true}));
+        assert_eq!(body("report"), json!({"gift": "lamp", "ended": "compensated"}));
     }
 
     async fn an_order_goes_through_with_all_its_lines(backend: Backend) {

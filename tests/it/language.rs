@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use skald_protocol::{OperationKind, Status, TransactionView};
+use skald_protocol::{Decision, OperationKind, Status, TransactionView};
 use skald_tests::{
     Backend, Chance, World,
     definition::{definition, pivot, retriable, step, tcc},
@@ -212,6 +212,26 @@ promises! {
         ];
         assert_eq!(effects_once(&world, &gid), expected);
         assert_eq!(world.participants.effects(&gid).last().map(String::as_str), Some("first compensate"));
+    }
+
+    async fn an_abort_killed_while_it_is_told_is_told_after_the_restart(backend: Backend) {
+        let mut world = World::start(backend).await;
+        let mut definition = quick(&world, &json!([step("a"), step("b")]));
+        definition["on_abort"] = json!([retriable("log"), retriable("tell"), retriable("ticket")]);
+        definition["on_end"] = json!([retriable("close")]);
+        world.participants.on("/b").refuses("no");
+        world.participants.on("/tell").is_held();
+        let gid = begun(&world, &definition, &json!({})).await;
+        called(&world, &gid, &["tell action"]).await;
+        let view = world.client.transaction(&gid).await;
+        assert_eq!((view.status, view.decision), (Status::Compensating, Some(Decision::Abort)));
+        restarted(&mut world).await;
+        world.client.reaches(&gid, Status::Compensated).await;
+        let expected = ["a action", "a compensate", "close action", "log action", "tell action", "ticket action"];
+        assert_eq!(effects_once(&world, &gid), expected);
+        assert_eq!(attempts(&world, &gid, "log", OperationKind::Action), 1, "it was recorded");
+        let effects = world.participants.effects(&gid);
+        assert_eq!(effects.last().map(String::as_str), Some("close action"), "{effects:?}");
     }
 
     async fn a_map_killed_while_items_are_tried_confirms_each_of_them(backend: Backend) {

@@ -8,7 +8,7 @@ use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, 
 
 use crate::{
     call::{Barrier, Response},
-    plan::Branch,
+    plan::{Branch, Phase},
     transaction::State,
 };
 
@@ -272,6 +272,10 @@ pub enum Event {
         key: String,
         digest: String,
     },
+    /// Everything before the phase rests.
+    PhaseStarted {
+        phase: Phase,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -322,7 +326,8 @@ impl Event {
             | Self::Settled { .. }
             | Self::Snapshot(_)
             | Self::Evaluated { .. }
-            | Self::KeyTaken { .. } => None,
+            | Self::KeyTaken { .. }
+            | Self::PhaseStarted { .. } => None,
         }
     }
 
@@ -391,6 +396,7 @@ impl Event {
             Self::Snapshot(_) => "snapshot",
             Self::Evaluated { .. } => "evaluated",
             Self::KeyTaken { .. } => "key_taken",
+            Self::PhaseStarted { .. } => "phase_started",
         }
     }
 }

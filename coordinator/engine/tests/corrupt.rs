@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Drive, START, plan, reply};
-use skald_engine::{Call, Error, Event, Input, Plan, Record, Transaction, event::FailureClass};
+use skald_engine::{Call, Error, Event, Input, Plan, Record, Transaction, event::FailureClass, plan::Phase};
 use skald_protocol::{Decision, Gid, OperationKind, ResolvedOutcome, Status};
 
 const ACTION: OperationKind = OperationKind::Action;
@@ -96,6 +96,8 @@ fn an_event_that_its_state_does_not_allow_is_found_wherever_it_stands() {
         Event::Retried { branch: Some(9) },
         Event::Settled { status: Status::Succeeded, output: None, error: None },
         Event::Settled { status: Status::Running, output: None, error: None },
+        Event::PhaseStarted { phase: Phase::OnAbort },
+        Event::PhaseStarted { phase: Phase::OnEnd },
         Event::Enlisted(Box::new(common::enlistment("x", &[]))),
     ];
     for at in 1..=journal.len() {

@@ -11,7 +11,7 @@ use skald_engine::{
     Barrier, Began, Enlistment, Error, Event, Input, Plan, Record, Response, TraceContext, Word,
     definition::{Library, compile_with},
     event::{self, FailureClass},
-    plan::{Auth, Body, OnTimeout, Secret, Service, Target, Value},
+    plan::{Auth, Body, OnTimeout, Phase, Secret, Service, Target, Value},
     template::Template,
 };
 use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, Status, Timestamp, WorkflowRef};
@@ -163,6 +163,8 @@ fn words() -> Vec<Event> {
         Event::Evaluated { cost: 417, made: 3 },
         Event::Evaluated { cost: 0, made: 0 },
         Event::KeyTaken { key: "7f3a".to_owned(), digest: "9f".repeat(32) },
+        Event::PhaseStarted { phase: Phase::OnAbort },
+        Event::PhaseStarted { phase: Phase::OnEnd },
     ]
 }
 
@@ -227,6 +229,11 @@ fn language_snapshot() -> Event {
         let _ = drive.decide(Input::Tick).unwrap();
     }
     drive.transaction.snapshot()
+}
+
+/// Of two phases after the main one.
+fn phases_plan() -> Plan {
+    compile_with(include_str!("golden/phases.json"), &Library::default()).unwrap().plan
 }
 
 fn samples() -> BTreeMap<&'static str, Vec<Event>> {
@@ -313,17 +320,24 @@ fn every_event_has_a_golden_file_and_no_file_is_without_its_event() {
         kept,
         known
             .chain(
-                ["plan", "plan_language", "plan_later", "plan_open", "plan_succeed", "armed_first"].map(str::to_owned)
+                ["plan", "plan_language", "plan_later", "plan_open", "plan_phases", "plan_succeed", "armed_first"]
+                    .map(str::to_owned)
             )
             .collect()
     );
     // One per variant: `Event::name` and this list break with a new one.
-    assert_eq!(kept.len(), 36 + 6);
+    assert_eq!(kept.len(), 37 + 7);
 }
 
 #[test]
 fn a_plan_reads_and_writes_as_it_was_released() {
-    for (name, plan) in [("plan", full_plan()), ("plan_language", language_plan()), ("plan_open", Plan::open())] {
+    let plans = [
+        ("plan", full_plan()),
+        ("plan_language", language_plan()),
+        ("plan_open", Plan::open()),
+        ("plan_phases", phases_plan()),
+    ];
+    for (name, plan) in plans {
         let golden = check(name, &plan.encode());
         assert_eq!(Plan::decode(1, &golden).unwrap(), plan);
         assert!(matches!(Plan::decode(2, &golden), Err(skald_engine::plan::PlanError::Newer { format: 2 })));

@@ -215,3 +215,63 @@ fn what_was_enlisted_is_drawn_too() {
     let drawn = graph(&Plan::open(), Some(&view), Form::Mermaid);
     assert!(drawn.contains("n0[[\"client~1<br/>done\"]]"), "{drawn}");
 }
+
+#[test]
+fn what_runs_on_an_abort_and_at_the_end_has_a_lane_of_its_own() {
+    let step = |name: &str, role: &str| json!({"name": name, "service": "shop", "role": role, "action": {"path": "/"}});
+    let definition: Value = json!({"dsl": "1.0", "name": "order", "version": "1.0.0", "services": {"shop": {"url": "http://shop"}},
+        "steps": [step("look", "read_only")],
+        "on_abort": [step("sorry", "retriable"), {"name": "both", "parallel": [
+            {"steps": [step("mail", "retriable")]}, {"steps": [step("letter", "retriable")]}]}],
+        "on_end": [step("closed", "retriable")]});
+    let plan = definition::compile(&definition.to_string()).unwrap().plan;
+    check(
+        &graph(&plan, None, Form::Mermaid),
+        &expect![[r#"
+        ---
+        title: "order 1.0.0"
+        ---
+        flowchart TD
+            n0[/"look<br/>shop · read_only"/]
+            subgraph f6["on_abort"]
+                n1(["sorry<br/>shop · retriable"])
+                subgraph f4["both"]
+                    n2(["mail<br/>shop · retriable"])
+                    n3(["letter<br/>shop · retriable"])
+                end
+            end
+            subgraph f7["on_end"]
+                n5(["closed<br/>shop · retriable"])
+            end
+            n1 --> n2
+            n1 --> n3
+            classDef tail fill:#eef2ff,stroke:#6366f1
+            class n1,n2,n3,n5 tail
+    "#]],
+    );
+    check(
+        &graph(&plan, None, Form::Dot),
+        &expect![[r##"
+        digraph "order 1.0.0" {
+            compound=true; rankdir=TB;
+            node [shape=box, style=filled, fillcolor=white, fontname="sans-serif"];
+            n0 [label="look\nshop · read_only", shape=parallelogram];
+            subgraph cluster_6 {
+                label="on_abort"; style=rounded;
+                n1 [label="sorry\nshop · retriable", shape=oval, fillcolor="#eef2ff", color="#6366f1"];
+                subgraph cluster_4 {
+                    label="both"; style=rounded;
+                    n2 [label="mail\nshop · retriable", shape=oval, fillcolor="#eef2ff", color="#6366f1"];
+                    n3 [label="letter\nshop · retriable", shape=oval, fillcolor="#eef2ff", color="#6366f1"];
+                }
+            }
+            subgraph cluster_7 {
+                label="on_end"; style=rounded;
+                n5 [label="closed\nshop · retriable", shape=oval, fillcolor="#eef2ff", color="#6366f1"];
+            }
+            n1 -> n2;
+            n1 -> n3;
+        }
+    "##]],
+    );
+}

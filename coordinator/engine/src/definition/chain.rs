@@ -17,13 +17,13 @@ pub(super) fn check(steps: &Steps<'_>, order: &Order, costs: &[Cost], faults: &m
     let chain = |from| Chain::from(from, steps, order, costs);
     // All of it together, for most definitions.
     let all = Chain { steps, costs, begun: vec![true; costs.len()], ended: vec![true; costs.len()], from: None };
-    if all.total(&steps.top) <= MOST {
+    if all.whole() <= MOST {
         return;
     }
     let calls = (0..costs.len()).filter(|step| steps.list[*step].operations().next().is_some());
     for from in std::iter::once(None).chain(calls.map(Some)) {
         let chain = chain(from);
-        let total = chain.total(&steps.top);
+        let total = chain.whole();
         if total > MOST {
             return chain.tell(total, faults);
         }
@@ -47,8 +47,10 @@ impl<'c, 'a> Chain<'c, 'a> {
         let mut chain = Self { steps, costs, begun: none(), ended: none(), from };
         let mut passes = none();
         for step in order.sequence.iter().copied() {
+            // A phase may begin after whatever happened before it.
+            let is_behind = from.is_none_or(|from| steps.list[from].phase < steps.list[step].phase);
             let follows = |before: &[usize], passes: &[bool]| {
-                from.is_none() && before.is_empty() || before.iter().any(|one| Some(*one) == from || passes[*one])
+                is_behind && before.is_empty() || before.iter().any(|one| Some(*one) == from || passes[*one])
             };
             let spec = &steps.list[step];
             let is_block = !order.exits[step].is_empty();
@@ -59,6 +61,10 @@ impl<'c, 'a> Chain<'c, 'a> {
             passes[step] = chain.ended[step] && (!calls || spec.when.is_some());
         }
         chain
+    }
+
+    fn whole(&self) -> u64 {
+        self.steps.tops().fold(0, |sum: u64, top| sum.saturating_add(self.total(top)))
     }
 
     /// Blocks nest no deeper than JSON does, so neither does this.

@@ -8,7 +8,7 @@ use super::{
     read::{Faults, Place, list, quote},
     step::{Kind, Said, Step, Steps},
 };
-use crate::plan::{OnExhausted, Role};
+use crate::plan::{OnExhausted, Phase, Role};
 
 /// What a step is to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub(super) struct Parts {
 /// `order` is absent where it is cyclic.
 pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Faults) -> Parts {
     let list: Vec<_> = steps.list.iter().map(Part::of).collect();
-    let pivots = all(&list, Role::Pivot);
+    let mut pivots = all(&list, Role::Pivot);
+    pivots.retain(|pivot| steps.list[*pivot].phase == Phase::Main);
     let mut tail = vec![false; list.len()];
     if let Some(order) = order {
         let starts = if pivots.is_empty() { all(&list, Role::Retriable) } else { pivots.clone() };
@@ -69,7 +70,8 @@ pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Fault
         }
         // A map starts once: one that holds the tail's first step is in the tail, with all that stands in it.
         for step in 0..list.len() {
-            if tail[step] || steps.around(step).any(|(block, _)| steps.is_map(block) && tail[block]) {
+            let is_late = steps.list[step].phase != Phase::Main;
+            if tail[step] || is_late || steps.around(step).any(|(block, _)| steps.is_map(block) && tail[block]) {
                 tail[step] = true;
             }
         }
@@ -104,9 +106,25 @@ impl Steps<'_> {
     }
 }
 
+/// What stands where nothing is taken back: the place, and why.
+const fn of_tail(phase: Phase) -> (&'static str, &'static str) {
+    match phase {
+        Phase::Main => ("the tail", "after the commit"),
+        Phase::OnAbort => ("`on_abort`", "once the transaction is decided"),
+        Phase::OnEnd => ("`on_end`", "once the transaction is decided"),
+    }
+}
+
 /// E110, E112, E113, E120.
 fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
+    let (place, since) = of_tail(step.phase);
+    let main = step.phase == Phase::Main;
+    let ahead = if main { "Move it before the pivot and the retriable steps." } else { "Move it to `steps`." };
     match &step.kind {
+        Kind::Saga { .. } if part == Part::As(Role::Pivot) && !main => {
+            let message = format!("a pivot in {place}: {since} there is nothing to decide");
+            faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\".");
+        }
         Kind::Saga { compensate: Some(compensate), .. } => {
             if let Some((said, _)) = &step.role
                 && *said != Said::Compensatable
@@ -115,14 +133,18 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 let help = "Drop `compensate`, or drop `role`: the undo makes the step compensatable.";
                 faults.add_with("E112", &compensate.place, message, help);
             } else if tail {
-                let message = "an undo in the tail: after the commit nothing is undone";
-                let help = "Move the step before the pivot and the retriable steps, or make it `retriable`.";
+                let message = format!("an undo in {place}: {since} nothing is undone");
+                let help = if main {
+                    "Move the step before the pivot and the retriable steps, or make it `retriable`."
+                } else {
+                    "Drop `compensate`, and make the step `retriable`."
+                };
                 faults.add_with("E112", &compensate.place, message, help);
             }
         }
         Kind::Saga { .. } if part == Part::Bare && !step.misspelt => {
             if tail {
-                let message = "in the tail a step with an effect must be driven until it is done";
+                let message = format!("in {place} a step with an effect must be driven until it is done");
                 faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\", or \"read_only\".");
             } else {
                 let message = "the step can be neither undone nor is it said why it need not be";
@@ -142,8 +164,8 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 faults.add_with("E112", place, "a TCC step takes no role", help);
             }
             if tail {
-                let message = "a TCC step in the tail: after the commit nothing is tried";
-                faults.add_with("E112", &step.place, message, "Move it before the pivot and the retriable steps.");
+                let message = format!("a TCC step in {place}: {since} nothing is tried");
+                faults.add_with("E112", &step.place, message, ahead);
             }
         }
         _ => {}
@@ -161,13 +183,17 @@ fn fails(step: &Step<'_>) -> bool {
 
 /// E113 of what has no operation.
 fn fails_in_tail(step: &Step<'_>, tail: bool, faults: &mut Faults) {
+    let (spot, since) = of_tail(step.phase);
     match &step.kind {
         Kind::Fail { .. } if tail => {
-            let help = "Move it before the pivot and the retriable steps.";
-            faults.add_with("E113", &step.place, "a `fail` in the tail: after the commit nothing is given up", help);
+            let help = match step.phase {
+                Phase::Main => "Move it before the pivot and the retriable steps.",
+                Phase::OnAbort | Phase::OnEnd => "Move it to `steps`.",
+            };
+            faults.add_with("E113", &step.place, format!("a `fail` in {spot}: {since} nothing is given up"), help);
         }
         Kind::Wait { place, .. } if tail && fails(step) => {
-            let message = "a wait in the tail that may fail: after the commit nothing is given up";
+            let message = format!("a wait in {spot} that may fail: {since} nothing is given up");
             faults.add_with("E113", place, message, "Write \"on_timeout\": \"continue\".");
         }
         _ => {}
@@ -185,7 +211,8 @@ fn ends(steps: &Steps<'_>, parts: &Parts, order: &Order, faults: &mut Faults) {
         let many = around.find(|block| matches!(steps.list[*block].kind, Kind::Parallel { .. } | Kind::Map { .. }));
         let is_around = |other: usize| steps.around(index).any(|(block, _)| block == other);
         let beside = (0..steps.list.len()).find(|other| {
-            !order.are_related(*other, index) && !steps.are_exclusive(*other, index) && !is_around(*other)
+            let is_main = steps.list[*other].phase == Phase::Main;
+            is_main && !order.are_related(*other, index) && !steps.are_exclusive(*other, index) && !is_around(*other)
         });
         faults.of_another(steps.stand_in(index), |faults| {
             if step.scope != 0 {
@@ -193,8 +220,14 @@ fn ends(steps: &Steps<'_>, parts: &Parts, order: &Order, faults: &mut Faults) {
                 let help = "Include a version without it: skip what is not needed with `when` or a `choice`.";
                 faults.add_with("E114", place, message, help);
             } else if parts.tail[index] {
-                let message = "a `succeed` in the tail: after the commit there is nothing to decide";
-                let help = "Move it before the pivot and the retriable steps, or skip what follows with `when`.";
+                let (spot, since) = of_tail(step.phase);
+                let message = format!("a `succeed` in {spot}: {since} there is nothing to decide");
+                let help = match step.phase {
+                    Phase::Main => {
+                        "Move it before the pivot and the retriable steps, or skip what follows with `when`."
+                    }
+                    Phase::OnAbort | Phase::OnEnd => "Skip what follows with `when`.",
+                };
                 faults.add_with("E113", place, message, help);
             } else if let Some(block) = many {
                 let (kind, name) = match steps.list[block].kind {
@@ -265,6 +298,9 @@ fn around_pivots(steps: &Steps<'_>, parts: &Parts, pivots: &[usize], order: &Ord
     for (step, part) in parts.list.iter().copied().enumerate() {
         if pivots.is_empty() || faults.is_full() {
             return;
+        }
+        if steps.list[step].phase != Phase::Main {
+            continue;
         }
         faults.of_another(steps.stand_in(step), |faults| around_pivot(steps, step, part, pivots, order, faults));
     }

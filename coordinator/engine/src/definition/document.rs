@@ -15,7 +15,12 @@ use super::{
     service::{self, Services},
     step::Steps,
 };
-use crate::{limit, plan::OnTimeout, template::Template, value::Value};
+use crate::{
+    limit,
+    plan::{OnTimeout, Phase},
+    template::Template,
+    value::Value,
+};
 
 const DSL: &str = "1.0";
 
@@ -75,11 +80,16 @@ impl<'a> Document<'a> {
         let stated = |name: &str| node.value.get(name).and_then(Value::as_str).unwrap_or_default();
         let own = [(stated("name"), stated("version"))];
         let including = if including.is_empty() { &own[..] } else { including };
-        let reading = Reading { known: &known, library, including };
-        let steps = match object.require("steps", faults) {
+        let reading = Reading { known: &known, library, including, phase: Phase::Main };
+        let mut steps = match object.require("steps", faults) {
             Some(node) => Steps::read(&node, reading, faults),
             None => Steps::none(),
         };
+        for phase in [Phase::OnAbort, Phase::OnEnd] {
+            if let Some(node) = object.take(phase.as_str()) {
+                steps.read_late(&node, Reading { phase, ..reading }, faults);
+            }
+        }
         let output = object.take("output").and_then(|node| Some((node.template(faults)?, node.place)));
         object.end(faults);
         let on_timeout = on_timeout.unwrap_or_default();

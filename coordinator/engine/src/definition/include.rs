@@ -184,6 +184,13 @@ impl<'a> Steps<'a> {
             faults.add("E102", &place, format!("the workflow {title} has faults of its own{first}"));
             return None;
         };
+        if !document.steps.late.is_empty() {
+            let message =
+                format!("{title} has `on_abort` or `on_end`, and only a transaction of its own comes to them");
+            let help = "Write what shall run then in this definition's own, and include a version without them.";
+            faults.add_with("E106", &place, message, help);
+            return None;
+        }
         Some(self.absorb(document, index, title, input, &place, faults))
     }
 
@@ -205,10 +212,12 @@ impl<'a> Steps<'a> {
         }
         let (offset, scopes) = (self.list.len(), self.names.len());
         let scope = scopes;
+        let phase = self.list[index].phase;
         for mut step in steps.list {
             step.shift(offset, scopes);
             step.within.get_or_insert((index, 0));
             step.place = place.clone();
+            step.phase = phase;
             self.list.push(step);
         }
         self.names.extend(

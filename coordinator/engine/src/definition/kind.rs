@@ -11,7 +11,7 @@ use super::{
 use crate::{
     limit,
     path::is_name,
-    plan::{Fail, Wait},
+    plan::{Fail, Phase, Wait},
     template::Template,
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Reading<'s, 'a> {
     pub(super) library: &'a Library,
     /// The definitions around this one, that it must not include again.
     pub(super) including: &'s [(&'a str, &'a str)],
+    pub(super) phase: Phase,
 }
 
 /// A step's condition and arm, or an arm without one.

@@ -17,7 +17,7 @@ use super::{
     step::{Kind, Step, Steps},
 };
 use crate::{
-    plan::{Arm, Block, Branch, Index, Map, Plan, Role, Service, Takes},
+    plan::{Arm, Block, Branch, Index, Map, Phase, Plan, Role, Service, Takes},
     template::Template,
 };
 
@@ -183,7 +183,10 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
             _ => None,
         };
         Branch {
-            tail: after.iter().any(follows) || self.map.is_some_and(|map| self.whole.parts.tail[map]),
+            phase: step.phase,
+            tail: step.phase != Phase::Main
+                || after.iter().any(follows)
+                || self.map.is_some_and(|map| self.whole.parts.tail[map]),
             after,
             when: step.when.as_ref().map(|(template, _)| template.clone()),
             arm: self.arm(block),
@@ -227,6 +230,7 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
         let branch = Branch {
             after,
             tail: whole.parts.tail[index],
+            phase: step.phase,
             when: step.when.as_ref().filter(|_| gate.is_none()).map(|(template, _)| template.clone()),
             arm: gate.map(|gate| Arm { gate, index: None }).or_else(|| self.arm(index)),
             saga: match step.kind {

@@ -63,7 +63,9 @@ impl Order {
         let count = steps.list.len();
         let none = || vec![Vec::new(); count];
         let mut edges = Edges { after: none(), own: none(), exits: none(), entries: none() };
-        siblings(steps, &steps.top, &[], &mut edges, faults);
+        for top in steps.tops() {
+            siblings(steps, top, &[], &mut edges, faults);
+        }
         let Edges { after, own, exits, entries } = edges;
 
         let edges: usize = after.iter().map(Vec::len).sum();

@@ -7,11 +7,13 @@ use super::{
     step::{Kind, Steps},
 };
 use crate::{
-    plan::Wait,
+    plan::{Phase, Wait},
     template::{Path, Template},
 };
 
-const TRANSACTION: [&str; 4] = ["gid", "workflow", "version", "began_at"];
+const TRANSACTION: [&str; 6] = ["gid", "workflow", "version", "began_at", "status", "error"];
+/// Of them, those that are there before the decision.
+const UNDECIDED: usize = 4;
 const SELF: [&str; 4] = ["request", "response", "output", "idempotency_key"];
 
 /// Where an expression stands.
@@ -188,9 +190,16 @@ impl Scope<'_> {
         }
         match root {
             "transaction" => {
-                self.field("transaction", path, 0, &TRANSACTION, faults)?;
+                let late = self.phase() != Phase::Main;
+                let known = if late { &TRANSACTION[..] } else { &TRANSACTION[..UNDECIDED] };
+                if let Some(name @ ("status" | "error")) = path.key(0).filter(|_| !late) {
+                    let message = format!("`transaction.{name}` is there in `on_abort` and `on_end` alone");
+                    return Err(unknown(message, None));
+                }
+                let field = self.field("transaction", path, 0, known, faults)?;
                 match path.segments.len() {
                     1 => Ok(()),
+                    _ if field == "error" => Ok(()),
                     _ => Err(unknown(format!("{} is a text: nothing stands below it", quote(&path.source)), None)),
                 }
             }
@@ -205,6 +214,10 @@ impl Scope<'_> {
             "steps" => self.step(path, faults),
             _ => Ok(()),
         }
+    }
+
+    fn phase(self) -> Phase {
+        self.steps.zip(self.step).map_or(Phase::Main, |(steps, step)| steps.list[step].phase)
     }
 
     fn own(self, path: &Path, faults: &mut Faults) -> Result<(), Fault> {
@@ -247,6 +260,14 @@ impl Scope<'_> {
         );
         if field == "output" && without {
             return Err(unknown(format!("the step {} has no output", quote(name)), None));
+        }
+        let (of, phase) = (steps.list[step].phase, self.phase());
+        if of > phase {
+            let message = format!("{} stands in `{}`, which begins after this", quote(name), of.as_str());
+            return Err(("E203", message, None));
+        }
+        if of < phase {
+            return Ok(());
         }
         let (Some(here), Some(order)) = (self.step, self.order) else { return Ok(()) };
         if !self.from_end && steps.around(step).any(|(block, _)| block == here) {

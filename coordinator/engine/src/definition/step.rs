@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit,
-    plan::{Fail, OnExhausted, Wait},
+    plan::{Fail, OnExhausted, Phase, Wait},
     template::Template,
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Step<'a> {
     pub(super) place: Place<'a>,
     /// The definition it is of: 0, or one more than the index in `Steps::included`.
     pub(super) scope: usize,
+    pub(super) phase: Phase,
     /// The nearest block around it, and the arm.
     pub(super) within: Option<(usize, usize)>,
     pub(super) when: Option<(Template, Place<'a>)>,
@@ -110,6 +111,8 @@ pub(super) struct Steps<'a> {
     pub(super) list: Vec<Step<'a>>,
     /// Those that stand in no block.
     pub(super) top: Vec<usize>,
+    /// The same of `on_abort` and `on_end`, as far as they are written.
+    pub(super) late: Vec<Vec<usize>>,
     /// By definition.
     pub(super) names: Vec<BTreeMap<&'a str, usize>>,
     pub(super) included: Vec<Included<'a>>,
@@ -172,7 +175,14 @@ impl<'a> Step<'a> {
 impl<'a> Steps<'a> {
     pub(super) fn none() -> Self {
         let place = Place::default();
-        Self { place, list: Vec::new(), top: Vec::new(), names: vec![BTreeMap::new()], included: Vec::new() }
+        Self {
+            place,
+            list: Vec::new(),
+            top: Vec::new(),
+            late: Vec::new(),
+            names: vec![BTreeMap::new()],
+            included: Vec::new(),
+        }
     }
 
     pub(super) fn read(node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) -> Self {
@@ -183,6 +193,20 @@ impl<'a> Steps<'a> {
             faults.add("E105", &node.place, "there is no step");
         }
         steps
+    }
+
+    /// The steps of `on_abort` or `on_end`.
+    pub(super) fn read_late(&mut self, node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) {
+        let top = self.siblings(node, None, reading, faults);
+        if node.value.as_array().is_some_and(Vec::is_empty) {
+            faults.add("E105", &node.place, "there is no step");
+        }
+        self.late.push(top);
+    }
+
+    /// Those that stand in no block, by phase.
+    pub(super) fn tops(&self) -> impl Iterator<Item = &[usize]> {
+        std::iter::once(&self.top).chain(&self.late).map(Vec::as_slice)
     }
 
     /// Blocks nest no deeper than JSON does, so neither does this.
@@ -231,6 +255,7 @@ impl<'a> Steps<'a> {
             name,
             place: node.place.clone(),
             scope: 0,
+            phase: reading.phase,
             within,
             when,
             after,
@@ -308,14 +333,17 @@ impl<'a> Steps<'a> {
         })
     }
 
-    /// Whether `step` may be without output in a run that comes to `here`: skipped, given up, or waited in vain.
+    /// Whether `step` may be without output in a run that comes to `here`: skipped, given up, waited in vain, or never
+    /// begun.
     pub(super) fn may_lack_output(&self, step: usize, here: Option<usize>) -> bool {
         let in_vain = match &self.list[step].kind {
             Kind::Saga { action, .. } => action.on_exhausted == Some(OnExhausted::Ignore),
             Kind::Wait { wait, .. } => wait.goes_on(),
             _ => false,
         };
-        in_vain || self.may_be_absent(step, here)
+        // A phase begins whatever ran of the one before it.
+        let of_before = here.is_some_and(|here| self.list[here].phase != self.list[step].phase);
+        in_vain || of_before || self.may_be_absent(step, here)
     }
 
     /// Whether the two stand in different arms of one choice, so that never both of them run.

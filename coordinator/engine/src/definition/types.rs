@@ -26,7 +26,7 @@ use crate::{
     },
     limit,
     path::Path,
-    plan::{Body, Target, Wait},
+    plan::{Body, Phase, Target, Wait},
     template::{Found, Standing, Template},
     value::Value,
 };
@@ -280,6 +280,14 @@ impl Roots for Here<'_, '_, '_> {
         // What is no field of them is told elsewhere.
         match (path.root.as_str(), path.key(0), path.key(1)) {
             ("input", _, _) => known(self.types.inputs.get(self.names).cloned().unwrap_or(Type::DYN), 0),
+            ("transaction", Some("error"), _) => {
+                let phase = self.types.steps.zip(self.step).map(|(steps, step)| steps.list[step].phase);
+                match phase {
+                    Some(Phase::OnAbort) => known(error(), 1),
+                    Some(Phase::OnEnd) => Root { presence: Presence::Optional, ..known(error(), 1) },
+                    Some(Phase::Main) | None => unknown(),
+                }
+            }
             ("transaction", Some(_), _) if path.segments.len() == 1 => known(Type::TEXT, 1),
             ("steps", Some(name), Some(field @ ("output" | "status"))) => {
                 let Some(step) = self.types.find(name, self.names) else { return unknown() };
@@ -463,6 +471,13 @@ impl Here<'_, '_, '_> {
     }
 }
 
+/// Of `transaction.error`.
+fn error() -> Type {
+    let member = |name: &str, presence| (Rc::from(name), Member { kind: Type::TEXT, presence });
+    let optional = ["message", "step"].map(|name| member(name, Presence::Optional));
+    Type::map(BTreeMap::from_iter(optional.into_iter().chain([member("code", Presence::Assumed)])), None)
+}
+
 /// How many items a map goes through, where that is said: else one, as of a list without end.
 pub(super) const fn known(max_items: usize) -> u64 {
     if max_items < limit::MAP_ITEMS { max_items as u64 } else { 1 }
@@ -504,8 +519,11 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
         What::Absent { path } => {
             let of_step = path.starts_with("steps.");
             let of_signal = path.starts_with("signals.");
+            let of_error = path.starts_with("transaction.error");
             let message = if of_step {
                 format!("{message}: the step may be skipped, or come to nothing")
+            } else if of_error {
+                format!("{message}: not every transaction has it")
             } else if of_signal {
                 format!("{message}: no wait before this makes sure that the signal came")
             } else {
@@ -514,7 +532,8 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
             let path = if path.len() > 60 || path.is_empty() { "…".to_owned() } else { path };
             let guard = if path.ends_with(']') { String::new() } else { format!("Ask has({path}) first, or r") };
             let read = if guard.is_empty() { "R" } else { "" };
-            let required = if of_step || of_signal { "" } else { ", or name it in the schema's `required`" };
+            let required =
+                if of_step || of_signal || of_error { "" } else { ", or name it in the schema's `required`" };
             ("E204", message, Some(format!("{guard}{read}ead it as coalesce({path}, …){required}.")))
         }
         What::NoMember { written, of, help } => {

@@ -15,7 +15,7 @@ use std::{
 use skald_protocol::{BranchStatus, TransactionView, duration_text};
 
 use crate::{
-    plan::{Arm, Block, Branch, Fail, Plan, Role, Wait},
+    plan::{Arm, Block, Branch, Fail, Phase, Plan, Role, Wait},
     template::Template,
 };
 
@@ -46,6 +46,8 @@ struct Chart {
     nodes: Vec<Node>,
     frames: Vec<Frame>,
     edges: Vec<Edge>,
+    /// The frames of the phases after the main one.
+    lanes: BTreeMap<Phase, usize>,
 }
 
 struct Node {
@@ -108,6 +110,14 @@ impl Chart {
             statuses.entry(shared(branch.branch.as_str())).or_default().push(branch.status);
         }
         let mut next = plan.branches.len();
+        for phase in plan.branches.iter().map(|branch| branch.phase).filter(|phase| *phase != Phase::Main) {
+            chart.lanes.entry(phase).or_insert_with(|| {
+                let key = next;
+                next += 1;
+                chart.frames.push(Frame { key, title: phase.as_str().to_owned(), frame: None });
+                key
+            });
+        }
         chart.add(&plan.branches, Space { base: 0, path: "", frame: None }, &mut statuses, &mut next);
         // What was enlisted by a client is in no plan.
         for (id, of) in statuses.iter().filter(|_| plan.open) {
@@ -129,7 +139,11 @@ impl Chart {
     ) {
         for (index, branch) in branches.iter().enumerate() {
             let key = space.base + index;
-            let frame = branch.within.map(|block| space.base + block).or(space.frame);
+            let frame = branch
+                .within
+                .map(|block| space.base + block)
+                .or(space.frame)
+                .or_else(|| self.lanes.get(&branch.phase).copied());
             let id = format!("{}{}", space.path, branch.id);
             if let Some(title) = frame_title(branch) {
                 self.frames.push(Frame { key, title, frame });

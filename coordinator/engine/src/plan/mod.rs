@@ -164,9 +164,11 @@ pub struct Branch {
     /// Direct predecessors, as indices of earlier branches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<usize>,
-    /// Runs only after the commit.
+    /// Driven until done: runs only after the commit or, in another phase than the main one, once that begins.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tail: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub phase: Phase,
     /// The nearest `parallel` around this branch, as its block's index (which comes later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<usize>,
@@ -203,6 +205,30 @@ pub struct Takes {
     /// Its name and version.
     pub workflow: String,
     pub schema: Json,
+}
+
+/// When a branch has its turn; each phase begins once all before it rests, and what it comes to decides nothing any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    #[default]
+    Main,
+    /// Of an aborted transaction, once everything is undone.
+    OnAbort,
+    /// Of any decided transaction, as the last before it settles.
+    OnEnd,
+}
+
+impl Phase {
+    /// As it is spelt in a definition.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::OnAbort => "on_abort",
+            Self::OnEnd => "on_end",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -436,6 +462,7 @@ impl Branch {
             role,
             after: Vec::new(),
             tail: false,
+            phase: Phase::Main,
             within: None,
             when: None,
             arm: None,

@@ -12,7 +12,7 @@ use super::{
     Fate, Fault, Run, Stage, Strike, When, lookup,
     world::{Point, START},
 };
-use crate::plan::{Block, Branch, Role};
+use crate::plan::{Block, Branch, Phase, Role};
 
 /// Aborts of longer definitions are chosen so that each undo is called in one of them.
 const ABORTS: usize = 24;
@@ -43,7 +43,10 @@ pub fn explore(stage: &Stage, pairs: bool) -> Scenarios {
         let beside = around(stage, &run).into_iter().filter(|fault| match fault {
             // What arrives late arrives after its undo here.
             Fault::Strike { strike: Strike::DuplicateLate | Strike::Late, .. } => !same_point(&base, fault),
-            Fault::Strike { operation, ask, .. } => operation.is_undo() || *ask,
+            Fault::Strike { branch, operation, ask, .. } => {
+                let late = lookup::spec(&stage.plan, branch).is_some_and(|spec| spec.phase != Phase::Main);
+                operation.is_undo() || *ask || late
+            }
             Fault::Crash { .. } => true,
             Fault::Cancel { .. } | Fault::Deadline { .. } | Fault::Signal { .. } => false,
         });

@@ -23,9 +23,12 @@ pub fn pointer(definition: &Value, branch: &str, operation: Option<OperationKind
 
 /// Definitions nest no deeper than JSON may.
 fn find<'d>(value: &'d Value, step: &str, pointer: &str) -> Option<(String, &'d Value)> {
-    let below = value.get("steps").and_then(Value::as_array).into_iter().flatten().enumerate();
-    for (index, inner) in below {
-        let pointer = format!("{pointer}/steps/{index}");
+    let lists = ["steps", "on_abort", "on_end"].into_iter().flat_map(|list| {
+        let steps = value.get(list).and_then(Value::as_array).into_iter().flatten().enumerate();
+        steps.map(move |(index, inner)| (list, index, inner))
+    });
+    for (list, index, inner) in lists {
+        let pointer = format!("{pointer}/{list}/{index}");
         if inner.get("name").and_then(Value::as_str) == Some(step) {
             return Some((pointer, inner));
         }

@@ -10,7 +10,7 @@ use skald_protocol::{BranchStatus, BranchView, Decision, ErrorView, OperationKin
 use super::{Fault, Ledger, Run, Stage, Strike, lookup};
 use crate::{
     call::Outcome,
-    plan::{Branch, OnExhausted, Role},
+    plan::{Branch, OnExhausted, Phase, Role},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -182,14 +182,18 @@ impl<'r> Judge<'r> {
     }
 
     fn succeeded(&mut self) {
+        self.all_done("succeeded", |_| true);
+    }
+
+    fn all_done(&mut self, ended: &str, counts: impl Fn(&Branch) -> bool) {
         for view in &self.run.view.branches {
-            let Some(spec) = self.spec(view) else { continue };
+            let Some(spec) = self.spec(view).filter(|spec| counts(spec)) else { continue };
             let Some(forward) = spec.forward.as_ref().filter(|_| spec.role != Role::ReadOnly) else { continue };
             let (ledger, id) = (self.ledger(view), &view.branch);
             let left_out = view.status == BranchStatus::Skipped;
             let ignored = left_out && forward.on_exhausted == OnExhausted::Ignore;
             if ledger.stands == 0 && !left_out {
-                let what = format!("the transaction succeeded, but the effect of `{id}` is not there");
+                let what = format!("the transaction {ended}, but the effect of `{id}` is not there");
                 self.add(view, Some(forward.kind), what, None);
             }
             if ledger.stands > 0 && left_out && !ignored {
@@ -212,8 +216,10 @@ impl<'r> Judge<'r> {
     }
 
     fn compensated(&mut self) {
+        self.all_done("was compensated", |spec| spec.phase != Phase::Main);
         for view in &self.run.view.branches {
-            let Some(spec) = self.spec(view).filter(|spec| spec.role != Role::ReadOnly) else { continue };
+            let undone = |spec: &&Branch| spec.role != Role::ReadOnly && spec.phase == Phase::Main;
+            let Some(spec) = self.spec(view).filter(undone) else { continue };
             let (ledger, id) = (self.ledger(view), &view.branch);
             if ledger.stands > 0 || ledger.working {
                 let (operation, help) = match (&spec.undo, &spec.forward) {
@@ -280,7 +286,7 @@ impl<'r> Judge<'r> {
         if kind.is_forward() && operation.on_exhausted == OnExhausted::Suspend {
             return Some("the definition suspends it (`on_exhausted`)");
         }
-        let settling = !kind.is_forward() || self.run.decision == Some(Decision::Commit);
+        let settling = !kind.is_forward() || spec.phase != Phase::Main || self.run.decision == Some(Decision::Commit);
         let is_struck = self.faults.iter().any(|fault| {
             matches!(fault, Fault::Strike { branch, operation, strike, .. }
                 if strike.is_permanent() && view.branch.as_str() == branch && *operation == kind)

@@ -18,7 +18,7 @@ use crate::{
     definition::{InputSchema, is_signal},
     event::{Error, Event, millis},
     limit,
-    plan::{Block, Branch, Map, Wait},
+    plan::{Block, Branch, Map, Phase, Wait},
     template::Template,
     value::Value,
 };
@@ -295,7 +295,8 @@ impl Transaction {
         let arms = std::iter::successors(self.spec(end).arm, |arm| self.spec(arm.gate).arm);
         let gates: Vec<usize> = arms.map(|arm| arm.gate).collect();
         for branch in 0..self.state.branches.len() {
-            if self.state.branches[branch].status == BranchStatus::Waiting {
+            let is_main = self.spec(branch).phase == Phase::Main;
+            if is_main && self.state.branches[branch].status == BranchStatus::Waiting {
                 let joins = self.spec(branch).arm.is_some_and(|arm| arm.index.is_none() && gates.contains(&arm.gate));
                 self.set_status(branch, if joins { BranchStatus::Done } else { BranchStatus::Skipped });
                 self.index_block(branch);

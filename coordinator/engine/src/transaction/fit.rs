@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Enlistment, Event},
     limit,
-    plan::{Block, Branch, Map, Operation, Plan, Role},
+    plan::{Block, Branch, Map, Operation, Phase, Plan, Role},
 };
 
 /// An event that does not fit the state it meets.
@@ -57,7 +57,7 @@ impl Transaction {
             Event::Heartbeat { .. } => pending,
             Event::Succeeded { .. } => self.is_answerable(branch, slot),
             Event::Refused { .. } => refusable && self.is_answerable(branch, slot),
-            Event::Exhausted { .. } => slot == Slot::Forward && owed && !self.is_aborting(slot),
+            Event::Exhausted { .. } => slot == Slot::Forward && owed && !self.is_aborting(branch, slot),
             Event::Stuck { .. } => owed || pending,
             Event::LateCallback { .. } => spec.pending.is_some() && !op.late_callback,
             Event::Skipped { .. } => self.state.branches[branch].stuck_slot() == Some(slot),
@@ -111,7 +111,7 @@ impl Transaction {
     fn whole_fits(&self, event: &Event) -> Fits {
         let undecided = self.state.decision.is_none();
         let paused = self.state.deadline == Deadline::Paused;
-        let stuck = self.head.of(BranchStatus::Stuck) + self.tail.of(BranchStatus::Stuck) > 0;
+        let stuck = self.is_stuck();
         let fits = match event {
             Event::Enlisted(enlistment) => {
                 undecided && self.plan.open && self.find(&enlistment.branch.id).is_none() && enlistment.fits()
@@ -130,9 +130,11 @@ impl Transaction {
                 self.state.decision == Some(Decision::Abort)
                     && branches.iter().all(|branch| {
                         self.slot_state(*branch, Slot::Forward).is_some_and(|op| op.status == OperationStatus::Owed)
+                            && self.is_aborting(*branch, Slot::Forward)
                             && self.state.branches[*branch].status == BranchStatus::Running
                     })
             }
+            Event::PhaseStarted { phase } => self.next_phase() == Some(*phase),
             Event::Suspended => !self.state.suspended && (paused || stuck),
             Event::Adopted | Event::Evaluated { .. } => true,
             Event::Retried { branch: Some(branch) } => *branch < self.state.branches.len(),
@@ -162,7 +164,8 @@ impl Transaction {
 impl Enlistment {
     /// A branch of an open transaction stands alone, before the decision.
     fn fits(&self) -> bool {
-        let Branch { after, within, tail, role, when, arm, saga, block, forward, confirm, undo, .. } = &self.branch;
+        let Branch { after, within, tail, phase, role, when, arm, saga, block, forward, confirm, undo, .. } =
+            &self.branch;
         let alone = when.is_none() && arm.is_none() && saga.is_none() && block.is_none();
         let operations = [(forward, Slot::Forward), (confirm, Slot::Confirm), (undo, Slot::Undo)];
         let placed = |(operation, slot): (&Option<Operation>, Slot)| {
@@ -172,6 +175,7 @@ impl Enlistment {
             && after.is_empty()
             && within.is_none()
             && !tail
+            && *phase == Phase::Main
             && *role == Role::Tcc
             && operations.into_iter().all(placed)
     }
@@ -189,6 +193,7 @@ impl State {
         let fits = (plan.open || self.enlisted.is_empty())
             && (!plan.open || plan.branches.is_empty())
             && self.enlisted.iter().all(Enlistment::fits)
+            && (self.phase == Phase::Main || self.decision.is_some())
             && self.seen <= self.signals.len()
             && self.halted.iter().chain(&self.resting).all(|block| *block < self.branches.len())
             && self.branches.iter().enumerate().all(|(branch, state)| {

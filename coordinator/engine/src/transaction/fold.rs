@@ -165,6 +165,10 @@ impl Transaction {
                 self.state.made = self.state.made.saturating_add(*made);
             }
             Event::KeyTaken { key, digest } => drop(self.state.keys.insert(key.clone(), digest.clone())),
+            Event::PhaseStarted { phase } => {
+                self.state.phase = *phase;
+                self.start_all(at);
+            }
             Event::Suspended => self.state.suspended = true,
             Event::Adopted => self.adopt(at),
             Event::Retried { branch } => {
@@ -238,7 +242,7 @@ impl Transaction {
             op.polls = 0;
             op.wait(at, first.map_or(timeout, |first| first.min(timeout)));
         });
-        if self.is_aborting(slot) {
+        if self.is_aborting(branch, slot) {
             self.rest_forward(branch, at);
         }
     }
@@ -262,7 +266,7 @@ impl Transaction {
         });
         self.state.suspended = false;
         match slot {
-            Slot::Forward if self.is_aborting(slot) => self.rest_forward(branch, at),
+            Slot::Forward if self.is_aborting(branch, slot) => self.rest_forward(branch, at),
             Slot::Forward => match unmapped {
                 Some(_) if self.is_settling(branch, slot) => {
                     self.set_status(branch, BranchStatus::Stuck);
@@ -294,7 +298,7 @@ impl Transaction {
             op.finished_at = Some(at.0);
         });
         self.state.suspended = false;
-        if self.is_aborting(Slot::Forward) {
+        if self.is_aborting(branch, Slot::Forward) {
             self.rest_forward(branch, at);
         } else {
             self.set_status(branch, BranchStatus::Refused);

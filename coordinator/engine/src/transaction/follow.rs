@@ -4,12 +4,14 @@ use skald_protocol::{BranchStatus, Decision, ErrorView, OperationStatus, Status,
 
 use super::{
     Decided, Transaction,
+    index::Counts,
     state::{Deadline, Slot},
 };
 use crate::{
     cel::Meter,
     event::{Error, Event},
     limit,
+    plan::Phase,
 };
 
 /// Steps that an event takes beside what it was evaluated from.
@@ -100,7 +102,10 @@ impl Transaction {
         }
         match self.state.decision {
             None => self.next_decision().map(Next::Event).or_else(|| self.next_block(now)),
-            Some(Decision::Abort) => self.next_halt().map(Next::Event).or_else(|| self.next_settlement()),
+            Some(Decision::Abort) => {
+                let halt = self.next_halt().map(Next::Event);
+                halt.or_else(|| self.next_block(now)).or_else(|| self.next_settlement())
+            }
             Some(Decision::Commit) => self.next_block(now).or_else(|| self.next_settlement()),
         }
         .or_else(|| self.next_suspension().map(Next::Event))
@@ -176,17 +181,45 @@ impl Transaction {
 
     /// How it ends, if nothing of it is left to do.
     pub(super) fn end(&self) -> Option<Status> {
+        self.outcome().filter(|_| self.is_at_rest() && self.next_phase().is_none())
+    }
+
+    /// How it will end, an operator's `fail` aside.
+    pub(super) fn outcome(&self) -> Option<Status> {
+        Some(match self.state.decision? {
+            Decision::Abort => Status::Compensated,
+            Decision::Commit => Status::Succeeded,
+        })
+    }
+
+    /// What begins now that all before it rests.
+    pub(super) fn next_phase(&self) -> Option<Phase> {
+        let phases = [(Phase::OnAbort, &self.on_abort), (Phase::OnEnd, &self.on_end)];
+        // Nothing waits of a phase that is over, or that the commit skipped.
+        let next = phases.into_iter().find(|(phase, of)| *phase > self.state.phase && of.of(BranchStatus::Waiting) > 0);
+        next.map(|(phase, _)| phase).filter(|_| self.outcome().is_some() && self.is_at_rest())
+    }
+
+    /// Nothing is left to do of the phases that began.
+    fn is_at_rest(&self) -> bool {
         use BranchStatus::{Confirming, Running, Stuck, Undoing, Waiting};
-        let rests = self.head.none_of(&[Running, Confirming, Undoing, Stuck]) && self.tail.none_of(&[Running, Stuck]);
-        match self.state.decision? {
-            Decision::Abort => rests.then_some(Status::Compensated),
-            Decision::Commit => {
-                (rests && self.tail.of(Waiting) + self.head.of(Waiting) == 0).then_some(Status::Succeeded)
-            }
-        }
+        let committed = self.state.decision == Some(Decision::Commit);
+        let done = |of: &Counts| of.none_of(&[Waiting, Running, Stuck]);
+        self.head.none_of(&[Running, Confirming, Undoing, Stuck])
+            && self.tail.none_of(&[Running, Stuck])
+            && (!committed || self.head.of(Waiting) + self.tail.of(Waiting) == 0)
+            && (self.state.phase != Phase::OnAbort || done(&self.on_abort))
+            && (self.state.phase != Phase::OnEnd || done(&self.on_end))
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        [&self.head, &self.tail, &self.on_abort, &self.on_end].iter().any(|of| of.of(BranchStatus::Stuck) > 0)
     }
 
     fn next_settlement(&mut self) -> Option<Next> {
+        if let Some(phase) = self.next_phase() {
+            return Some(Next::Event(Event::PhaseStarted { phase }));
+        }
         if self.end()? == Status::Compensated {
             return Some(Next::Event(Event::Settled { status: Status::Compensated, output: None, error: None }));
         }
@@ -213,7 +246,7 @@ impl Transaction {
     /// Suspended: something needs a person, and nothing moves without one. In flight is known to the holder alone.
     fn next_suspension(&self) -> Option<Event> {
         let paused = self.state.deadline == Deadline::Paused;
-        let stuck = self.head.of(BranchStatus::Stuck) + self.tail.of(BranchStatus::Stuck) > 0;
+        let stuck = self.is_stuck();
         let rests =
             self.holding && self.flights.is_empty() && (paused || self.wakes.is_empty() && self.timers.is_empty());
         (!self.state.suspended && rests && (paused || stuck)).then_some(Event::Suspended)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::Error,
-    plan::{Fail, Role},
+    plan::{Fail, Phase, Role},
 };
 
 impl Transaction {
@@ -79,6 +79,7 @@ impl Transaction {
 
     pub(super) fn may_start(&self, branch: usize) -> bool {
         match self.state.decision {
+            Some(_) if self.spec(branch).phase != Phase::Main => self.spec(branch).phase == self.state.phase,
             Some(decision) => decision == Decision::Commit,
             None => {
                 !self.spec(branch).tail
@@ -95,6 +96,10 @@ impl Transaction {
         (self.state.failing, self.state.failed) = (None, false);
         (self.state.halted, self.state.resting) = (BTreeSet::new(), BTreeSet::new());
         for branch in 0..self.state.branches.len() {
+            if self.spec(branch).phase == Phase::OnAbort {
+                self.set_status(branch, BranchStatus::Skipped);
+                continue;
+            }
             let confirms = self.spec(branch).confirm.is_some();
             let state = &self.state.branches[branch];
             let unmapped = state.forward.as_ref().is_some_and(|op| op.unmapped);

@@ -11,7 +11,7 @@ use super::{
     Transaction,
     state::{OperationState, Slot, State},
 };
-use crate::plan::{Block, Operation};
+use crate::plan::{Block, Operation, Phase};
 
 /// How many branches stand in each status.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,7 @@ impl Transaction {
         self.ready.clear();
         self.active = BTreeMap::new();
         (self.head, self.tail) = (Counts::default(), Counts::default());
+        (self.on_abort, self.on_end) = (Counts::default(), Counts::default());
         for branch in 0..self.state.branches.len() {
             self.count(branch, 1);
             for slot in Slot::ALL {
@@ -67,11 +68,11 @@ impl Transaction {
     }
 
     /// A forward operation whose transaction is aborted: its outcome only says whether there is something to undo.
-    pub(super) fn is_aborting(&self, slot: Slot) -> bool {
-        slot == Slot::Forward && self.state.decision == Some(Decision::Abort)
+    pub(super) fn is_aborting(&self, branch: usize, slot: Slot) -> bool {
+        slot == Slot::Forward && self.state.decision == Some(Decision::Abort) && self.spec(branch).phase == Phase::Main
     }
 
-    /// Driven until done: confirm, undo, and every operation after the commit.
+    /// Driven until done: confirm, undo, and every operation after the commit or of a phase that follows.
     pub(super) fn is_settling(&self, branch: usize, slot: Slot) -> bool {
         slot != Slot::Forward || self.spec(branch).tail || self.state.decision == Some(Decision::Commit)
     }
@@ -110,7 +111,8 @@ impl Transaction {
             | OperationStatus::Exhausted
             | OperationStatus::Skipped => false,
         };
-        let idle = slot == Slot::Forward && waits && op.status == OperationStatus::Owed;
+        let main = self.spec(branch).phase == Phase::Main;
+        let idle = main && slot == Slot::Forward && waits && op.status == OperationStatus::Owed;
         if waits && !self.has_given_up(branch, slot) {
             self.wakes.insert((due, branch, slot));
         }
@@ -139,7 +141,7 @@ impl Transaction {
 
     /// The transaction is aborted and the forward operation no longer matters: its branch is, or need not be, undone.
     pub(super) fn has_given_up(&self, branch: usize, slot: Slot) -> bool {
-        self.is_aborting(slot) && self.state.branches[branch].status != BranchStatus::Running
+        self.is_aborting(branch, slot) && self.state.branches[branch].status != BranchStatus::Running
     }
 
     pub(super) fn set_status(&mut self, branch: usize, status: BranchStatus) {
@@ -152,7 +154,13 @@ impl Transaction {
 
     pub(super) fn count(&mut self, branch: usize, by: isize) {
         let status = self.state.branches[branch].status;
-        let counts = if self.spec(branch).tail { &mut self.tail } else { &mut self.head };
+        let spec = self.spec(branch);
+        let counts = match (spec.phase, spec.tail) {
+            (Phase::Main, false) => &mut self.head,
+            (Phase::Main, true) => &mut self.tail,
+            (Phase::OnAbort, _) => &mut self.on_abort,
+            (Phase::OnEnd, _) => &mut self.on_end,
+        };
         let count = &mut counts.0[status as usize];
         *count = count.saturating_add_signed(by);
         // A map runs as long as its items do, which are counted themselves.

@@ -236,6 +236,8 @@ pub struct Transaction {
     active: BTreeMap<usize, usize>,
     head: Counts,
     tail: Counts,
+    on_abort: Counts,
+    on_end: Counts,
     deadline: Option<Timestamp>,
     /// The input, where many branches read of it.
     parsed: OnceLock<Result<Value, Unreadable>>,
@@ -318,6 +320,8 @@ impl Transaction {
             active: BTreeMap::new(),
             head: Counts::default(),
             tail: Counts::default(),
+            on_abort: Counts::default(),
+            on_end: Counts::default(),
             deadline: None,
             parsed: OnceLock::new(),
             schemas: Arc::default(),

@@ -335,6 +335,17 @@ impl Scope for Here<'_> {
             }
             "steps" => self.step(path),
             "self" => self.own(path),
+            "transaction" if path.key(0) == Some("status") => {
+                let status = transaction.outcome().ok_or("it is not decided yet")?;
+                Path::walk(&path.segments[1..], &status.as_str().into())
+            }
+            "transaction" if path.key(0) == Some("error") => {
+                let error = transaction.state.error.as_ref().ok_or("there is no error")?;
+                let said =
+                    [("code", Some(&error.code)), ("message", error.message.as_ref()), ("step", error.step.as_ref())];
+                let said = said.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.as_str().into())));
+                Path::walk(&path.segments[1..], &Value::Object(said.collect()))
+            }
             "transaction" => {
                 let workflow = transaction.plan.workflow.as_ref();
                 let named = |name: Option<&String>| name.map_or(Value::Null, |name| name.as_str().into());

@@ -239,7 +239,7 @@ impl Transaction {
         let Failure { branch, slot, attempt, ask, class, error, retry_after, barrier, live_ms } = failure;
         let Some(op) = self.slot_state(branch, slot) else { return };
         let may_have_run = op.unknown || op.adopted || class == FailureClass::Unknown;
-        let aborting = self.is_aborting(slot);
+        let aborting = self.is_aborting(branch, slot);
         let counted = attempt.saturating_sub(op.uncounted);
         // A minor attempt changes nothing but counts and times, so a journal without it says the same of what may have run.
         let learns = match class {

@@ -8,7 +8,7 @@ use skald_protocol::{BranchStatus, Decision, ErrorView, Json, OperationKind, Ope
 use crate::{
     call::Response,
     event::{Began, Enlistment, Error, FailureClass},
-    plan::{Branch, Plan},
+    plan::{Branch, Phase, Plan},
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct State {
     pub(super) keys: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) suspended: bool,
+    /// The last that began.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) phase: Phase,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) settled: Option<Settled>,
     /// Of what was evaluated since a call's last outcome: thousands of steps, ...
@@ -424,6 +427,7 @@ impl State {
             keys: BTreeMap::new(),
             seen: 0,
             suspended: false,
+            phase: Phase::Main,
             settled: None,
             evaluated: 0,
             made: 0,

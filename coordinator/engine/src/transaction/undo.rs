@@ -6,12 +6,15 @@ use super::{
     Transaction,
     state::{OperationState, Slot},
 };
+use crate::plan::Phase;
 
 impl Transaction {
     pub(super) fn begin_abort(&mut self, at: Timestamp) {
         self.ready.clear();
         self.timers.clear();
-        for branch in 0..self.state.branches.len() {
+        let is_main = |branch: &usize| self.spec(*branch).phase == Phase::Main;
+        let main: Vec<usize> = (0..self.state.branches.len()).filter(is_main).collect();
+        for branch in main.iter().copied() {
             let waits = self.successors(branch).1.len();
             // An item's last branches wait for what comes after the map.
             let last = waits == 0 && self.item_of(branch).is_some();
@@ -50,7 +53,7 @@ impl Transaction {
                 | BranchStatus::Undone => {}
             }
         }
-        for branch in (0..self.state.branches.len()).rev() {
+        for branch in main.into_iter().rev() {
             self.advance_undo(branch, at);
         }
     }

@@ -215,7 +215,8 @@ impl Transaction {
             | Event::Halted { .. }
             | Event::Snapshot(_)
             | Event::Evaluated { .. }
-            | Event::KeyTaken { .. } => return None,
+            | Event::KeyTaken { .. }
+            | Event::PhaseStarted { .. } => return None,
         })
     }
 

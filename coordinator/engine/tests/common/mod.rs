@@ -457,6 +457,7 @@ fn describe(drive: &Drive, event: &Event) -> Option<String> {
         Event::Elapsed { branch } => format!("{} waited", id(branch)),
         Event::Mapped { branch, items } => format!("{} of {}", id(branch), items.len()),
         Event::Faulted { branch, error } => format!("{} failed ({})", id(branch), error.code),
+        Event::PhaseStarted { phase } => format!("{} begins", phase.as_str()),
         Event::Suspended => "suspended".to_owned(),
         Event::Adopted => "adopted".to_owned(),
         Event::Retried { .. } => "retried".to_owned(),

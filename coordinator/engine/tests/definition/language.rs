@@ -94,6 +94,8 @@ const LANGUAGE_FIELDS: &[&str] = &[
     "timeout",
     "on_timeout",
     "steps",
+    "on_abort",
+    "on_end",
     "output",
     "service",
     "role",

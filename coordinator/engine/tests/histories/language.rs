@@ -43,6 +43,11 @@ pub(crate) fn plan(tape: &mut Tape<'_>, timeout: Option<&str>) -> Plan {
         },
         "steps": steps,
     });
+    for phase in ["on_abort", "on_end"] {
+        if writer.tape.one_in(3) {
+            definition[phase] = (0..=writer.tape.pick(2)).map(|_| writer.tail()).collect();
+        }
+    }
     if let Some(timeout) = timeout {
         definition["timeout"] = json!(timeout);
         if writer.tape.one_in(3) {

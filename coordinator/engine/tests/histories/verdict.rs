@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use skald_engine::{
     Input, Record, Transaction,
-    plan::{OnExhausted, OnTimeout, Role},
+    plan::{OnExhausted, OnTimeout, Phase, Role},
 };
 use skald_protocol::{BranchStatus, OperationKind, OperationStatus, Status, Timestamp};
 
@@ -90,12 +90,15 @@ impl World {
                 let left_out = status == BranchStatus::Skipped;
                 self.ensure(if never { left_out } else { ran || left_out }, "succeeded, and a branch is in between");
                 // What has operations is judged by its ledger.
-                let excused = self.ledgers[branch].excused || spec.forward.is_some();
+                let excused = self.ledgers[branch].excused || spec.forward.is_some() || spec.phase == Phase::OnAbort;
                 self.ensure(never || excused || ran, "succeeded without a step that was to run");
             }
         }
+        self.judge_phases(status);
         for (branch, ledger) in self.ledgers.iter().enumerate() {
-            if ledger.excused || self.tx.branch_view(branch).operations.is_empty() && !ledger.may {
+            let is_late = self.specs.get(branch).is_some_and(|spec| spec.phase != Phase::Main);
+            let untouched = self.tx.branch_view(branch).operations.is_empty() && !ledger.may;
+            if ledger.excused || untouched || is_late && status == Status::Compensated {
                 continue;
             }
             let part = &ledger.part;
@@ -135,6 +138,23 @@ impl World {
                 Status::Running | Status::Confirming | Status::Compensating | Status::Suspended => {
                     self.fail("it is not over");
                 }
+            }
+        }
+    }
+
+    /// What follows the decision ran exactly where it should, and stands.
+    fn judge_phases(&self, status: Status) {
+        for (branch, spec) in self.specs.iter().enumerate().filter(|(_, spec)| spec.phase != Phase::Main) {
+            let (view, ledger) = (self.tx.branch_view(branch), &self.ledgers[branch]);
+            let never = self.is_dead(branch) || status == Status::Succeeded && spec.phase == Phase::OnAbort;
+            let ignored = spec.forward.as_ref().is_some_and(|spec| spec.on_exhausted == OnExhausted::Ignore);
+            let left_out = ignored && view.status == BranchStatus::Skipped;
+            if never && status != Status::Failed {
+                let idle = view.operations.is_empty() && view.status == BranchStatus::Skipped;
+                self.ensure(idle, "something ran of a phase that was not to begin");
+            } else if status == Status::Compensated && !ledger.excused {
+                let done = view.status == BranchStatus::Done && (spec.forward.is_none() || ledger.part.effect);
+                self.ensure(done || left_out, "compensated, and something of a phase after it is not done");
             }
         }
     }

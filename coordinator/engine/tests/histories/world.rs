@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use skald_engine::{
     Began, Branch, Budget, Call, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext, Transaction,
     Word,
-    plan::Role,
+    plan::{Phase, Role},
     transaction::{Continuity, Decided, State},
 };
 use skald_protocol::{BranchStatus, CallbackVerdict, Decision, Gid, OperationKind, OperationStatus, Timestamp};
@@ -344,7 +344,15 @@ impl World {
         } else if operation == OperationKind::Confirm {
             self.ensure(self.tx.decision() == Some(Decision::Commit), "a confirm without a commit");
         } else {
-            self.ensure(self.tx.decision() != Some(Decision::Abort), "a forward call after the abort");
+            match (self.specs.get(branch).map_or(Phase::Main, |spec| spec.phase), self.tx.decision()) {
+                (Phase::Main, decision) => {
+                    self.ensure(decision != Some(Decision::Abort), "a forward call after the abort");
+                }
+                (Phase::OnAbort, decision) => {
+                    self.ensure(decision == Some(Decision::Abort), "`on_abort` without an abort");
+                }
+                (Phase::OnEnd, decision) => self.ensure(decision.is_some(), "`on_end` before the decision"),
+            }
         }
         let twice = self
             .air

@@ -9,6 +9,7 @@ mod choices;
 mod cost;
 mod ends;
 mod maps;
+mod phases;
 mod polls;
 mod sagas;
 mod waits;

@@ -150,3 +150,35 @@ fn what_an_included_saga_is_handed_must_be_what_it_takes() {
         "#]],
     );
 }
+
+#[test]
+fn a_workflow_with_phases_of_its_own_is_not_included() {
+    for phase in ["on_abort", "on_end"] {
+        let payment =
+            with(named("payment", "1.0.0", &json!([saga("book")])), &json!({phase: [role("tell", "retriable")]}));
+        let whole = definition(&json!([include("pay", &json!({"workflow": "payment"}))]));
+        let mut library = Library::default();
+        library.add(&payment.to_string());
+        let faults = compile_with(&whole.to_string(), &library).unwrap_err();
+        let told: Vec<_> = faults.iter().map(|fault| (fault.code, fault.pointer.as_str())).collect();
+        assert_eq!(told, [("E106", "/steps/0/saga/workflow")], "{faults:#?}");
+    }
+}
+
+#[test]
+fn a_workflow_whose_steps_are_all_retriable_may_be_included_in_a_phase() {
+    let notice = named("notice", "1.0.0", &json!([role("mail", "retriable"), role("letter", "retriable")]));
+    let on_abort = json!({"on_abort": [include("tell", &json!({"workflow": "notice"}))]});
+    check_with(
+        &with(definition(&json!([saga("a")])), &on_abort),
+        std::slice::from_ref(&notice),
+        &json!({}),
+        "a refused | tell.mail ok | tell.letter ok",
+        &expect![[r#"
+            begin: -> action a
+            a refused: a refused; abort (no); on_abort begins; tell~ = {} -> action tell.mail
+            tell.mail ok: -> action tell.letter
+            tell.letter ok: settled compensated
+        "#]],
+    );
+}

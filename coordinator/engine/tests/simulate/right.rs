@@ -81,3 +81,46 @@ fn two_faults_in_a_row_end_well_too() {
         assert_ne!(verdict.end, End::Bad, "{faults:?}: {:?}", verdict.flaws);
     }
 }
+
+fn phased(steps: &serde_json::Value) -> serde_json::Value {
+    let mut definition = saga(steps);
+    definition["on_abort"] = json!([with(
+        retriable("tell"),
+        &json!({"action": {"body": {"why": "${transaction.error.code}", "held": "${has(steps.reserve.output)}"}}}),
+    )]);
+    definition["on_end"] =
+        json!([with(retriable("close"), &json!({"action": {"body": {"ended": "${transaction.status}"}}}))]);
+    definition
+}
+
+#[test]
+fn what_runs_on_an_abort_and_at_the_end_ends_well_and_runs_exactly_when_it_should() {
+    for steps in
+        [json!([step("reserve"), step("charge")]), json!([tcc("reserve"), pivot("capture"), retriable("mail")])]
+    {
+        let explored = explored(&stage(&phased(&steps)));
+        explored.all_is_well();
+        assert_eq!(explored.unreached, Vec::<String>::new());
+        let ends = explored.ends();
+        assert!(ends[&End::Done] > 20 && ends[&End::Undone] > 40 && ends[&End::Operator] > 4, "{ends:?}");
+        let stands = |run: &skald_engine::simulate::Run, step: &str| run.ledgers.get(step).map_or(0, |it| it.stands);
+        for (faults, run, verdict) in &explored.runs {
+            let told = (stands(run, "tell"), stands(run, "close"));
+            match verdict.end {
+                End::Done => assert_eq!(told, (0, 1), "{faults:?}"),
+                End::Undone => assert_eq!(told, (1, 1), "{faults:?}"),
+                End::Operator | End::Bad => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn what_on_abort_reads_of_an_answer_and_is_not_there_is_a_bad_end() {
+    let mut definition = phased(&json!([step("reserve"), step("charge")]));
+    definition["on_abort"][0]["when"] = json!("has(steps.reserve.output)");
+    definition["on_abort"][0]["action"]["body"] = json!({"id": "${steps.reserve.output.id}"});
+    let bad = explored(&stage(&definition)).bad();
+    assert!(bad.iter().any(|line| line.contains("the action of `tell` is stuck (expression_failed")), "{bad:#?}");
+    assert!(bad.iter().all(|line| line.contains("the action of `tell` is stuck (expression_failed")), "{bad:#?}");
+}

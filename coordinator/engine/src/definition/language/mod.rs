@@ -87,6 +87,10 @@ fn fields() -> Value {
         "on_timeout": {"enum": ["compensate", "suspend"], "default": "compensate",
             "description": "What the deadline does: abort, or wait once for a person's word."},
         "steps": {"$ref": "#/$defs/steps", "minItems": 1, "maxItems": limit::STEPS, "description": "In order; see `after`."},
+        "on_abort": {"$ref": "#/$defs/steps", "minItems": 1, "maxItems": limit::STEPS,
+            "description": "Retriable steps that run once an aborted transaction is undone. They read `transaction.error`."},
+        "on_end": {"$ref": "#/$defs/steps", "minItems": 1, "maxItems": limit::STEPS,
+            "description": "Retriable steps that run last, however it was decided. They read `transaction.status`."},
         "output": of("template", "The transaction's output, made at success."),
     })
 }
