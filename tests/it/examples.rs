@@ -87,7 +87,7 @@ async fn no_example_has_a_fault_or_a_warning() {
     let files: Vec<_> = all.iter().map(String::as_str).collect();
     let ran = workflow(&[&["check"], &files[..]].concat()).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
-    assert_eq!(ran.stderr.trim(), "5 definitions: 0 faults, 0 warnings");
+    assert_eq!(ran.stderr.trim(), "6 definitions: 0 faults, 0 warnings");
 }
 
 #[tokio::test]
