@@ -109,9 +109,7 @@ impl Given {
         let answers = match &self.answers {
             None => Answers::made(&compiled.plan),
             Some(answers) => {
-                let script = serde_json::from_value(json("--answers", answers)?.value())
-                    .map_err(|error| Error::Usage(format!("--answers: {error}")))?;
-                Answers::scripted(&compiled.plan, script)
+                Answers::scripted(&compiled.plan, &json("--answers", answers)?)
                     .map_err(|error| Error::Usage(format!("--answers: {error}")))?
             }
         };

@@ -36,6 +36,7 @@ pub use kind::is_signal;
 pub use language::language_schema;
 pub use locate::{Position, position};
 pub use schema::{InputSchema, is_format};
+pub(crate) use source::reason;
 
 use crate::plan::Plan;
 use document::Document;

@@ -36,14 +36,18 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
         Ok(()) => Value::read(text).ok(),
         Err(error) => {
             let pointer = reading.pointer;
-            let message = error.to_string();
-            // The place is told beside it, and in characters.
-            let suffix = format!(" at line {} column {}", error.line(), error.column());
-            let (message, help) = said(message.strip_suffix(&suffix).unwrap_or(&message));
+            let (message, help) = said(&reason(&error));
             faults.add_broken(pointer, message, help, Position::of_error(text, &error));
             None
         }
     }
+}
+
+/// Without the place, which is told beside it.
+pub(crate) fn reason(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let suffix = format!(" at line {} column {}", error.line(), error.column());
+    message.strip_suffix(&suffix).unwrap_or(&message).to_owned()
 }
 
 /// The parser's words as those of somebody who wants to help.

@@ -12,6 +12,7 @@ use super::{
     participant::{Business, response},
 };
 use crate::{
+    definition::reason,
     event::Error,
     outcome::Answered,
     plan::{Branch, Means, Plan, Rule},
@@ -24,7 +25,7 @@ pub struct Answer {
     /// 200, or 202 where the operation is asynchronous.
     pub status: Option<u16>,
     pub headers: BTreeMap<String, String>,
-    pub body: Option<Value>,
+    pub body: Option<Json>,
     #[serde(deserialize_with = "duration")]
     pub delay: Duration,
     /// After a 202.
@@ -38,7 +39,7 @@ pub struct Callback {
     #[serde(default)]
     pub outcome: CallbackOutcome,
     #[serde(default)]
-    pub output: Option<Value>,
+    pub output: Option<Json>,
     #[serde(default)]
     pub error: Option<Error>,
     #[serde(default, deserialize_with = "some_duration")]
@@ -76,9 +77,10 @@ impl Answers {
     }
 
     /// Scripted answers over made ones.
-    pub fn scripted(plan: &Plan, script: Value) -> Result<Self, Unscriptable> {
+    pub fn scripted(plan: &Plan, script: &Json) -> Result<Self, Unscriptable> {
         let fault = |at: &str, reason: String| Unscriptable { at: at.to_owned(), reason };
-        let Value::Object(steps) = script else {
+        // As texts, since a number of an answer keeps its digits.
+        let Some(steps) = members(script) else {
             return Err(fault("answers", "an object is needed: step → operation → answer".to_owned()));
         };
         let mut scripted = BTreeMap::new();
@@ -92,7 +94,7 @@ impl Answers {
                 let near = near.map(|step| format!("; did you mean `{step}`?")).unwrap_or_default();
                 return Err(fault(&name, format!("there is no such step{near}")));
             }
-            let Value::Object(operations) = operations else {
+            let Some(operations) = members(&operations) else {
                 return Err(fault(&name, "an object is needed: operation → answer".to_owned()));
             };
             let mut by_kind = BTreeMap::new();
@@ -104,11 +106,11 @@ impl Answers {
                     return Err(fault(&at, "the step has no such operation".to_owned()));
                 }
                 // Untagged enums do not say which member is wrong.
-                let list = match answers {
-                    Value::Array(_) => serde_json::from_value::<Vec<Answer>>(answers),
-                    one => serde_json::from_value::<Answer>(one).map(|one| vec![one]),
+                let list = match answers.text() {
+                    list if list.starts_with('[') => serde_json::from_str(list),
+                    one => serde_json::from_str::<Answer>(one).map(|one| vec![one]),
                 };
-                let list = list.map_err(|error| fault(&at, error.to_string()))?;
+                let list = list.map_err(|error| fault(&at, reason(&error)))?;
                 if list.is_empty() {
                     return Err(fault(&at, "the list of answers is empty".to_owned()));
                 }
@@ -152,7 +154,7 @@ impl Answer {
     /// What its participant does to give it: the operation's own rules say what it means, else its status.
     pub(super) fn business(&self, asynchronous: bool, rules: &[Rule], made: impl FnOnce() -> Value) -> Business {
         let status = self.status.unwrap_or(if asynchronous { 202 } else { 200 });
-        let body = self.body.clone().or_else(|| (200..300).contains(&status).then(made)).map(|body| Json::of(&body));
+        let body = self.body.clone().or_else(|| (200..300).contains(&status).then(|| Json::of(&made())));
         let answered = (!rules.is_empty()).then(|| Answered::new(status, self.headers.clone(), body.as_ref()));
         let judged = answered.as_ref().and_then(|answered| answered.judge(rules));
         let means = judged.as_ref().map_or_else(
@@ -185,8 +187,12 @@ impl Answer {
     }
 
     fn said(&self, member: &str) -> Option<String> {
-        self.body.as_ref()?.get(member)?.as_str().map(str::to_owned)
+        self.body.as_ref()?.value().get(member)?.as_str().map(str::to_owned)
     }
+}
+
+fn members(json: &Json) -> Option<BTreeMap<String, Json>> {
+    serde_json::from_str(json.text()).ok()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -187,7 +187,7 @@ fn an_outcome_rule_decides_what_an_answer_means_to_both_sides() {
     let rule = json!({"action": {"outcome": [{"when": "response.body.state == 'declined'", "is": "refused", "error": "declined"}]}});
     let definition = saga(&json!([step("reserve"), with(step("charge"), &rule)]));
     let script = json!({"charge": {"action": {"status": 200, "body": {"state": "declined"}}}});
-    let run = answering(&definition, script).play(&[]);
+    let run = answering(&definition, &script).play(&[]);
     assert_eq!(run.status, Status::Compensated);
     assert_eq!(run.view.error.unwrap().code, "declined");
     explored(&stage(&definition)).all_is_well();

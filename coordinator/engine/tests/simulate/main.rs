@@ -15,6 +15,7 @@ use skald_engine::{
     definition,
     simulate::{Answers, End, Fault, Run, Scenarios, Stage, Verdict, explore, judge, sample},
 };
+use skald_protocol::Json;
 
 pub(crate) use self::build::{pivot, retriable, saga, step, tcc, with};
 
@@ -36,7 +37,12 @@ pub(crate) fn including(definition: &Value, included: &Value) -> Stage {
     Stage::new(plan, definition.get("input").map(|schema| sample(schema).into()), answers)
 }
 
-pub(crate) fn answering(definition: &Value, script: Value) -> Stage {
+pub(crate) fn answering(definition: &Value, script: &Value) -> Stage {
+    telling(definition, &Json::of(script))
+}
+
+/// The script as it is written.
+pub(crate) fn telling(definition: &Value, script: &Json) -> Stage {
     let stage = stage(definition);
     let answers = Answers::scripted(&stage.plan, script).unwrap();
     Stage::new(Arc::clone(&stage.plan), stage.input.clone(), answers)

@@ -3,9 +3,9 @@
 use expect_test::expect;
 use serde_json::{Value, json};
 use skald_engine::simulate::{Answers, Entry, Fault, Strike, What, When, sample};
-use skald_protocol::{OperationKind, Status};
+use skald_protocol::{Json, OperationKind, Status};
 
-use super::{answering, pivot, saga, stage, step, with};
+use super::{answering, pivot, saga, stage, step, telling, with};
 
 fn lines(tale: &[Entry]) -> String {
     let lines = tale.iter().filter_map(|entry| {
@@ -69,7 +69,7 @@ fn answers_are_scripted_in_order_and_the_last_repeats() {
     let script = json!({"charge": {"action": [{"status": 503}, {"status": 503, "delay": "1s"}, {"body": {"id": 7}}]}});
     let definition =
         with(saga(&json!([step("reserve"), step("charge")])), &json!({"output": "${steps.charge.output.id}"}));
-    let run = answering(&definition, script).tell(&[]);
+    let run = answering(&definition, &script).tell(&[]);
     assert_eq!(run.status, Status::Succeeded);
     assert_eq!(run.view.output.unwrap().text(), "7");
     assert_eq!(lines(&run.tale).matches("-> charge action").count(), 3);
@@ -82,8 +82,18 @@ fn answers_are_scripted_in_order_and_the_last_repeats() {
         (json!({"charge": {"go": {}}}), "charge.go: `go` is none of"),
         (json!([]), "answers: an object is needed"),
     ] {
-        let refused = Answers::scripted(&stage.plan, script).unwrap_err().to_string();
+        let refused = Answers::scripted(&stage.plan, &Json::of(&script)).unwrap_err().to_string();
         assert!(refused.starts_with(told), "{refused}");
+    }
+}
+
+#[test]
+fn a_number_of_a_scripted_answer_keeps_its_digits() {
+    let whole = with(saga(&json!([step("charge")])), &json!({"output": "${steps.charge.output.id}"}));
+    for number in ["123456789012345678901234567890", "12345678901234567.89", "9007199254740993", "10.0"] {
+        let script = format!(r#"{{"charge": {{"action": {{"body": {{"id": {number}}}}}}}}}"#);
+        let run = telling(&whole, &Json::from_text(script).unwrap()).tell(&[]);
+        assert_eq!(run.view.output.unwrap().text(), number);
     }
 }
 

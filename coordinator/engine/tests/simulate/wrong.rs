@@ -62,7 +62,7 @@ fn a_compensation_that_gives_up_before_an_outage_ends_is_caught() {
 #[test]
 fn a_compensation_that_can_be_refused_is_caught() {
     let script = json!({"reserve": {"compensate": {"status": 409, "body": {"code": "already_shipped"}}}});
-    let explored = explored(&answering(&saga(&json!([step("reserve"), step("charge")])), script));
+    let explored = explored(&answering(&saga(&json!([step("reserve"), step("charge")])), &script));
     explored.all_bad_ends_are(&[(
         "the action of `charge` (attempt 1) is refused",
         "the compensate of `reserve` is stuck (already_shipped",

@@ -133,8 +133,8 @@ impl World<'_> {
             Some(callback) if callback.outcome == CallbackOutcome::Refused => refused(callback.error),
             other => {
                 let output = other.and_then(|callback| callback.output);
-                let body = output.unwrap_or_else(|| self.stage.answers.body(&spec.step));
-                Ok(response(200, BTreeMap::new(), Some(Json::of(&body))))
+                let body = output.unwrap_or_else(|| Json::of(&self.stage.answers.body(&spec.step)));
+                Ok(response(200, BTreeMap::new(), Some(body)))
             }
         };
         let after = if strike == Some(Strike::CallbackEarly) { 0 } else { after };
