@@ -1,36 +1,446 @@
-//! A node's place among the others, kept on a thread of its own: whatever the other threads compute, its heartbeats go out
-//! and its lease holds.
+//! A node's life: join, heartbeat, claim, hand over, until it leaves or is deposed.
+//!
+//! Everything of a tenure ends with it: its tasks, its journal, all that is in memory. A deposed node joins again under a
+//! new id and finds its way back by the same sweep that a start makes.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
-use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use skald_protocol::Gid;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use super::{
+    House,
+    clock::{Clock, Moment},
+    inbox::{Ask, Control, Report},
+    shard::{Inbox, Load, Parts, ShardTask},
+    sweep::Sweeper,
+};
+use crate::{
+    journal::{Ended, Journal},
+    store::{Beat, Damage, Error, Joined, NodeId, Shard},
+};
 
-/// What heartbeats go through: connections that no other thread has to serve.
-pub struct Membership {
-    pub store: Arc<dyn Store>,
-    pub thread: Thread,
+/// How long shards that are handed over wait for their calls in flight.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// Of a drain, kept for writing and leaving.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What is known of a tenure to those who use it.
+pub(super) struct Tenure {
+    pub(super) node: NodeId,
+    pub(super) clock: Arc<Clock>,
+    pub(super) journal: Journal,
+    pub(super) cancel: CancellationToken,
+    tasks: Vec<TaskHandle>,
+    owned: RwLock<Vec<i32>>,
 }
 
-/// It ends when this is dropped.
-pub struct Thread {
-    handle: Handle,
-    _alive: DropGuard,
+struct TaskHandle {
+    asks: mpsc::Sender<Ask>,
+    control: mpsc::UnboundedSender<Control>,
+    load: Arc<Load>,
 }
 
-impl Thread {
-    pub fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, ended) = (runtime.handle().clone(), CancellationToken::new());
-        let end = ended.clone();
-        thread::Builder::new().name("membership".to_owned()).spawn(move || runtime.block_on(end.cancelled()))?;
-        Ok(Self { handle, _alive: ended.drop_guard() })
+impl Tenure {
+    fn task_of(&self, gid: &Gid) -> usize {
+        let mut hasher = DefaultHasher::new();
+        gid.as_str().hash(&mut hasher);
+        let tasks = self.tasks.len() as u64;
+        usize::try_from(hasher.finish() % tasks).unwrap_or(0)
     }
 
-    #[must_use]
-    pub const fn handle(&self) -> &Handle {
-        &self.handle
+    /// Gives the ask back if its task has too many.
+    pub(super) fn ask(&self, ask: Ask) -> Result<(), Ask> {
+        self.tasks[self.task_of(&ask.gid)].asks.try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(ask) | mpsc::error::TrySendError::Closed(ask) => ask,
+        })
+    }
+
+    pub(super) fn tell(&self, task: usize, control: Control) {
+        let _ = self.tasks[task].control.send(control);
+    }
+
+    pub(super) fn by_task<T>(&self, items: Vec<T>, gid: impl Fn(&T) -> &Gid) -> BTreeMap<usize, Vec<T>> {
+        let mut parts: BTreeMap<usize, Vec<T>> = BTreeMap::new();
+        for item in items {
+            parts.entry(self.task_of(gid(&item))).or_default().push(item);
+        }
+        parts
+    }
+
+    pub(super) fn owned(&self) -> Vec<i32> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn in_memory(&self) -> usize {
+        self.tasks.iter().map(|task| task.load.held.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(super) fn overdue(&self) -> Duration {
+        let late = self.tasks.iter().map(|task| task.load.overdue_ms.load(Ordering::Relaxed)).max();
+        Duration::from_millis(late.unwrap_or(0))
+    }
+
+    pub(super) fn inbox_depth(&self) -> usize {
+        self.tasks.iter().map(|task| task.asks.max_capacity() - task.asks.capacity()).sum()
+    }
+}
+
+/// How a tenure ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Deposed,
+    /// The database's file is damaged: there is nothing to come back to.
+    Damaged,
+    Left,
+}
+
+/// What a coordinator asks of its tenure.
+#[derive(Debug)]
+pub(super) enum Command {
+    Drain { within: Duration, done: oneshot::Sender<()> },
+}
+
+struct Deposed;
+
+/// The one that keeps a tenure: all that concerns the node's row and its shards' rows.
+pub(super) struct Office {
+    house: Arc<House>,
+    tenure: Arc<Tenure>,
+    tasks: JoinSet<()>,
+    writer: JoinHandle<Ended>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    gained: mpsc::UnboundedSender<Vec<i32>>,
+    owned: BTreeMap<i32, i64>,
+    /// Being handed over.
+    leaving: BTreeSet<i32>,
+    /// Left by every task, not yet given up in the database.
+    left: Vec<i32>,
+    /// Given up because something in them is newer than this build.
+    avoided: BTreeSet<i32>,
+    handovers: JoinSet<Vec<i32>>,
+    last_beat: Instant,
+    claim_from: Instant,
+    draining: bool,
+}
+
+impl Office {
+    /// Starts all that a tenure consists of and ends with `cancel`; `asked`: when the join was asked for.
+    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Moment, cancel: CancellationToken) -> Self {
+        let clock = Arc::new(Clock::new(asked, joined.now, house.options.lease));
+        if let Some(jump) = clock.starts_behind(joined.behind) {
+            house.clock_jumped(jump);
+        }
+        let options = &house.options;
+        let (reports, reported) = mpsc::unbounded_channel();
+        let mut dones = Vec::new();
+        let mut inboxes = Vec::new();
+        let mut handles = Vec::new();
+        for _ in 0..options.tasks {
+            let (asks, asks_in) = mpsc::channel(options.inbox);
+            let (places, backs_in) = mpsc::channel((options.max_calls / options.tasks).max(1));
+            let (done, done_in) = mpsc::unbounded_channel();
+            let (control, control_in) = mpsc::unbounded_channel();
+            dones.push(done);
+            inboxes.push((places, Inbox { asks: asks_in, backs: backs_in, done: done_in, control: control_in }));
+            handles.push(TaskHandle { asks, control, load: Arc::default() });
+        }
+        let (journal, writer) = Journal::open(Arc::clone(&house.store), joined.node, Arc::clone(&house.metrics), dones);
+        let mut tasks = JoinSet::new();
+        for (number, (places, inbox)) in inboxes.into_iter().enumerate() {
+            let task = ShardTask::new(Parts {
+                number,
+                house: Arc::clone(&house),
+                node: joined.node,
+                clock: Arc::clone(&clock),
+                journal: journal.clone(),
+                control: handles[number].control.clone(),
+                places,
+                reports: reports.clone(),
+                cancel: cancel.clone(),
+                load: Arc::clone(&handles[number].load),
+            });
+            tasks.spawn_on(task.run(inbox), &house.threads);
+        }
+        let writer = house.threads.spawn({
+            let cancel = cancel.clone();
+            async move { cancel.run_until_cancelled(writer.run()).await.unwrap_or(Ended::Closed) }
+        });
+        let tenure =
+            Arc::new(Tenure { node: joined.node, clock, journal, cancel, tasks: handles, owned: RwLock::default() });
+        let (gained, gained_in) = mpsc::unbounded_channel();
+        let sweeper = Sweeper { house: Arc::clone(&house), tenure: Arc::clone(&tenure), gained: gained_in };
+        house.threads.spawn(tenure.cancel.clone().run_until_cancelled_owned(sweeper.run()));
+        let mut office = Self {
+            house,
+            tenure,
+            tasks,
+            writer,
+            reports: reported,
+            gained,
+            owned: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            left: Vec::new(),
+            avoided: BTreeSet::new(),
+            handovers: JoinSet::new(),
+            last_beat: Instant::now(),
+            claim_from: Instant::now(),
+            draining: false,
+        };
+        office.gain(&joined.shards);
+        office
+    }
+
+    pub(super) fn tenure(&self) -> Arc<Tenure> {
+        Arc::clone(&self.tenure)
+    }
+
+    pub(super) async fn keep(mut self, commands: &mut mpsc::Receiver<Command>) -> End {
+        let mut tick = interval(self.house.options.lease / 4);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drained: Option<JoinHandle<()>> = None;
+        let mut waiting = None;
+        let mut damage = self.house.store.damage();
+        let end = loop {
+            let kept = tokio::select! {
+                biased;
+                () = found(&mut damage) => break End::Damaged,
+                _ = tick.tick() => self.beat().await,
+                ended = &mut self.writer => {
+                    tracing::error!(?ended, "the journal ended");
+                    Err(Deposed)
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    tracing::error!(?ended, "a shard task ended");
+                    Err(Deposed)
+                }
+                Some(report) = self.reports.recv() => {
+                    self.hear(&report);
+                    Ok(())
+                }
+                Some(shards) = self.handovers.join_next() => {
+                    self.left.extend(shards.unwrap_or_default());
+                    self.release().await
+                }
+                Some(Command::Drain { within, done }) = commands.recv(), if drained.is_none() => {
+                    self.draining = true;
+                    waiting = Some(done);
+                    drained = Some(self.drain(within));
+                    self.beat().await
+                }
+                () = finished(&mut drained), if drained.is_some() => break self.leave().await,
+            };
+            if kept.is_err() {
+                break if drained.is_some() { End::Left } else { End::Deposed };
+            }
+        };
+        self.tenure.cancel.cancel();
+        if let Some(done) = waiting {
+            let _ = done.send(());
+        }
+        end
+    }
+
+    async fn beat(&mut self) -> Result<(), Deposed> {
+        let lease = self.house.options.lease;
+        let (asked, acknowledged) = (Moment::now(), self.tenure.journal.batch());
+        let beat = timeout(lease / 2, self.house.members().heartbeat(self.tenure.node, lease, self.draining)).await;
+        let beat = match beat {
+            Ok(Ok(beat)) => beat,
+            Ok(Err(Error::Deposed)) => return Err(Deposed),
+            // `keep` hears of it.
+            Ok(Err(Error::Damaged(_))) => return Ok(()),
+            Ok(Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_)))) => {
+                tracing::warn!(%error, "a heartbeat failed");
+                return Ok(());
+            }
+            Err(_) => {
+                tracing::warn!("a heartbeat was not answered in time");
+                return Ok(());
+            }
+        };
+        if beat.batch < acknowledged {
+            return Err(Deposed);
+        }
+        let withheld = !self.tenure.clock.may_send();
+        if let Some(jump) = self.tenure.clock.beat(asked, beat.now) {
+            self.house.clock_jumped(jump);
+        }
+        if self.last_beat.elapsed() > lease / 2 {
+            // Others may be no worse off than this node was: they get the time to say so.
+            self.claim_from = Instant::now() + lease;
+        }
+        self.last_beat = Instant::now();
+        if withheld {
+            for task in 0..self.tenure.tasks.len() {
+                self.tenure.tell(task, Control::Drive);
+            }
+        }
+        self.reconcile(&beat).await
+    }
+
+    /// The database's word on who holds what, and this node's fair part of it.
+    async fn reconcile(&mut self, beat: &Beat) -> Result<(), Deposed> {
+        let theirs: BTreeMap<_, _> = beat.shards.iter().map(|shard| (shard.id, shard.epoch)).collect();
+        let lost: Vec<_> =
+            self.owned.iter().filter(|(id, epoch)| theirs.get(id) != Some(epoch)).map(|(id, _)| *id).collect();
+        let lost: Vec<_> = lost.into_iter().filter(|id| !self.leaving.contains(id)).collect();
+        if !lost.is_empty() {
+            tracing::warn!(?lost, "shards were lost");
+            self.hand_over(lost, Duration::ZERO);
+        }
+        self.release().await?;
+        let gained: Vec<_> = beat.shards.iter().filter(|shard| !self.owned.contains_key(&shard.id)).copied().collect();
+        if !self.draining {
+            self.gain(&gained);
+        }
+        if self.draining {
+            return Ok(());
+        }
+        let fair = beat.shards_total.div_ceil(beat.nodes.max(1));
+        let held = self.owned.len() - self.leaving.len();
+        if held > fair {
+            let surplus: Vec<_> =
+                self.owned.keys().rev().filter(|id| !self.leaving.contains(id)).take(held - fair).copied().collect();
+            tracing::info!(shards = surplus.len(), nodes = beat.nodes, "handing shards over");
+            self.hand_over(surplus, HAND_OVER);
+        } else if held + self.avoided.len() < fair && Instant::now() >= self.claim_from {
+            match self.house.members().claim(self.tenure.node, fair - held - self.avoided.len()).await {
+                Ok(shards) => {
+                    if !shards.is_empty() {
+                        tracing::info!(shards = shards.len(), "took shards");
+                        self.house.metrics.shards_taken(shards.len());
+                    }
+                    self.gain(&shards);
+                }
+                Err(Error::Deposed) => return Err(Deposed),
+                Err(Error::Damaged(_)) => {}
+                Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_))) => {
+                    tracing::warn!(%error, "shards cannot be claimed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gain(&mut self, shards: &[Shard]) {
+        if shards.is_empty() {
+            return;
+        }
+        self.owned.extend(shards.iter().map(|shard| (shard.id, shard.epoch)));
+        for task in 0..self.tenure.tasks.len() {
+            self.tenure.tell(task, Control::Own(shards.to_vec()));
+        }
+        self.publish();
+        let _ = self.gained.send(shards.iter().map(|shard| shard.id).collect());
+    }
+
+    fn hand_over(&mut self, shards: Vec<i32>, within: Duration) {
+        self.leaving.extend(&shards);
+        self.publish();
+        let left = tell_to_leave(&self.tenure, &shards, within);
+        let journal = self.tenure.journal.clone();
+        self.handovers.spawn(async move {
+            left.await;
+            // Rows are this node's to change only until they are given up.
+            let _ = timeout(LAST_WORDS, journal.flush()).await;
+            shards
+        });
+    }
+
+    fn publish(&self) {
+        let serving: Vec<_> = self.owned.keys().filter(|id| !self.leaving.contains(id)).copied().collect();
+        self.house.metrics.shards_held.set(i64::try_from(serving.len()).unwrap_or(i64::MAX));
+        *self.tenure.owned.write().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// Gives up in the database what every task has left; tried again with each beat.
+    async fn release(&mut self) -> Result<(), Deposed> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        match self.house.members().release(self.tenure.node, &self.left).await {
+            Ok(()) => {
+                for shard in self.left.drain(..) {
+                    self.owned.remove(&shard);
+                    self.leaving.remove(&shard);
+                }
+                Ok(())
+            }
+            Err(Error::Deposed) => Err(Deposed),
+            Err(Error::Damaged(_)) => Ok(()),
+            Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_))) => {
+                tracing::warn!(%error, "shards cannot be released yet");
+                Ok(())
+            }
+        }
+    }
+
+    fn hear(&mut self, report: &Report) {
+        let Report::Unreadable { shard } = *report;
+        if self.owned.contains_key(&shard) && self.leaving.insert(shard) {
+            tracing::warn!(shard, "the shard holds what a newer build wrote: leaving it to others");
+            self.avoided.insert(shard);
+            self.hand_over(vec![shard], HAND_OVER);
+        }
+    }
+
+    /// Withholds what is not sent, waits for what is, and writes what is left.
+    fn drain(&self, within: Duration) -> JoinHandle<()> {
+        let shards: Vec<_> = self.owned.keys().copied().collect();
+        let left = tell_to_leave(&self.tenure, &shards, within);
+        let (dispatcher, journal) = (self.house.dispatcher.clone(), self.tenure.journal.clone());
+        tokio::spawn(async move {
+            tokio::join!(dispatcher.drain(within), left);
+            let _ = timeout(LAST_WORDS, journal.flush()).await;
+        })
+    }
+
+    async fn leave(&mut self) -> End {
+        match timeout(LAST_WORDS, self.house.members().leave(self.tenure.node)).await {
+            Ok(Ok(())) => tracing::info!("left"),
+            Ok(Err(error)) => tracing::warn!(%error, "left without a word to the database"),
+            Err(_) => tracing::warn!("left without a word to the database: it does not answer"),
+        }
+        End::Left
+    }
+}
+
+/// Resolves when every task has forgotten the shards.
+fn tell_to_leave(tenure: &Tenure, shards: &[i32], within: Duration) -> impl Future<Output = ()> + Send + use<> {
+    let left: Vec<_> = (0..tenure.tasks.len())
+        .map(|task| {
+            let (left, gone) = oneshot::channel();
+            tenure.tell(task, Control::Leave { shards: shards.to_vec(), within, left });
+            gone
+        })
+        .collect();
+    async move {
+        for gone in left {
+            let _ = gone.await;
+        }
+    }
+}
+
+async fn found(damage: &mut watch::Receiver<Damage>) {
+    if damage.wait_for(Option::is_some).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+async fn finished(drained: &mut Option<JoinHandle<()>>) {
+    if let Some(drained) = drained {
+        let _ = drained.await;
     }
 }
