@@ -18,7 +18,7 @@ use crate::{
     api,
     config::{self, Config},
     dispatch::{self, Attempt, Dispatcher, EgressPolicy, Secrets, ServiceSettings, token::CallbackTokens},
-    runtime::{self, Coordinator, Foundation, Membership},
+    runtime::{self, Coordinator, Dependencies, MembershipStore},
     store::{self, SqlStore, Store},
     telemetry::{self, AttemptSpan, LogFormat, Metrics, Spans},
 };
@@ -45,7 +45,7 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
     #[error("no thread to keep this node's place: {0}")]
-    Thread(#[source] io::Error),
+    MembershipThread(#[source] io::Error),
     #[error("the API ended: {0}")]
     Serve(#[source] io::Error),
 }
@@ -115,7 +115,7 @@ impl Server {
             reports: config.reports_directory.clone().unwrap_or_else(|| ".".into()),
             ..runtime::Options::default()
         };
-        let foundation = Foundation {
+        let foundation = Dependencies {
             store: Arc::new(store.clone()),
             membership: membership(&config).await?,
             dispatcher,
@@ -228,15 +228,15 @@ async fn settle_in(coordinator: &Coordinator, within: Duration) {
 }
 
 /// On a file there is one node, whose place nobody takes.
-async fn membership(config: &Config) -> Result<Option<Membership>, Error> {
+async fn membership(config: &Config) -> Result<Option<MembershipStore>, Error> {
     if config.database.url.is_sqlite() {
         return Ok(None);
     }
-    let thread = runtime::Thread::start().map_err(Error::Thread)?;
+    let thread = runtime::MembershipThread::start().map_err(Error::MembershipThread)?;
     let config = config.clone();
     let opened = thread.handle().spawn(async move { open(&config, MEMBERSHIP_CONNECTIONS).await }).await;
-    let store = opened.map_err(|error| Error::Thread(io::Error::other(error)))??;
-    Ok(Some(Membership { store: Arc::new(store), thread }))
+    let store = opened.map_err(|error| Error::MembershipThread(io::Error::other(error)))??;
+    Ok(Some(MembershipStore { store: Arc::new(store), thread }))
 }
 
 async fn open(config: &Config, connections: u32) -> Result<SqlStore, Error> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skald::{
     api,
     dispatch::{self, Dispatcher, token::CallbackTokens},
-    runtime::{self, Coordinator, Foundation},
+    runtime::{self, Coordinator, Dependencies},
     store::{self, SqlStore},
     telemetry::{Metrics, Spans},
 };
@@ -47,7 +47,7 @@ impl Edge {
         let dispatcher =
             Dispatcher::start(dispatch::Options::new(format!("http://{address}"), Arc::clone(&tokens))).unwrap();
         let runtime = runtime::Options { address: address.clone(), ..runtime };
-        let foundation = Foundation {
+        let foundation = Dependencies {
             store: Arc::new(store.clone()),
             membership: None,
             dispatcher,

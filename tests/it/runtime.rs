@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use skald::{
     dispatch::{self, Dispatcher, EgressPolicy, token::CallbackTokens},
     runtime::{
-        Begun, Coordinator, Error, Filter, Foundation, Membership, NewTransaction, Options, PreparedPlan, Thread, Until,
+        Begun, Coordinator, Dependencies, Error, Filter, MembershipStore, MembershipThread, NewTransaction, Options, PreparedPlan,
+        Until,
     },
     store::{self, SqlStore},
     telemetry::{Metrics, Spans},
@@ -77,12 +78,12 @@ impl Stage {
         self.node_with(options, None).await
     }
 
-    async fn node_with(&self, options: Options, membership: Option<Membership>) -> Running {
+    async fn node_with(&self, options: Options, membership: Option<MembershipStore>) -> Running {
         let tokens = Arc::new(CallbackTokens::new(b"key"));
         let mut dispatch = dispatch::Options::new("http://127.0.0.1:1", Arc::clone(&tokens));
         dispatch.egress = EgressPolicy { loopback: true, private: true };
         let metrics = Arc::new(Metrics::new());
-        let foundation = Foundation {
+        let foundation = Dependencies {
             store: Arc::new(self.store.clone()),
             membership,
             dispatcher: Dispatcher::start(dispatch).unwrap(),
@@ -492,9 +493,9 @@ async fn a_transaction_whose_turns_take_too_long_again_and_again_is_set_aside_an
 async fn lease_left(apart: bool) -> i64 {
     let stage = Stage::postgres().await;
     let membership = if apart {
-        let (thread, url) = (Thread::start().unwrap(), stage.url.clone());
+        let (thread, url) = (MembershipThread::start().unwrap(), stage.url.clone());
         let store = thread.handle().spawn(async move { SqlStore::connect(&url, store::Options::default()).await });
-        Some(Membership { store: Arc::new(store.await.unwrap().unwrap()), thread })
+        Some(MembershipStore { store: Arc::new(store.await.unwrap().unwrap()), thread })
     } else {
         None
     };

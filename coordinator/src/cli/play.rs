@@ -108,10 +108,8 @@ impl Given {
         }
         let answers = match &self.answers {
             None => Answers::made(&compiled.plan),
-            Some(answers) => {
-                Answers::scripted(&compiled.plan, &json("--answers", answers)?)
-                    .map_err(|error| Error::Usage(format!("--answers: {error}")))?
-            }
+            Some(answers) => Answers::scripted(&compiled.plan, &json("--answers", answers)?)
+                .map_err(|error| Error::Usage(format!("--answers: {error}")))?,
         };
         let name = compiled.plan.workflow.as_ref().map(|workflow| format!("{} {}", workflow.name, workflow.version));
         let mut stage = Stage::new(Arc::new(compiled.plan), input, answers);

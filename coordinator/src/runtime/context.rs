@@ -12,7 +12,9 @@ use skald_engine::{Plan, Transaction};
 use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
 
-use super::{Error, House, PreparedPlan, clock::Clock, held::Held, inbox::Back, timer::Timers, turn::Turn};
+use super::{
+    Error, PreparedPlan, Shared, active::ActiveTransaction, clock::Clock, inbox::Completion, timer::Timers, turn::Turn,
+};
 use crate::{
     dispatch::Dispatcher,
     journal::Entry,
@@ -31,12 +33,12 @@ pub(super) struct Owned {
     pub(super) leaving: bool,
 }
 
-pub(super) struct Outlet {
-    house: Arc<House>,
+pub(super) struct TaskContext {
+    shared: Arc<Shared>,
     node: NodeId,
     pub(super) clock: Arc<Clock>,
     pub(super) dispatcher: Dispatcher,
-    places: mpsc::Sender<Back>,
+    places: mpsc::Sender<Completion>,
     /// Of this turn.
     pub(super) now: Timestamp,
     pub(super) entries: Vec<Entry>,
@@ -47,7 +49,7 @@ pub(super) struct Outlet {
     pub(super) heavy: VecDeque<(Gid, u64)>,
     pub(super) turn: Turn,
     /// Those that owe a call for whose answer there was no place.
-    pub(super) starved: VecDeque<(Gid, u64)>,
+    pub(super) awaiting_permit: VecDeque<(Gid, u64)>,
     pub(super) timers: Timers,
     /// Settled ones, and when they leave memory.
     pub(super) retiring: VecDeque<(Timestamp, Gid, u64)>,
@@ -63,13 +65,13 @@ pub(super) struct Outlet {
     pub(super) lookahead: Duration,
 }
 
-impl Outlet {
-    pub(super) fn new(house: Arc<House>, node: NodeId, clock: Arc<Clock>, places: mpsc::Sender<Back>) -> Self {
-        let options = &house.options;
+impl TaskContext {
+    pub(super) fn new(shared: Arc<Shared>, node: NodeId, clock: Arc<Clock>, places: mpsc::Sender<Completion>) -> Self {
+        let options = &shared.options;
         Self {
             node,
             clock,
-            dispatcher: house.dispatcher.clone(),
+            dispatcher: shared.dispatcher.clone(),
             places,
             now: Timestamp::default(),
             entries: Vec::new(),
@@ -77,7 +79,7 @@ impl Outlet {
             ready: VecDeque::new(),
             heavy: VecDeque::new(),
             turn: Turn::shared(),
-            starved: VecDeque::new(),
+            awaiting_permit: VecDeque::new(),
             timers: Timers::default(),
             retiring: VecDeque::new(),
             shards: HashMap::new(),
@@ -88,7 +90,7 @@ impl Outlet {
             park_beyond: options.park_beyond,
             linger: options.linger,
             lookahead: options.lookahead(),
-            house,
+            shared,
         }
     }
 
@@ -132,25 +134,25 @@ impl Outlet {
         self.driving && self.holds(shard)
     }
 
-    /// What a row says that this node parked in this tenure of its shard.
+    /// What a row says that this node parked in this session of its shard.
     pub(super) fn parked_by(&self, shard: i32) -> Option<(NodeId, i64)> {
         self.shards.get(&shard).map(|owned| (self.node, owned.epoch))
     }
 
     /// A place for a call's answer.
-    pub(super) fn place(&self) -> Option<mpsc::OwnedPermit<Back>> {
+    pub(super) fn place(&self) -> Option<mpsc::OwnedPermit<Completion>> {
         self.places.clone().try_reserve_owned().ok()
     }
 
-    pub(super) fn ready(&mut self, held: &mut Held) {
-        if !std::mem::replace(&mut held.ready, true) {
-            self.ready.push_back(held.tx.gid().clone());
+    pub(super) fn ready(&mut self, active: &mut ActiveTransaction) {
+        if !std::mem::replace(&mut active.ready, true) {
+            self.ready.push_back(active.tx.gid().clone());
         }
     }
 
-    pub(super) fn heavy(&mut self, held: &mut Held) {
-        if !std::mem::replace(&mut held.waits_alone, true) {
-            self.heavy.push_back((held.tx.gid().clone(), held.ticket));
+    pub(super) fn heavy(&mut self, active: &mut ActiveTransaction) {
+        if !std::mem::replace(&mut active.waits_alone, true) {
+            self.heavy.push_back((active.tx.gid().clone(), active.ticket));
         }
     }
 
@@ -161,7 +163,7 @@ impl Outlet {
 
     /// What a transaction of this plan keeps of the configuration.
     pub(super) fn config(&self, plan: &Plan) -> Option<Json> {
-        self.house.options.config.clone().filter(|_| plan.reads_config)
+        self.shared.options.config.clone().filter(|_| plan.reads_config)
     }
 
     pub(super) fn knows(&self, plan: &[u8; 32]) -> bool {
@@ -170,25 +172,25 @@ impl Outlet {
 
     /// A begin is durable, and with it its plan.
     pub(super) fn begun(&mut self, prepared: &PreparedPlan, tx: &Transaction) {
-        self.house.metrics.begun();
-        self.house.spans.began(tx.gid(), &tx.began().trace, tx.plan().workflow.as_ref(), tx.began_at());
+        self.shared.metrics.begun();
+        self.shared.spans.began(tx.gid(), &tx.began().trace, tx.plan().workflow.as_ref(), tx.began_at());
         if !self.knows(&prepared.digest) {
             if self.known_plans.len() >= KNOWN_PLANS {
                 self.known_plans.clear();
             }
             self.known_plans.insert(prepared.digest, (self.plan(prepared), Instant::now()));
-            self.house.plans.keep(prepared.digest, Arc::clone(&prepared.plan));
+            self.shared.plans.keep(prepared.digest, Arc::clone(&prepared.plan));
         }
     }
 
     pub(super) fn settled(&self, tx: &Transaction, settled_at: Timestamp) {
         let (status, began_at) = (tx.status(), tx.began_at());
-        self.house.metrics.settled(status, began_at.until(settled_at));
-        self.house.spans.settled(tx.gid(), &tx.began().trace, status, began_at, settled_at);
+        self.shared.metrics.settled(status, began_at.until(settled_at));
+        self.shared.spans.settled(tx.gid(), &tx.began().trace, status, began_at, settled_at);
     }
 
     pub(super) fn retire(&mut self, gid: &Gid, ticket: u64) {
-        self.retiring.push_back((self.now.plus(self.house.options.settled_grace), gid.clone(), ticket));
+        self.retiring.push_back((self.now.plus(self.shared.options.settled_grace), gid.clone(), ticket));
     }
 
     pub(super) fn overloaded(&self) -> Error {

@@ -27,10 +27,10 @@ pub(super) enum Refusal {
     Failed(Error),
 }
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+pub(super) type Responder<T> = oneshot::Sender<Result<T, Refusal>>;
 
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct TaskRequest {
     pub(super) gid: Gid,
     pub(super) work: Work,
 }
@@ -39,12 +39,12 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) enum Work {
     Input(Input),
-    Begin(Box<NewTransaction>, Claim, Answer<Begun>),
-    Word(Word, Claim, Answer<TransactionView>),
-    DryRun(Word, Answer<Vec<Request>>),
-    View(Range<usize>, Answer<TransactionView>),
-    Compare([u8; 32], Answer<TransactionView>),
-    Wait(Until, Answer<TransactionView>),
+    Begin(Box<NewTransaction>, Claim, Responder<Begun>),
+    Word(Word, Claim, Responder<TransactionView>),
+    DryRun(Word, Responder<Vec<Request>>),
+    View(Range<usize>, Responder<TransactionView>),
+    Compare([u8; 32], Responder<TransactionView>),
+    Wait(Until, Responder<TransactionView>),
     /// When it was asked for: what was recorded since counts.
     Change(Instant, oneshot::Sender<()>),
 }
@@ -73,10 +73,13 @@ impl Work {
         match self {
             // Whoever waits for a change looks again when this is dropped.
             Self::Input(_) | Self::Change(..) => {}
-            Self::Begin(_, _, answer) => drop(answer.send(Err(Refusal::NotHeld))),
-            Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::NotHeld))),
-            Self::Word(_, _, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
-                drop(answer.send(Err(Refusal::NotHeld)));
+            Self::Begin(_, _, responder) => drop(responder.send(Err(Refusal::NotHeld))),
+            Self::DryRun(_, responder) => drop(responder.send(Err(Refusal::NotHeld))),
+            Self::Word(_, _, responder)
+            | Self::View(_, responder)
+            | Self::Compare(_, responder)
+            | Self::Wait(_, responder) => {
+                drop(responder.send(Err(Refusal::NotHeld)));
             }
         }
     }
@@ -84,10 +87,13 @@ impl Work {
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Input(_) | Self::Change(..) => {}
-            Self::Begin(_, _, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
-            Self::DryRun(_, answer) => drop(answer.send(Err(Refusal::Failed(error)))),
-            Self::Word(_, _, answer) | Self::View(_, answer) | Self::Compare(_, answer) | Self::Wait(_, answer) => {
-                drop(answer.send(Err(Refusal::Failed(error))));
+            Self::Begin(_, _, responder) => drop(responder.send(Err(Refusal::Failed(error)))),
+            Self::DryRun(_, responder) => drop(responder.send(Err(Refusal::Failed(error)))),
+            Self::Word(_, _, responder)
+            | Self::View(_, responder)
+            | Self::Compare(_, responder)
+            | Self::Wait(_, responder) => {
+                drop(responder.send(Err(Refusal::Failed(error))));
             }
         }
     }
@@ -95,7 +101,7 @@ impl Work {
 
 /// What comes back through a reserved place.
 #[derive(Debug)]
-pub(super) enum Back {
+pub(super) enum Completion {
     Reply {
         ticket: u64,
         incoming: Incoming,
@@ -110,14 +116,14 @@ pub(super) enum Back {
 
 /// A place in the inbox that was reserved before its call was sent.
 pub(super) struct Slot {
-    permit: Option<mpsc::OwnedPermit<Back>>,
+    permit: Option<mpsc::OwnedPermit<Completion>>,
     ticket: u64,
     gid: Gid,
     call: Call,
 }
 
 impl Slot {
-    pub(super) fn new(permit: mpsc::OwnedPermit<Back>, ticket: u64, gid: Gid, call: Call) -> Box<Self> {
+    pub(super) fn new(permit: mpsc::OwnedPermit<Completion>, ticket: u64, gid: Gid, call: Call) -> Box<Self> {
         Box::new(Self { permit: Some(permit), ticket, gid, call })
     }
 }
@@ -125,7 +131,7 @@ impl Slot {
 impl ReplySlot for Slot {
     fn put(mut self: Box<Self>, incoming: Incoming) {
         if let Some(permit) = self.permit.take() {
-            permit.send(Back::Reply { ticket: self.ticket, incoming });
+            permit.send(Completion::Reply { ticket: self.ticket, incoming });
         }
     }
 }
@@ -133,7 +139,7 @@ impl ReplySlot for Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            permit.send(Back::Withheld { ticket: self.ticket, gid: self.gid.clone(), call: self.call });
+            permit.send(Completion::Withheld { ticket: self.ticket, gid: self.gid.clone(), call: self.call });
         }
     }
 }
@@ -167,7 +173,7 @@ pub(super) enum Control {
     Drive,
 }
 
-/// What a task tells its tenure.
+/// What a task tells its session.
 #[derive(Debug)]
 pub(super) enum Report {
     /// Something in the shard was written by a newer build.

@@ -1,17 +1,15 @@
 //! A node's life: join, heartbeat, claim, hand over, until it leaves or is deposed.
 //!
-//! Everything of a tenure ends with it: its tasks, its journal, all that is in memory. A deposed node joins again under a
+//! Everything of a session ends with it: its tasks, its journal, all that is in memory. A deposed node joins again under a
 //! new id and finds its way back by the same sweep that a start makes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
-use skald_protocol::Gid;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -20,15 +18,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    House,
+    Shared,
     clock::{Clock, Moment},
-    inbox::{Ask, Control, Report},
-    shard::{Inbox, Load, Parts, ShardTask},
+    inbox::{Control, Report},
+    session::{NodeSession, TaskHandle},
+    shard::{Inbox, ShardTask, TaskParts},
     sweep::Sweeper,
 };
 use crate::{
     journal::{Ended, Journal},
-    store::{Beat, Damage, Error, Joined, NodeId, Shard},
+    store::{Beat, Damage, Error, Joined, Shard},
 };
 
 /// How long shards that are handed over wait for their calls in flight.
@@ -36,68 +35,7 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 /// Of a drain, kept for writing and leaving.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What is known of a tenure to those who use it.
-pub(super) struct Tenure {
-    pub(super) node: NodeId,
-    pub(super) clock: Arc<Clock>,
-    pub(super) journal: Journal,
-    pub(super) cancel: CancellationToken,
-    tasks: Vec<TaskHandle>,
-    owned: RwLock<Vec<i32>>,
-}
-
-struct TaskHandle {
-    asks: mpsc::Sender<Ask>,
-    control: mpsc::UnboundedSender<Control>,
-    load: Arc<Load>,
-}
-
-impl Tenure {
-    fn task_of(&self, gid: &Gid) -> usize {
-        let mut hasher = DefaultHasher::new();
-        gid.as_str().hash(&mut hasher);
-        let tasks = self.tasks.len() as u64;
-        usize::try_from(hasher.finish() % tasks).unwrap_or(0)
-    }
-
-    /// Gives the ask back if its task has too many.
-    pub(super) fn ask(&self, ask: Ask) -> Result<(), Ask> {
-        self.tasks[self.task_of(&ask.gid)].asks.try_send(ask).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(ask) | mpsc::error::TrySendError::Closed(ask) => ask,
-        })
-    }
-
-    pub(super) fn tell(&self, task: usize, control: Control) {
-        let _ = self.tasks[task].control.send(control);
-    }
-
-    pub(super) fn by_task<T>(&self, items: Vec<T>, gid: impl Fn(&T) -> &Gid) -> BTreeMap<usize, Vec<T>> {
-        let mut parts: BTreeMap<usize, Vec<T>> = BTreeMap::new();
-        for item in items {
-            parts.entry(self.task_of(gid(&item))).or_default().push(item);
-        }
-        parts
-    }
-
-    pub(super) fn owned(&self) -> Vec<i32> {
-        self.owned.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn in_memory(&self) -> usize {
-        self.tasks.iter().map(|task| task.load.held.load(Ordering::Relaxed)).sum()
-    }
-
-    pub(super) fn overdue(&self) -> Duration {
-        let late = self.tasks.iter().map(|task| task.load.overdue_ms.load(Ordering::Relaxed)).max();
-        Duration::from_millis(late.unwrap_or(0))
-    }
-
-    pub(super) fn inbox_depth(&self) -> usize {
-        self.tasks.iter().map(|task| task.asks.max_capacity() - task.asks.capacity()).sum()
-    }
-}
-
-/// How a tenure ended.
+/// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Deposed,
@@ -106,18 +44,19 @@ pub(super) enum End {
     Left,
 }
 
-/// What a coordinator asks of its tenure.
+/// Leave within this time, and say when that is done.
 #[derive(Debug)]
-pub(super) enum Command {
-    Drain { within: Duration, done: oneshot::Sender<()> },
+pub(super) struct Drain {
+    pub(super) within: Duration,
+    pub(super) done: oneshot::Sender<()>,
 }
 
 struct Deposed;
 
-/// The one that keeps a tenure: all that concerns the node's row and its shards' rows.
-pub(super) struct Office {
-    house: Arc<House>,
-    tenure: Arc<Tenure>,
+/// Keeps the node's row and its shards' rows, for one session.
+pub(super) struct Membership {
+    shared: Arc<Shared>,
+    session: Arc<NodeSession>,
     tasks: JoinSet<()>,
     writer: JoinHandle<Ended>,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -135,33 +74,37 @@ pub(super) struct Office {
     draining: bool,
 }
 
-impl Office {
-    /// Starts all that a tenure consists of and ends with `cancel`; `asked`: when the join was asked for.
-    pub(super) fn open(house: Arc<House>, joined: &Joined, asked: Moment, cancel: CancellationToken) -> Self {
-        let clock = Arc::new(Clock::new(asked, joined.now, house.options.lease));
+impl Membership {
+    /// Starts all that a session consists of and ends with `cancel`; `asked`: when the join was asked for.
+    pub(super) fn open(shared: Arc<Shared>, joined: &Joined, asked: Moment, cancel: CancellationToken) -> Self {
+        let clock = Arc::new(Clock::new(asked, joined.now, shared.options.lease));
         if let Some(jump) = clock.starts_behind(joined.behind) {
-            house.clock_jumped(jump);
+            shared.clock_jumped(jump);
         }
-        let options = &house.options;
+        let options = &shared.options;
         let (reports, reported) = mpsc::unbounded_channel();
         let mut dones = Vec::new();
         let mut inboxes = Vec::new();
         let mut handles = Vec::new();
         for _ in 0..options.tasks {
-            let (asks, asks_in) = mpsc::channel(options.inbox);
-            let (places, backs_in) = mpsc::channel((options.max_calls / options.tasks).max(1));
+            let (requests, requests_in) = mpsc::channel(options.inbox);
+            let (places, completions_in) = mpsc::channel((options.max_calls / options.tasks).max(1));
             let (done, done_in) = mpsc::unbounded_channel();
             let (control, control_in) = mpsc::unbounded_channel();
             dones.push(done);
-            inboxes.push((places, Inbox { asks: asks_in, backs: backs_in, done: done_in, control: control_in }));
-            handles.push(TaskHandle { asks, control, load: Arc::default() });
+            inboxes.push((
+                places,
+                Inbox { requests: requests_in, completions: completions_in, done: done_in, control: control_in },
+            ));
+            handles.push(TaskHandle { requests, control, load: Arc::default() });
         }
-        let (journal, writer) = Journal::open(Arc::clone(&house.store), joined.node, Arc::clone(&house.metrics), dones);
+        let (journal, writer) =
+            Journal::open(Arc::clone(&shared.store), joined.node, Arc::clone(&shared.metrics), dones);
         let mut tasks = JoinSet::new();
         for (number, (places, inbox)) in inboxes.into_iter().enumerate() {
-            let task = ShardTask::new(Parts {
+            let task = ShardTask::new(TaskParts {
                 number,
-                house: Arc::clone(&house),
+                shared: Arc::clone(&shared),
                 node: joined.node,
                 clock: Arc::clone(&clock),
                 journal: journal.clone(),
@@ -171,20 +114,26 @@ impl Office {
                 cancel: cancel.clone(),
                 load: Arc::clone(&handles[number].load),
             });
-            tasks.spawn_on(task.run(inbox), &house.threads);
+            tasks.spawn_on(task.run(inbox), &shared.threads);
         }
-        let writer = house.threads.spawn({
+        let writer = shared.threads.spawn({
             let cancel = cancel.clone();
             async move { cancel.run_until_cancelled(writer.run()).await.unwrap_or(Ended::Closed) }
         });
-        let tenure =
-            Arc::new(Tenure { node: joined.node, clock, journal, cancel, tasks: handles, owned: RwLock::default() });
+        let session = Arc::new(NodeSession {
+            node: joined.node,
+            clock,
+            journal,
+            cancel,
+            tasks: handles,
+            owned: RwLock::default(),
+        });
         let (gained, gained_in) = mpsc::unbounded_channel();
-        let sweeper = Sweeper { house: Arc::clone(&house), tenure: Arc::clone(&tenure), gained: gained_in };
-        house.threads.spawn(tenure.cancel.clone().run_until_cancelled_owned(sweeper.run()));
-        let mut office = Self {
-            house,
-            tenure,
+        let sweeper = Sweeper { shared: Arc::clone(&shared), session: Arc::clone(&session), gained: gained_in };
+        shared.threads.spawn(session.cancel.clone().run_until_cancelled_owned(sweeper.run()));
+        let mut membership = Self {
+            shared,
+            session,
             tasks,
             writer,
             reports: reported,
@@ -198,20 +147,20 @@ impl Office {
             claim_from: Instant::now(),
             draining: false,
         };
-        office.gain(&joined.shards);
-        office
+        membership.gain(&joined.shards);
+        membership
     }
 
-    pub(super) fn tenure(&self) -> Arc<Tenure> {
-        Arc::clone(&self.tenure)
+    pub(super) fn session(&self) -> Arc<NodeSession> {
+        Arc::clone(&self.session)
     }
 
-    pub(super) async fn keep(mut self, commands: &mut mpsc::Receiver<Command>) -> End {
-        let mut tick = interval(self.house.options.lease / 4);
+    pub(super) async fn run(mut self, drains: &mut mpsc::Receiver<Drain>) -> End {
+        let mut tick = interval(self.shared.options.lease / 4);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drained: Option<JoinHandle<()>> = None;
         let mut waiting = None;
-        let mut damage = self.house.store.damage();
+        let mut damage = self.shared.store.damage();
         let end = loop {
             let kept = tokio::select! {
                 biased;
@@ -226,14 +175,14 @@ impl Office {
                     Err(Deposed)
                 }
                 Some(report) = self.reports.recv() => {
-                    self.hear(&report);
+                    self.on_report(&report);
                     Ok(())
                 }
                 Some(shards) = self.handovers.join_next() => {
                     self.left.extend(shards.unwrap_or_default());
                     self.release().await
                 }
-                Some(Command::Drain { within, done }) = commands.recv(), if drained.is_none() => {
+                Some(Drain { within, done }) = drains.recv(), if drained.is_none() => {
                     self.draining = true;
                     waiting = Some(done);
                     drained = Some(self.drain(within));
@@ -245,7 +194,7 @@ impl Office {
                 break if drained.is_some() { End::Left } else { End::Deposed };
             }
         };
-        self.tenure.cancel.cancel();
+        self.session.cancel.cancel();
         if let Some(done) = waiting {
             let _ = done.send(());
         }
@@ -253,9 +202,9 @@ impl Office {
     }
 
     async fn beat(&mut self) -> Result<(), Deposed> {
-        let lease = self.house.options.lease;
-        let (asked, acknowledged) = (Moment::now(), self.tenure.journal.batch());
-        let beat = timeout(lease / 2, self.house.members().heartbeat(self.tenure.node, lease, self.draining)).await;
+        let lease = self.shared.options.lease;
+        let (asked, acknowledged) = (Moment::now(), self.session.journal.batch());
+        let beat = timeout(lease / 2, self.shared.members().heartbeat(self.session.node, lease, self.draining)).await;
         let beat = match beat {
             Ok(Ok(beat)) => beat,
             Ok(Err(Error::Deposed)) => return Err(Deposed),
@@ -273,9 +222,9 @@ impl Office {
         if beat.batch < acknowledged {
             return Err(Deposed);
         }
-        let withheld = !self.tenure.clock.may_send();
-        if let Some(jump) = self.tenure.clock.beat(asked, beat.now) {
-            self.house.clock_jumped(jump);
+        let withheld = !self.session.clock.may_send();
+        if let Some(jump) = self.session.clock.beat(asked, beat.now) {
+            self.shared.clock_jumped(jump);
         }
         if self.last_beat.elapsed() > lease / 2 {
             // Others may be no worse off than this node was: they get the time to say so.
@@ -283,8 +232,8 @@ impl Office {
         }
         self.last_beat = Instant::now();
         if withheld {
-            for task in 0..self.tenure.tasks.len() {
-                self.tenure.tell(task, Control::Drive);
+            for task in 0..self.session.tasks.len() {
+                self.session.send_control(task, Control::Drive);
             }
         }
         self.reconcile(&beat).await
@@ -316,11 +265,11 @@ impl Office {
             tracing::info!(shards = surplus.len(), nodes = beat.nodes, "handing shards over");
             self.hand_over(surplus, HAND_OVER);
         } else if held + self.avoided.len() < fair && Instant::now() >= self.claim_from {
-            match self.house.members().claim(self.tenure.node, fair - held - self.avoided.len()).await {
+            match self.shared.members().claim(self.session.node, fair - held - self.avoided.len()).await {
                 Ok(shards) => {
                     if !shards.is_empty() {
                         tracing::info!(shards = shards.len(), "took shards");
-                        self.house.metrics.shards_taken(shards.len());
+                        self.shared.metrics.shards_taken(shards.len());
                     }
                     self.gain(&shards);
                 }
@@ -339,8 +288,8 @@ impl Office {
             return;
         }
         self.owned.extend(shards.iter().map(|shard| (shard.id, shard.epoch)));
-        for task in 0..self.tenure.tasks.len() {
-            self.tenure.tell(task, Control::Own(shards.to_vec()));
+        for task in 0..self.session.tasks.len() {
+            self.session.send_control(task, Control::Own(shards.to_vec()));
         }
         self.publish();
         let _ = self.gained.send(shards.iter().map(|shard| shard.id).collect());
@@ -349,8 +298,8 @@ impl Office {
     fn hand_over(&mut self, shards: Vec<i32>, within: Duration) {
         self.leaving.extend(&shards);
         self.publish();
-        let left = tell_to_leave(&self.tenure, &shards, within);
-        let journal = self.tenure.journal.clone();
+        let left = request_leave(&self.session, &shards, within);
+        let journal = self.session.journal.clone();
         self.handovers.spawn(async move {
             left.await;
             // Rows are this node's to change only until they are given up.
@@ -361,8 +310,8 @@ impl Office {
 
     fn publish(&self) {
         let serving: Vec<_> = self.owned.keys().filter(|id| !self.leaving.contains(id)).copied().collect();
-        self.house.metrics.shards_held.set(i64::try_from(serving.len()).unwrap_or(i64::MAX));
-        *self.tenure.owned.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        self.shared.metrics.shards_held.set(i64::try_from(serving.len()).unwrap_or(i64::MAX));
+        *self.session.owned.write().unwrap_or_else(PoisonError::into_inner) = serving;
     }
 
     /// Gives up in the database what every task has left; tried again with each beat.
@@ -370,7 +319,7 @@ impl Office {
         if self.left.is_empty() {
             return Ok(());
         }
-        match self.house.members().release(self.tenure.node, &self.left).await {
+        match self.shared.members().release(self.session.node, &self.left).await {
             Ok(()) => {
                 for shard in self.left.drain(..) {
                     self.owned.remove(&shard);
@@ -387,7 +336,7 @@ impl Office {
         }
     }
 
-    fn hear(&mut self, report: &Report) {
+    fn on_report(&mut self, report: &Report) {
         let Report::Unreadable { shard } = *report;
         if self.owned.contains_key(&shard) && self.leaving.insert(shard) {
             tracing::warn!(shard, "the shard holds what a newer build wrote: leaving it to others");
@@ -399,8 +348,8 @@ impl Office {
     /// Withholds what is not sent, waits for what is, and writes what is left.
     fn drain(&self, within: Duration) -> JoinHandle<()> {
         let shards: Vec<_> = self.owned.keys().copied().collect();
-        let left = tell_to_leave(&self.tenure, &shards, within);
-        let (dispatcher, journal) = (self.house.dispatcher.clone(), self.tenure.journal.clone());
+        let left = request_leave(&self.session, &shards, within);
+        let (dispatcher, journal) = (self.shared.dispatcher.clone(), self.session.journal.clone());
         tokio::spawn(async move {
             tokio::join!(dispatcher.drain(within), left);
             let _ = timeout(LAST_WORDS, journal.flush()).await;
@@ -408,7 +357,7 @@ impl Office {
     }
 
     async fn leave(&mut self) -> End {
-        match timeout(LAST_WORDS, self.house.members().leave(self.tenure.node)).await {
+        match timeout(LAST_WORDS, self.shared.members().leave(self.session.node)).await {
             Ok(Ok(())) => tracing::info!("left"),
             Ok(Err(error)) => tracing::warn!(%error, "left without a word to the database"),
             Err(_) => tracing::warn!("left without a word to the database: it does not answer"),
@@ -418,11 +367,11 @@ impl Office {
 }
 
 /// Resolves when every task has forgotten the shards.
-fn tell_to_leave(tenure: &Tenure, shards: &[i32], within: Duration) -> impl Future<Output = ()> + Send + use<> {
-    let left: Vec<_> = (0..tenure.tasks.len())
+fn request_leave(session: &NodeSession, shards: &[i32], within: Duration) -> impl Future<Output = ()> + Send + use<> {
+    let left: Vec<_> = (0..session.tasks.len())
         .map(|task| {
             let (left, gone) = oneshot::channel();
-            tenure.tell(task, Control::Leave { shards: shards.to_vec(), within, left });
+            session.send_control(task, Control::Leave { shards: shards.to_vec(), within, left });
             gone
         })
         .collect();

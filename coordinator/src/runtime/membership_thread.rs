@@ -9,18 +9,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::store::Store;
 
 /// What heartbeats go through: connections that no other thread has to serve.
-pub struct Membership {
+pub struct MembershipStore {
     pub store: Arc<dyn Store>,
-    pub thread: Thread,
+    pub thread: MembershipThread,
 }
 
 /// It ends when this is dropped.
-pub struct Thread {
+pub struct MembershipThread {
     handle: Handle,
     _alive: DropGuard,
 }
 
-impl Thread {
+impl MembershipThread {
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, ended) = (runtime.handle().clone(), CancellationToken::new());

@@ -1,22 +1,23 @@
 //! Shards, timers, leases, recovery. What the API may ask of a coordinator is `Coordinator`, and nothing else.
 //!
-//! A node's life (`tenure`) has a few tasks (`shard`), each the sole owner of the transactions (`held`) whose gid falls
+//! A node's life (`session`) has a few tasks (`shard`), each the sole owner of the transactions (`active`) whose gid falls
 //! to it: no locks, nothing waited for. A shard of the database says which node drives a transaction; which task of the
 //! node does, its gid alone says. What is not in memory is found by polling (`sweep`) or because somebody asks for it,
 //! and both come in through one door (`load`): recovery is no path of its own.
 
+mod active;
 mod clock;
+mod context;
 mod coordinator;
-mod held;
 mod inbox;
 mod load;
 mod membership;
+mod membership_thread;
 mod options;
-mod outlet;
 mod rewind;
+mod session;
 mod shard;
 mod sweep;
-mod tenure;
 mod timer;
 mod turn;
 
@@ -34,17 +35,17 @@ use crate::{
 
 pub use crate::store::{Audit, Filter, Published, Workflow, WorkflowRow};
 pub use coordinator::Coordinator;
-pub use membership::{Membership, Thread};
+pub use membership_thread::{MembershipStore, MembershipThread};
 pub use options::Options;
 
 /// What a refused client is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a coordinator stands on.
-pub struct Foundation {
+pub struct Dependencies {
     pub store: Arc<dyn Store>,
     /// Absent: it is kept as all else is.
-    pub membership: Option<Membership>,
+    pub membership: Option<MembershipStore>,
     pub dispatcher: Dispatcher,
     /// The dispatcher's.
     pub callback_tokens: Arc<CallbackTokens>,
@@ -52,10 +53,10 @@ pub struct Foundation {
     pub spans: Spans,
 }
 
-/// What outlives a tenure.
-struct House {
+/// What outlives a session.
+struct Shared {
     store: Arc<dyn Store>,
-    membership: Option<Membership>,
+    membership: Option<MembershipStore>,
     /// The threads that decide.
     threads: Handle,
     dispatcher: Dispatcher,
@@ -65,7 +66,7 @@ struct House {
     plans: load::Plans,
 }
 
-impl House {
+impl Shared {
     /// For what is said of this node and its shards.
     fn members(&self) -> &dyn Store {
         self.membership.as_ref().map_or(&*self.store, |membership| &*membership.store)

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use skald_protocol::{Gid, Timestamp};
 
-use super::{House, tenure::Tenure};
+use super::{Shared, session::NodeSession};
 use crate::{
     journal::{Acknowledged, Since},
     store::{Error, NodeId},
@@ -29,16 +29,16 @@ struct Line<'a> {
     acknowledged_at: Timestamp,
 }
 
-impl House {
-    /// After a tenure that was ended from outside: whether the database still has all that the tenure acknowledged.
-    pub(super) async fn look_back(&self, tenure: &Tenure, timelines: [Option<u32>; 2]) -> Result<(), Error> {
-        let acknowledged = tenure.journal.batch();
-        let there = match self.members().batch(tenure.node).await? {
+impl Shared {
+    /// After a session that was ended from outside: whether the database still has all that the session acknowledged.
+    pub(super) async fn look_back(&self, session: &NodeSession, timelines: [Option<u32>; 2]) -> Result<(), Error> {
+        let acknowledged = session.journal.batch();
+        let there = match self.members().batch(session.node).await? {
             Some(batch) if batch >= acknowledged => return Ok(()),
-            None if acknowledged == 0 || tenure.clock.silence() > ROW_IS_KEPT => return Ok(()),
+            None if acknowledged == 0 || session.clock.silence() > ROW_IS_KEPT => return Ok(()),
             known => known.unwrap_or(0),
         };
-        self.rewound(tenure.node, there..acknowledged, &tenure.journal.since(there), timelines);
+        self.rewound(session.node, there..acknowledged, &session.journal.since(there), timelines);
         Ok(())
     }
 

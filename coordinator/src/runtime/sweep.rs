@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{House, clock::Clock, inbox::Control, tenure::Tenure};
+use super::{Shared, clock::Clock, inbox::Control, session::NodeSession};
 use crate::store::{Error, Filter};
 
 /// A commit may become visible this much later than the time it carries.
@@ -25,15 +25,15 @@ const COUNT_EVERY: Duration = Duration::from_secs(15);
 const COUNT: usize = 1000;
 
 pub(super) struct Sweeper {
-    pub(super) house: Arc<House>,
-    pub(super) tenure: Arc<Tenure>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: Arc<NodeSession>,
     /// Shards that have just become this node's.
     pub(super) gained: mpsc::UnboundedReceiver<Vec<i32>>,
 }
 
 impl Sweeper {
     pub(super) async fn run(mut self) {
-        let mut tick = interval(self.house.options.sweep_every);
+        let mut tick = interval(self.shared.options.sweep_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept: Option<Timestamp> = None;
         let mut whole = Instant::now();
@@ -41,18 +41,18 @@ impl Sweeper {
         loop {
             tokio::select! {
                 Some(shards) = self.gained.recv() => {
-                    let (house, tenure) = (Arc::clone(&self.house), Arc::clone(&self.tenure));
-                    let cancel = tenure.cancel.clone();
+                    let (shared, session) = (Arc::clone(&self.shared), Arc::clone(&self.session));
+                    let cancel = session.cancel.clone();
                     tokio::spawn(cancel.run_until_cancelled_owned(async move {
-                        until_done(&house, &tenure, &shards).await;
+                        until_done(&shared, &session, &shards).await;
                     }));
                 }
                 _ = tick.tick() => {
-                    let shards = self.tenure.owned();
+                    let shards = self.session.owned();
                     if shards.is_empty() {
                         continue;
                     }
-                    let now = self.tenure.clock.now();
+                    let now = self.session.clock.now();
                     let from = swept.filter(|_| whole.elapsed() < WHOLE_EVERY).map(|swept| Timestamp(swept.0 - millis(OVERLAP)));
                     if from.is_none() {
                         whole = Instant::now();
@@ -73,38 +73,38 @@ impl Sweeper {
     /// They leave memory, so only the database knows how many wait for a person.
     async fn count_suspended(&self) {
         let filter = Filter { status: vec![Status::Suspended], limit: COUNT, ..Filter::default() };
-        if let Ok(suspended) = self.house.store.list(&filter).await {
-            self.house.metrics.suspended.set(i64::try_from(suspended.len()).unwrap_or(i64::MAX));
+        if let Ok(suspended) = self.shared.store.list(&filter).await {
+            self.shared.metrics.suspended.set(i64::try_from(suspended.len()).unwrap_or(i64::MAX));
         }
     }
 
     async fn sweep(&self, shards: &[i32], from: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
-        pass(&self.house, &self.tenure, shards, from, now.plus(self.house.options.lookahead())).await?;
-        let moved = self.house.store.foreign(shards, FOREIGN).await?;
-        for (task, moved) in self.tenure.by_task(moved, |(gid, _)| gid) {
-            self.tenure.tell(task, Control::Foreign(moved));
+        pass(&self.shared, &self.session, shards, from, now.plus(self.shared.options.lookahead())).await?;
+        let on_change = self.shared.store.foreign(shards, FOREIGN).await?;
+        for (task, on_change) in self.session.by_task(on_change, |(gid, _)| gid) {
+            self.session.send_control(task, Control::Foreign(on_change));
         }
         Ok(())
     }
 }
 
 /// The whole of some shards, however long the database makes it take.
-async fn until_done(house: &House, tenure: &Tenure, shards: &[i32]) {
+async fn until_done(shared: &Shared, session: &NodeSession, shards: &[i32]) {
     let upto = |clock: &Clock| match clock.disagrees() {
         // A recorded delay counts from the load at most, and this is the only way to see how long it was.
         true => Timestamp::NEVER,
-        false => clock.now().plus(house.options.lookahead()),
+        false => clock.now().plus(shared.options.lookahead()),
     };
-    while let Err(error) = pass(house, tenure, shards, None, upto(&tenure.clock)).await {
+    while let Err(error) = pass(shared, session, shards, None, upto(&session.clock)).await {
         tracing::warn!(%error, shards = shards.len(), "new shards cannot be swept yet");
-        tokio::time::sleep(house.options.sweep_every).await;
+        tokio::time::sleep(shared.options.sweep_every).await;
     }
     tracing::debug!(shards = shards.len(), "new shards are swept");
 }
 
 async fn pass(
-    house: &House,
-    tenure: &Tenure,
+    shared: &Shared,
+    session: &NodeSession,
     shards: &[i32],
     from: Option<Timestamp>,
     upto: Timestamp,
@@ -112,13 +112,13 @@ async fn pass(
     // `-` is the first of a gid's alphabet.
     let mut after = from.and_then(|from| Some((from, Gid::new("-").ok()?)));
     loop {
-        let page = house.store.due(shards, upto, after, house.options.page).await?;
+        let page = shared.store.due(shards, upto, after, shared.options.page).await?;
         after = page.last().cloned();
-        let last = page.len() < house.options.page;
+        let last = page.len() < shared.options.page;
         let mut room = Vec::new();
-        for (task, due) in tenure.by_task(page, |(_, gid)| gid) {
+        for (task, due) in session.by_task(page, |(_, gid)| gid) {
             let (more, wanted) = oneshot::channel();
-            tenure.tell(task, Control::Due(due, more));
+            session.send_control(task, Control::Due(due, more));
             room.push(wanted);
         }
         if last {

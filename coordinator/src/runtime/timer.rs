@@ -28,9 +28,9 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Drops what `valid` disowns, once the heap has outgrown the `held` transactions.
-    pub(super) fn compact(&mut self, held: usize, valid: impl Fn(Timestamp, &Gid, u64) -> bool) {
-        if self.heap.len() > 2 * held + 1024 {
+    /// Drops what `valid` disowns, once the heap has outgrown the `active` transactions.
+    pub(super) fn compact(&mut self, active: usize, valid: impl Fn(Timestamp, &Gid, u64) -> bool) {
+        if self.heap.len() > 2 * active + 1024 {
             self.heap.retain(|Reverse((at, gid, ticket))| valid(*at, gid, *ticket));
         }
     }

@@ -4,8 +4,8 @@
 //! durable: nothing derived from it may leave, and whatever comes in waits. Once durable, those who waited are answered
 //! first, then the owed calls go out, then all that came in meanwhile is decided together in the next append.
 
-mod answer;
 mod drive;
+mod respond;
 
 use std::{mem::take, sync::Arc, time::Instant};
 
@@ -16,13 +16,13 @@ use skald_engine::{
 use skald_protocol::{Gid, Status, Timestamp, TransactionView};
 use tokio::sync::oneshot;
 
-pub(super) use answer::{SHOWN, dry_run, met};
+pub(super) use respond::{SHOWN, dry_run, is_satisfied};
 
 use super::{
     Begun, NewTransaction, Until,
-    inbox::{Answer, Work, call_of},
+    context::TaskContext,
+    inbox::{Responder, Work, call_of},
     load::Replayed,
-    outlet::Outlet,
 };
 use crate::{
     journal::{Claim, Entry},
@@ -52,7 +52,7 @@ pub(super) enum Appending {
 
 /// What was decided of a work whose answer waits for the append.
 #[derive(Debug)]
-enum Verdict {
+enum WorkOutcome {
     /// The begin that made the transaction.
     Began,
     Taken,
@@ -60,7 +60,7 @@ enum Verdict {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct ActiveTransaction {
     pub(super) tx: Transaction,
     pub(super) shard: i32,
     /// Tells this stay in memory from earlier ones.
@@ -71,8 +71,8 @@ pub(super) struct Held {
     pub(super) ready: bool,
     queue: Vec<Work>,
     /// What the append in flight carries, to be answered or decided again.
-    carried: Vec<(Work, Verdict)>,
-    waiters: Vec<(Until, Answer<TransactionView>)>,
+    carried: Vec<(Work, WorkOutcome)>,
+    waiters: Vec<(Until, Responder<TransactionView>)>,
     watchers: Vec<oneshot::Sender<()>>,
     /// When it last changed as others see it.
     changed_at: Instant,
@@ -96,7 +96,7 @@ pub(super) struct Held {
     /// Gone when this stay in memory ends: calls that still wait then are not sent.
     stay: Arc<()>,
     /// Waits in the task's queue for a place.
-    starved: bool,
+    awaiting_permit: bool,
     /// A call is owed that the turn had nothing left for.
     undriven: bool,
     /// It took more than one may among others: it has its turns by itself.
@@ -107,8 +107,8 @@ pub(super) struct Held {
     pub(super) overlong: u32,
 }
 
-impl Held {
-    fn new(tx: Transaction, shard: i32, ticket: u64, request_digest: [u8; 32], out: &Outlet) -> Self {
+impl ActiveTransaction {
+    fn new(tx: Transaction, shard: i32, ticket: u64, request_digest: [u8; 32], context: &TaskContext) -> Self {
         Self {
             tx,
             shard,
@@ -126,14 +126,14 @@ impl Held {
             bytes: 0,
             full: false,
             armed: Timestamp::NEVER,
-            touched: out.now,
+            touched: context.now,
             projected: Status::Running,
             retired: false,
             row_sleeps: false,
             marked: false,
             parking: None,
             stay: Arc::default(),
-            starved: false,
+            awaiting_permit: false,
             undriven: false,
             heavy: false,
             waits_alone: false,
@@ -148,172 +148,172 @@ impl Held {
         ticket: u64,
         mut new: Box<NewTransaction>,
         claim: Claim,
-        answer: Answer<Begun>,
-        out: &mut Outlet,
+        responder: Responder<Begun>,
+        context: &mut TaskContext,
     ) -> Self {
-        let plan = out.plan(&new.plan);
+        let plan = context.plan(&new.plan);
         let began = skald_engine::Began {
             plan: hex::encode(new.plan.digest),
             contract: "native".to_owned(),
             input: new.input.take(),
-            config: out.config(&new.plan.plan),
+            config: context.config(&new.plan.plan),
             labels: new.labels.clone(),
             timeout_ms: new.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             trace: take(&mut new.trace),
         };
-        let lent = out.turn.lend();
-        let ahead_ms = out.clock.ahead_ms();
-        let (tx, events) = Transaction::begin_within(lent.clone(), ahead_ms, gid.clone(), plan, began, out.now);
-        let mut held = Self::new(tx, shard, ticket, new.request_digest, out);
-        held.give_back(&lent, out);
+        let lent = context.turn.lend();
+        let ahead_ms = context.clock.ahead_ms();
+        let (tx, events) = Transaction::begin_within(lent.clone(), ahead_ms, gid.clone(), plan, began, context.now);
+        let mut active = Self::new(tx, shard, ticket, new.request_digest, context);
+        active.give_back(&lent, context);
         let begin = Begin {
             shard,
             workflow: new.workflow.take(),
             request_digest: new.request_digest,
             labels: take(&mut new.labels),
-            created_at: out.now,
+            created_at: context.now,
             plan: new.plan.digest,
-            store_plan: (!out.knows(&new.plan.digest)).then(|| StoredPlan {
+            store_plan: (!context.knows(&new.plan.digest)).then(|| StoredPlan {
                 digest: new.plan.digest,
                 format: skald_engine::plan::FORMAT,
                 definition: new.plan.definition.clone(),
                 plan: new.plan.encoded.clone(),
             }),
         };
-        held.carried.push((Work::Begin(new, claim, answer), Verdict::Began));
-        held.append = Appending::Begin;
-        held.record(events, Some(Box::new(begin)), out);
-        held
+        active.carried.push((Work::Begin(new, claim, responder), WorkOutcome::Began));
+        active.append = Appending::Begin;
+        active.record(events, Some(Box::new(begin)), context);
+        active
     }
 
     /// A loaded one; `works` came while it was loaded.
-    pub(super) fn load(loaded: Replayed, ticket: u64, works: Vec<Work>, out: &mut Outlet) -> Self {
+    pub(super) fn load(loaded: Replayed, ticket: u64, works: Vec<Work>, context: &mut TaskContext) -> Self {
         let Replayed { tx, row, next_seq, bytes } = loaded;
-        let mut held = Self::new(tx, row.shard, ticket, row.request_digest, out);
-        held.next_seq = next_seq;
-        held.bytes = bytes;
-        held.projected = row.status;
-        held.row_sleeps = row.next_wake_at.is_none_or(|at| at > out.now.plus(out.lookahead));
-        held.queue = works;
-        held.tx.set_ahead(out.clock.ahead_ms());
-        let continuity = if row.parked_by.is_some() && row.parked_by == out.parked_by(row.shard) {
+        let mut active = Self::new(tx, row.shard, ticket, row.request_digest, context);
+        active.next_seq = next_seq;
+        active.bytes = bytes;
+        active.projected = row.status;
+        active.row_sleeps = row.next_wake_at.is_none_or(|at| at > context.now.plus(context.lookahead));
+        active.queue = works;
+        active.tx.set_ahead(context.clock.ahead_ms());
+        let continuity = if row.parked_by.is_some() && row.parked_by == context.parked_by(row.shard) {
             Continuity::Unbroken
         } else {
             Continuity::Broken
         };
-        let lent = held.borrow(out);
-        let mut events = recorded(held.tx.load(continuity, out.now));
-        held.give_back(&lent, out);
+        let lent = active.borrow(context);
+        let mut events = recorded(active.tx.load(continuity, context.now));
+        active.give_back(&lent, context);
         // What became due while nobody held it (a deadline) is decided before anything is called.
-        if let Ok(decided) = held.decide(Input::Tick, out) {
+        if let Ok(decided) = active.decide(Input::Tick, context) {
             events.extend(recorded(decided));
         }
         if row.settled_at.is_some() {
-            held.retire(out);
+            active.retire(context);
         }
         if events.is_empty() {
-            held.moved(out);
+            active.on_change(context);
         } else {
-            held.append = Appending::Adoption;
-            held.record(events, None, out);
+            active.append = Appending::Adoption;
+            active.record(events, None, context);
         }
-        held.again(out);
-        held
+        active.again(context);
+        active
     }
 
     /// Takes what another node made of it, keeping what only this one knows, and does its works again.
-    pub(super) fn reload(&mut self, loaded: Replayed, out: &mut Outlet) {
+    pub(super) fn reload(&mut self, loaded: Replayed, context: &mut TaskContext) {
         let works: Vec<_> = take(&mut self.carried).into_iter().map(|(work, _)| work).collect();
         for call in works.iter().filter_map(call_of) {
             self.tx.unanswered(call);
         }
         let Replayed { mut tx, row, next_seq, bytes } = loaded;
-        let lent = out.turn.lend();
+        let lent = context.turn.lend();
         tx.allow(lent.clone());
-        tx.set_ahead(out.clock.ahead_ms());
-        let decided = tx.inherit(&self.tx, out.now);
+        tx.set_ahead(context.clock.ahead_ms());
+        let decided = tx.inherit(&self.tx, context.now);
         self.tx = tx;
-        self.give_back(&lent, out);
+        self.give_back(&lent, context);
         self.busy = Busy::No;
         self.next_seq = next_seq;
         self.bytes = bytes;
         self.projected = row.status;
         self.marked = true;
-        self.tell_watchers();
+        self.notify_watchers();
         self.queue.splice(0..0, works);
         if decided.record {
             self.append = Appending::Decision;
-            self.record(decided.events, None, out);
+            self.record(decided.events, None, context);
         } else {
-            self.moved(out);
+            self.on_change(context);
         }
-        self.again(out);
+        self.again(context);
     }
 
-    pub(super) fn push(&mut self, work: Work, out: &mut Outlet) {
+    pub(super) fn push(&mut self, work: Work, context: &mut TaskContext) {
         if self.queue.len() >= QUEUE && !matches!(work, Work::Input(_)) {
-            return work.fail(out.overloaded());
+            return work.fail(context.overloaded());
         }
         self.queue.push(work);
-        self.again(out);
+        self.again(context);
     }
 
     /// Asks for a turn where there is something to do.
-    fn again(&mut self, out: &mut Outlet) {
+    fn again(&mut self, context: &mut TaskContext) {
         if self.queue.is_empty() && !self.tx.goes_on() && !self.undriven {
             self.heavy = false;
         } else if self.heavy {
-            out.heavy(self);
+            context.heavy(self);
         } else {
-            out.ready(self);
+            context.ready(self);
         }
     }
 
     /// Its turn among others.
-    pub(super) fn turn(&mut self, out: &mut Outlet) {
+    pub(super) fn turn(&mut self, context: &mut TaskContext) {
         self.ready = false;
         if !self.heavy {
-            self.work(out);
+            self.work(context);
         }
     }
 
     /// Its turn by itself.
-    pub(super) fn turn_alone(&mut self, out: &mut Outlet) {
+    pub(super) fn turn_alone(&mut self, context: &mut TaskContext) {
         self.waits_alone = false;
-        self.work(out);
+        self.work(context);
     }
 
-    fn borrow(&mut self, out: &Outlet) -> Budget {
-        let lent = out.turn.lend();
+    fn borrow(&mut self, context: &TaskContext) -> Budget {
+        let lent = context.turn.lend();
         self.tx.allow(lent.clone());
         lent
     }
 
-    fn give_back(&mut self, lent: &Budget, out: &mut Outlet) {
-        self.heavy |= out.turn.take_back(lent, self.tx.budget());
+    fn give_back(&mut self, lent: &Budget, context: &mut TaskContext) {
+        self.heavy |= context.turn.take_back(lent, self.tx.budget());
     }
 
-    fn decide(&mut self, input: Input, out: &mut Outlet) -> Result<Decided, Rejection> {
-        let lent = self.borrow(out);
-        let decided = self.tx.decide(input, out.now);
-        self.give_back(&lent, out);
+    fn decide(&mut self, input: Input, context: &mut TaskContext) -> Result<Decided, Rejection> {
+        let lent = self.borrow(context);
+        let decided = self.tx.decide(input, context.now);
+        self.give_back(&lent, context);
         decided
     }
 
     /// Decides what waits, in one append if anything of it is to be recorded; as far as the turn goes.
-    fn work(&mut self, out: &mut Outlet) {
+    fn work(&mut self, context: &mut TaskContext) {
         let waits = !self.queue.is_empty() || self.tx.goes_on() || self.undriven;
         if self.busy != Busy::No || self.retired && self.queue.is_empty() || !waits {
             return;
         }
-        self.touched = out.now;
-        self.tx.set_ahead(out.clock.ahead_ms());
+        self.touched = context.now;
+        self.tx.set_ahead(context.clock.ahead_ms());
         let mut events = Vec::new();
         if self.queue.is_empty() && self.tx.goes_on() {
             self.queue.push(Work::Input(Input::Tick));
         }
         let mut works = take(&mut self.queue).into_iter();
-        while !out.turn.is_over()
+        while !context.turn.is_over()
             && let Some(work) = works.next()
         {
             if work.is_withdrawn() {
@@ -325,31 +325,31 @@ impl Held {
                 Work::Begin(..) | Work::DryRun(..) | Work::View(..) => None,
                 Work::Compare(..) | Work::Wait(..) | Work::Change(..) => None,
             };
-            let verdict = match input.map(|input| self.decide(input, out)) {
-                None => Verdict::Taken,
+            let verdict = match input.map(|input| self.decide(input, context)) {
+                None => WorkOutcome::Taken,
                 Some(Ok(decided)) => {
                     events.extend(recorded(decided));
-                    Verdict::Taken
+                    WorkOutcome::Taken
                 }
-                Some(Err(rejection)) => Verdict::Rejected(rejection),
+                Some(Err(rejection)) => WorkOutcome::Rejected(rejection),
             };
             self.carried.push((work, verdict));
         }
         self.queue = works.collect();
         if events.is_empty() {
-            self.answer(out);
-            self.moved(out);
+            self.respond(context);
+            self.on_change(context);
         } else {
             self.append = Appending::Decision;
-            self.record(events, None, out);
+            self.record(events, None, context);
         }
     }
 
-    fn record(&mut self, mut events: Vec<Event>, begin: Option<Box<Begin>>, out: &mut Outlet) {
+    fn record(&mut self, mut events: Vec<Event>, begin: Option<Box<Begin>>, context: &mut TaskContext) {
         if self.tx.snapshot_due() {
             events.push(self.tx.snapshot());
         }
-        let record = Record::new(out.now, events).encode();
+        let record = Record::new(context.now, events).encode();
         self.bytes += record.len();
         self.busy = Busy::Appending;
         let foreign = take(&mut self.row_sleeps);
@@ -358,51 +358,51 @@ impl Held {
         let append = Append { gid: self.tx.gid().clone(), seq: self.next_seq, record, begin, foreign };
         self.next_seq += 1;
         let claims = self.carried.iter().filter_map(|(work, _)| work.claim().cloned()).collect();
-        out.entries.push(Entry { append, ticket: self.ticket, claims });
+        context.entries.push(Entry { append, ticket: self.ticket, claims });
     }
 
     /// The append is durable.
-    pub(super) fn durable(&mut self, out: &mut Outlet) {
+    pub(super) fn durable(&mut self, context: &mut TaskContext) {
         self.busy = Busy::No;
-        self.answer(out);
-        self.tell_watchers();
-        self.moved(out);
+        self.respond(context);
+        self.notify_watchers();
+        self.on_change(context);
     }
 
     /// What follows from the durable state: its row, its waiters, its calls, its next wake.
-    pub(super) fn moved(&mut self, out: &mut Outlet) {
-        self.project(out);
+    pub(super) fn on_change(&mut self, context: &mut TaskContext) {
+        self.project(context);
         if !self.waiters.is_empty() {
-            self.tell_waiters();
+            self.notify_waiters();
         }
         if self.bytes > limit::JOURNAL && !self.full && self.tx.decision().is_none() {
             self.full = true;
-            self.push(Work::Input(Input::Word(Word::JournalFull)), out);
+            self.push(Work::Input(Input::Word(Word::JournalFull)), context);
         }
-        self.drive(out);
-        self.rest(out);
-        self.again(out);
+        self.drive(context);
+        self.rest(context);
+        self.again(context);
     }
 
     /// The row still carries a mark that this value has seen.
-    pub(super) fn unmark(&mut self, out: &mut Outlet) {
+    pub(super) fn unmark(&mut self, context: &mut TaskContext) {
         self.marked = true;
-        self.project(out);
+        self.project(context);
     }
 
-    fn project(&mut self, out: &mut Outlet) {
+    fn project(&mut self, context: &mut TaskContext) {
         let status = self.tx.status();
         if let Some(settled_at) = self.tx.settled_at() {
             if !self.retired {
                 self.projected = status;
-                self.submit(None, None, Some(settled_at), out);
-                out.settled(&self.tx, settled_at);
-                self.retire(out);
+                self.submit(None, None, Some(settled_at), context);
+                context.settled(&self.tx, settled_at);
+                self.retire(context);
             }
         } else if self.projected != status || self.marked {
             self.projected = status;
             // Too early is safe: it is held, and who takes it over looks at once.
-            self.submit(Some(out.now), None, None, out);
+            self.submit(Some(context.now), None, None, context);
         }
     }
 
@@ -411,10 +411,10 @@ impl Held {
         next_wake_at: Option<Timestamp>,
         parked_by: Option<(crate::store::NodeId, i64)>,
         settled_at: Option<Timestamp>,
-        out: &mut Outlet,
+        context: &mut TaskContext,
     ) {
         self.marked = false;
-        out.projections.push(Projection {
+        context.projections.push(Projection {
             gid: self.tx.gid().clone(),
             seq: self.next_seq,
             status: self.tx.status(),
@@ -424,9 +424,9 @@ impl Held {
         });
     }
 
-    fn retire(&mut self, out: &mut Outlet) {
+    fn retire(&mut self, context: &mut TaskContext) {
         self.retired = true;
-        out.retire(self.tx.gid(), self.ticket);
+        context.retire(self.tx.gid(), self.ticket);
     }
 }
 

@@ -5,18 +5,18 @@ use std::{mem::take, time::Instant};
 use skald_engine::{Budget, Input, Request, Transaction, Word, limit};
 use skald_protocol::{BranchStatus, Status, Timestamp, TransactionView};
 
-use super::{Held, Verdict};
+use super::{ActiveTransaction, WorkOutcome};
 use crate::runtime::{
     Begun, Error, Until,
+    context::TaskContext,
     inbox::{Refusal, Work},
-    outlet::Outlet,
 };
 
 /// Branches in the view of a whole transaction: more than the API shows at once, whatever is hidden of them.
 pub(in crate::runtime) const SHOWN: usize = 5_000;
 
-impl Held {
-    pub(super) fn tell_watchers(&mut self) {
+impl ActiveTransaction {
+    pub(super) fn notify_watchers(&mut self) {
         self.changed_at = Instant::now();
         for watcher in self.watchers.drain(..) {
             let _ = watcher.send(());
@@ -27,52 +27,52 @@ impl Held {
         self.tx.view(0..SHOWN)
     }
 
-    pub(super) fn answer(&mut self, out: &mut Outlet) {
+    pub(super) fn respond(&mut self, context: &mut TaskContext) {
         for (work, verdict) in take(&mut self.carried) {
             match work {
                 Work::Input(_) => {}
-                Work::Begin(new, _, answer) => {
-                    let begun = if matches!(verdict, Verdict::Began) {
-                        out.begun(&new.plan, &self.tx);
+                Work::Begin(new, _, responder) => {
+                    let begun = if matches!(verdict, WorkOutcome::Began) {
+                        context.begun(&new.plan, &self.tx);
                         Ok(Begun::New(Box::new(self.whole())))
                     } else if new.request_digest == self.request_digest {
                         Ok(Begun::Existing(Box::new(self.whole())))
                     } else {
                         Err(self.conflict())
                     };
-                    drop(answer.send(begun));
+                    drop(responder.send(begun));
                 }
-                Work::Word(_, _, answer) => drop(answer.send(match verdict {
-                    Verdict::Began | Verdict::Taken => Ok(self.whole()),
-                    Verdict::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
+                Work::Word(_, _, responder) => drop(responder.send(match verdict {
+                    WorkOutcome::Began | WorkOutcome::Taken => Ok(self.whole()),
+                    WorkOutcome::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
                 })),
-                Work::DryRun(word, answer) => {
-                    let (tx, now) = (self.tx.clone(), out.now);
+                Work::DryRun(word, responder) => {
+                    let (tx, now) = (self.tx.clone(), context.now);
                     tokio::task::spawn_blocking(move || {
-                        drop(answer.send(dry_run(tx, word, now).map_err(Refusal::Failed)));
+                        drop(responder.send(dry_run(tx, word, now).map_err(Refusal::Failed)));
                     });
                 }
-                Work::View(branches, answer) => {
-                    drop(answer.send(Ok(self.tx.view(branches))));
+                Work::View(branches, responder) => {
+                    drop(responder.send(Ok(self.tx.view(branches))));
                 }
-                Work::Compare(digest, answer) => {
+                Work::Compare(digest, responder) => {
                     let same = digest == self.request_digest;
-                    drop(answer.send(if same { Ok(self.whole()) } else { Err(self.conflict()) }));
+                    drop(responder.send(if same { Ok(self.whole()) } else { Err(self.conflict()) }));
                 }
-                Work::Wait(until, answer) => self.waiters.push((until, answer)),
+                Work::Wait(until, responder) => self.waiters.push((until, responder)),
                 // It waited while something was recorded: whoever asked may have looked before.
-                Work::Change(asked, answer) if asked <= self.changed_at => drop(answer.send(())),
-                Work::Change(_, answer) => self.watchers.push(answer),
+                Work::Change(asked, responder) if asked <= self.changed_at => drop(responder.send(())),
+                Work::Change(_, responder) => self.watchers.push(responder),
             }
         }
     }
 
-    pub(super) fn tell_waiters(&mut self) {
-        for (until, answer) in take(&mut self.waiters) {
-            if met(&self.tx, &until) {
-                drop(answer.send(Ok(self.whole())));
-            } else if !answer.is_closed() {
-                self.waiters.push((until, answer));
+    pub(super) fn notify_waiters(&mut self) {
+        for (until, responder) in take(&mut self.waiters) {
+            if is_satisfied(&self.tx, &until) {
+                drop(responder.send(Ok(self.whole())));
+            } else if !responder.is_closed() {
+                self.waiters.push((until, responder));
             }
         }
     }
@@ -84,8 +84,8 @@ impl Held {
 
     /// Whoever waits here has to ask elsewhere.
     pub(in crate::runtime) fn dismiss(mut self) {
-        for (_, answer) in self.waiters.drain(..) {
-            drop(answer.send(Err(Refusal::NotHeld)));
+        for (_, responder) in self.waiters.drain(..) {
+            drop(responder.send(Err(Refusal::NotHeld)));
         }
         self.into_works().into_iter().for_each(Work::refuse);
     }
@@ -109,7 +109,7 @@ pub(in crate::runtime) fn dry_run(mut tx: Transaction, word: Word, now: Timestam
 }
 
 /// Settlement and suspension end every wait.
-pub(in crate::runtime) fn met(tx: &Transaction, until: &Until) -> bool {
+pub(in crate::runtime) fn is_satisfied(tx: &Transaction, until: &Until) -> bool {
     if tx.status().is_final() || tx.status() == Status::Suspended {
         return true;
     }

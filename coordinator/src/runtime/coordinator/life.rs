@@ -1,4 +1,4 @@
-//! What goes on beside the requests: one tenure after another, gauges, retention, setting aside.
+//! What goes on beside the requests: one session after another, gauges, retention, setting aside.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Inner, OVERTAKEN, POLL, POLL_MAX};
 use crate::{
     runtime::{
-        House,
+        Shared,
         clock::{Jump, Moment},
-        tenure::{Command, End, Office, Tenure},
+        membership::{Drain, End, Membership},
+        session::NodeSession,
     },
     store::{Error, Joined},
 };
@@ -29,68 +30,68 @@ const PLANS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PRUNE: usize = 500;
 
 impl Inner {
-    /// One tenure after another.
+    /// One session after another.
     pub(super) async fn live(
         self: Arc<Self>,
-        mut office: Office,
+        mut membership: Membership,
         mut timeline: Option<u32>,
-        mut commands: mpsc::Receiver<Command>,
+        mut drains: mpsc::Receiver<Drain>,
         stop: CancellationToken,
     ) {
         loop {
-            let ended = office.tenure();
-            let end = office.keep(&mut commands).await;
+            let ended = membership.session();
+            let end = membership.run(&mut drains).await;
             self.current.send_replace(None);
             match end {
                 End::Left => return,
-                End::Damaged => return self.stand_still(commands).await,
+                End::Damaged => return self.stand_still(drains).await,
                 End::Deposed => {}
             }
             tracing::warn!("this node was deposed: everything in memory is dropped");
-            self.house.metrics.deposed();
+            self.shared.metrics.deposed();
             let mut pause = JOIN_PAUSE;
             let mut ended = Some(ended);
-            office = loop {
-                if let Ok(Command::Drain { done, .. }) = commands.try_recv() {
+            membership = loop {
+                if let Ok(Drain { done, .. }) = drains.try_recv() {
                     let _ = done.send(());
                     return;
                 }
                 match self.join_again(&mut ended, &mut timeline).await {
                     Ok((asked, joined)) => {
-                        break Office::open(Arc::clone(&self.house), &joined, asked, stop.child_token());
+                        break Membership::open(Arc::clone(&self.shared), &joined, asked, stop.child_token());
                     }
-                    Err(Error::Damaged(_)) => return self.stand_still(commands).await,
+                    Err(Error::Damaged(_)) => return self.stand_still(drains).await,
                     Err(error) => tracing::warn!(%error, "this node cannot join again yet"),
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(JOIN_PAUSE_MAX);
             };
-            self.current.send_replace(Some(office.tenure()));
+            self.current.send_replace(Some(membership.session()));
         }
     }
 
-    /// `ended`: the tenure before, until it is known whether the database has all of it.
+    /// `ended`: the session before, until it is known whether the database has all of it.
     async fn join_again(
         &self,
-        ended: &mut Option<Arc<Tenure>>,
+        ended: &mut Option<Arc<NodeSession>>,
         timeline: &mut Option<u32>,
     ) -> Result<(Moment, Joined), Error> {
-        let House { options, .. } = &*self.house;
-        if let Some(tenure) = ended {
-            let now = self.house.members().timeline().await;
-            self.house.look_back(tenure, [*timeline, now]).await?;
+        let Shared { options, .. } = &*self.shared;
+        if let Some(session) = ended {
+            let now = self.shared.members().timeline().await;
+            self.shared.look_back(session, [*timeline, now]).await?;
             (*ended, *timeline) = (None, now);
         }
         let asked = Moment::now();
-        Ok((asked, self.house.members().join(&options.address, options.lease).await?))
+        Ok((asked, self.shared.members().join(&options.address, options.lease).await?))
     }
 
     /// Says why, and waits to be stopped.
-    async fn stand_still(&self, mut commands: mpsc::Receiver<Command>) {
+    async fn stand_still(&self, mut drains: mpsc::Receiver<Drain>) {
         let damage = self.damage.borrow().clone().unwrap_or_default();
         tracing::error!("{damage}");
-        self.house.metrics.database_damaged();
-        while let Some(Command::Drain { done, .. }) = commands.recv().await {
+        self.shared.metrics.database_damaged();
+        while let Some(Drain { done, .. }) = drains.recv().await {
             let _ = done.send(());
         }
     }
@@ -98,32 +99,32 @@ impl Inner {
     /// Gauges that are cheaper to read than to keep.
     pub(super) fn observe(self: &Arc<Self>) {
         let inner = Arc::downgrade(self);
-        self.house.metrics.before_render(move |metrics| {
-            let tenure = inner.upgrade().and_then(|inner| inner.current.borrow().clone());
+        self.shared.metrics.before_render(move |metrics| {
+            let session = inner.upgrade().and_then(|inner| inner.current.borrow().clone());
             let count = |depth: usize| i64::try_from(depth).unwrap_or(i64::MAX);
-            metrics.in_memory.set(tenure.as_ref().map_or(0, |tenure| count(tenure.in_memory())));
-            metrics.inbox_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.inbox_depth())));
-            metrics.journal_depth.set(tenure.as_ref().map_or(0, |tenure| count(tenure.journal.depth())));
-            metrics.overdue.set(tenure.as_ref().map_or(0.0, |tenure| tenure.overdue().as_secs_f64()));
+            metrics.in_memory.set(session.as_ref().map_or(0, |session| count(session.in_memory())));
+            metrics.inbox_depth.set(session.as_ref().map_or(0, |session| count(session.inbox_depth())));
+            metrics.journal_depth.set(session.as_ref().map_or(0, |session| count(session.journal.depth())));
+            metrics.overdue.set(session.as_ref().map_or(0.0, |session| session.overdue().as_secs_f64()));
         });
     }
 
     /// Retention, in small batches; also counts those who wait for an operator.
     pub(super) async fn retain(self: Arc<Self>) {
-        let options = &self.house.options;
+        let options = &self.shared.options;
         let mut plans_at = Instant::now();
         loop {
             sleep(options.prune_every).await;
             if self.draining.load(Ordering::Acquire) {
                 return;
             }
-            let Some(now) = self.current.borrow().as_ref().map(|tenure| tenure.clock.now()) else { continue };
+            let Some(now) = self.current.borrow().as_ref().map(|session| session.clock.now()) else { continue };
             let before = |keep: Duration| {
                 skald_protocol::Timestamp(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)))
             };
             let (journals, tombstones) = (before(options.keep_journals), before(options.keep_tombstones));
             loop {
-                match self.house.store.prune(journals, tombstones, PRUNE).await {
+                match self.shared.store.prune(journals, tombstones, PRUNE).await {
                     Ok((0, 0)) => break,
                     Ok((journals, tombstones)) => tracing::debug!(journals, tombstones, "retention removed"),
                     Err(error) => {
@@ -135,7 +136,7 @@ impl Inner {
             }
             if plans_at.elapsed() >= PLANS_EVERY {
                 plans_at = Instant::now();
-                match self.house.store.prune_plans(options.keep_journals.max(PLANS_KEPT)).await {
+                match self.shared.store.prune_plans(options.keep_journals.max(PLANS_KEPT)).await {
                     Ok(plans) => tracing::debug!(plans, "retention removed plans that nothing uses"),
                     Err(error) => tracing::warn!(%error, "plans that nothing uses cannot be removed"),
                 }
@@ -144,7 +145,7 @@ impl Inner {
     }
 }
 
-impl House {
+impl Shared {
     pub(in crate::runtime) fn clock_jumped(&self, Jump(by_ms): Jump) {
         let (direction, by) =
             if by_ms < 0 { ("back", by_ms.unsigned_abs()) } else { ("forward", by_ms.unsigned_abs()) };
@@ -160,11 +161,11 @@ impl House {
     pub(in crate::runtime) fn quarantine(self: &Arc<Self>, gid: Gid, reason: String) {
         tracing::error!(%gid, reason, "a transaction is quarantined");
         self.metrics.quarantined();
-        let house = Arc::clone(self);
+        let shared = Arc::clone(self);
         tokio::spawn(async move {
             let mut pause = POLL;
             for _ in 0..OVERTAKEN {
-                match house.store.quarantine(&gid, &reason).await {
+                match shared.store.quarantine(&gid, &reason).await {
                     Ok(()) => return,
                     Err(error) => tracing::warn!(%gid, %error, "a transaction cannot be set aside yet"),
                 }

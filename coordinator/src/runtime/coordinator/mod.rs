@@ -28,12 +28,13 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Audit, Begun, Error, Filter, Foundation, House, NewTransaction, Options, RETRY_AFTER, Until,
+    Audit, Begun, Dependencies, Error, Filter, NewTransaction, Options, RETRY_AFTER, Shared, Until,
+    active::{SHOWN, dry_run, is_satisfied},
     clock::Moment,
-    held::{SHOWN, dry_run, met},
-    inbox::{Answer, Ask, Refusal, Work},
+    inbox::{Refusal, Responder, TaskRequest, Work},
     load::{self, Fault, Found, Plans, Replayed, guarded},
-    tenure::{Command, Office, Tenure},
+    membership::{Drain, Membership},
+    session::NodeSession,
 };
 use crate::{
     dispatch::{Withheld, token::CallbackTokens},
@@ -60,10 +61,10 @@ pub struct Coordinator {
 }
 
 struct Inner {
-    house: Arc<House>,
+    shared: Arc<Shared>,
     /// `None`: between two tenures.
-    current: watch::Sender<Option<Arc<Tenure>>>,
-    commands: mpsc::Sender<Command>,
+    current: watch::Sender<Option<Arc<NodeSession>>>,
+    drains: mpsc::Sender<Drain>,
     callback_tokens: Arc<CallbackTokens>,
     draining: AtomicBool,
     damage: watch::Receiver<Damage>,
@@ -71,29 +72,30 @@ struct Inner {
 
 impl Coordinator {
     /// Joins the other nodes and starts to serve; returns once joined.
-    pub async fn start(foundation: Foundation, options: Options) -> Result<Self, Error> {
+    pub async fn start(foundation: Dependencies, options: Options) -> Result<Self, Error> {
         options.validate().map_err(|faults| Error::Store(store::Error::Misconfigured(faults)))?;
-        let Foundation { store, membership, dispatcher, callback_tokens, metrics, spans } = foundation;
+        let Dependencies { store, membership, dispatcher, callback_tokens, metrics, spans } = foundation;
         let (threads, plans) = (Handle::current(), Plans::default());
-        let house = Arc::new(House { store, membership, threads, dispatcher, metrics, spans, options, plans });
-        let keeper = house.membership.as_ref().map_or(&house.threads, |membership| membership.thread.handle()).clone();
-        let (commands, commanded) = mpsc::channel(1);
+        let shared = Arc::new(Shared { store, membership, threads, dispatcher, metrics, spans, options, plans });
+        let keeper =
+            shared.membership.as_ref().map_or(&shared.threads, |membership| membership.thread.handle()).clone();
+        let (drains, drained) = mpsc::channel(1);
         let inner = Arc::new(Inner {
-            house: Arc::clone(&house),
+            shared: Arc::clone(&shared),
             current: watch::Sender::new(None),
-            commands,
+            drains,
             callback_tokens,
             draining: AtomicBool::new(false),
-            damage: house.store.damage(),
+            damage: shared.store.damage(),
         });
-        let timeline = house.members().timeline().await;
+        let timeline = shared.members().timeline().await;
         let asked = Moment::now();
-        let joined = house.store.join(&house.options.address, house.options.lease).await.map_err(Error::Store)?;
+        let joined = shared.store.join(&shared.options.address, shared.options.lease).await.map_err(Error::Store)?;
         let stop = CancellationToken::new();
-        let office = Office::open(Arc::clone(&house), &joined, asked, stop.child_token());
-        inner.current.send_replace(Some(office.tenure()));
+        let membership = Membership::open(Arc::clone(&shared), &joined, asked, stop.child_token());
+        inner.current.send_replace(Some(membership.session()));
         inner.observe();
-        let live = Arc::clone(&inner).live(office, timeline, commanded, stop.clone());
+        let live = Arc::clone(&inner).live(membership, timeline, drained, stop.clone());
         keeper.spawn(stop.clone().run_until_cancelled_owned(live));
         tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&inner).retain()));
         Ok(Self { inner, _alive: Arc::new(stop.drop_guard()) })
@@ -107,9 +109,9 @@ impl Coordinator {
                 .map_err(|invalid| Error::not_ready(&invalid.to_string()))?,
         };
         // A trace that starts here is only told to participants as sampled where its spans are exported.
-        new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.house.spans.is_on();
+        new.trace.sampled &= new.trace.parent_span_id.is_some() || self.inner.shared.spans.is_on();
         let digest = new.request_digest;
-        let asked = |claim| self.ask(&gid, |answer| Work::Begin(Box::new(new), claim, answer), Changes::Yes);
+        let asked = |claim| self.request(&gid, |responder| Work::Begin(Box::new(new), claim, responder), Changes::Yes);
         if let Some(begun) = self.written(&gid, asked).await? {
             return Ok(begun);
         }
@@ -122,7 +124,7 @@ impl Coordinator {
 
     /// What a begin with this gid and digest meets: `Ok(None)` if the gid is free.
     pub async fn existing(&self, gid: &Gid, request_digest: &[u8; 32]) -> Result<Option<TransactionView>, Error> {
-        match self.asked_to_show(gid, |answer| Work::Compare(*request_digest, answer)).await? {
+        match self.asked_to_show(gid, |responder| Work::Compare(*request_digest, responder)).await? {
             Some(view) => Ok(Some(view)),
             None => self.stored(gid, request_digest).await,
         }
@@ -148,7 +150,7 @@ impl Coordinator {
     }
 
     async fn decided(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
-        match self.ask(gid, |answer| Work::Word(word.clone(), claim.clone(), answer), Changes::Yes).await? {
+        match self.request(gid, |responder| Work::Word(word.clone(), claim.clone(), responder), Changes::Yes).await? {
             Some(view) => Ok(view),
             None => self.foreign_word(gid, word, claim).await,
         }
@@ -157,12 +159,12 @@ impl Coordinator {
     /// A word to a transaction that this node does not hold.
     async fn foreign_word(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
         for _ in 0..OVERTAKEN {
-            let tenure = self.tenure()?;
-            let now = tenure.clock.now();
+            let session = self.session()?;
+            let now = session.clock.now();
             let Replayed { mut tx, next_seq, bytes: _, row } = match self.load(gid).await? {
                 Found::Here(replayed) => *replayed,
                 Found::Quarantined(_) if word.fails() => {
-                    self.inner.house.store.fail_quarantined(gid, now).await.map_err(unreachable)?;
+                    self.inner.shared.store.fail_quarantined(gid, now).await.map_err(unreachable)?;
                     return self.get(gid, 0..0).await;
                 }
                 found @ (Found::Missing
@@ -175,12 +177,12 @@ impl Coordinator {
             };
             // What its word sets off is its owner's to evaluate.
             tx.allow(Budget::of(0));
-            tx.set_ahead(tenure.clock.ahead_ms());
+            tx.set_ahead(session.clock.ahead_ms());
             let decided = guarded("the transaction", || tx.decide(Input::Word(word.clone()), now))
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
                 let append = foreign(gid, next_seq, decided.events, now);
-                match tenure.journal.append(append, claim.clone()).await.map_err(|Closed| self.lost_place())? {
+                match session.journal.append(append, claim.clone()).await.map_err(|Closed| self.lost_place())? {
                     Outcome::Durable => {}
                     Outcome::Conflict => continue,
                     // Whoever withdrew it is not there to be told.
@@ -198,12 +200,12 @@ impl Coordinator {
 
     /// What the word would call, were it taken now; nothing changes.
     pub async fn dry_run(&self, gid: &Gid, word: Word) -> Result<Vec<Request>, Error> {
-        if let Some(requests) = self.asked_to_show(gid, |answer| Work::DryRun(word.clone(), answer)).await? {
+        if let Some(requests) = self.asked_to_show(gid, |responder| Work::DryRun(word.clone(), responder)).await? {
             return Ok(requests);
         }
         match self.load(gid).await? {
             Found::Here(mut replayed) => {
-                let now = self.tenure()?.clock.now();
+                let now = self.session()?.clock.now();
                 let dry_run = tokio::task::spawn_blocking(move || {
                     replayed.tx.allow(Budget::of(limit::EVALUATED));
                     let _ = replayed.tx.load(Continuity::Broken, now);
@@ -221,7 +223,7 @@ impl Coordinator {
 
     /// `branches`: the page of branches to show.
     pub async fn get(&self, gid: &Gid, branches: Range<usize>) -> Result<TransactionView, Error> {
-        match self.asked_to_show(gid, |answer| Work::View(branches.clone(), answer)).await? {
+        match self.asked_to_show(gid, |responder| Work::View(branches.clone(), responder)).await? {
             Some(view) => Ok(view),
             None => {
                 let found = self.load(gid).await?;
@@ -255,11 +257,12 @@ impl Coordinator {
     async fn wait_for(&self, gid: &Gid, until: &Until) -> Result<TransactionView, Error> {
         let mut pause = POLL;
         loop {
-            if let Some(view) = self.ask(gid, |answer| Work::Wait(until.clone(), answer), Changes::No).await? {
+            if let Some(view) = self.request(gid, |responder| Work::Wait(until.clone(), responder), Changes::No).await?
+            {
                 return Ok(view);
             }
             match self.load(gid).await? {
-                Found::Here(replayed) if !met(&replayed.tx, until) => {}
+                Found::Here(replayed) if !is_satisfied(&replayed.tx, until) => {}
                 found @ (Found::Here(_)
                 | Found::Missing
                 | Found::Expired(_)
@@ -276,8 +279,8 @@ impl Coordinator {
 
     /// The public events after `after` (`<seq>.<index>`), as recorded so far.
     pub async fn events(&self, gid: &Gid, after: Option<(u64, usize)>) -> Result<Vec<PublicEvent>, Error> {
-        let house = &self.inner.house;
-        let mut loaded = house.store.load(std::slice::from_ref(gid)).await.map_err(unreachable)?;
+        let shared = &self.inner.shared;
+        let mut loaded = shared.store.load(std::slice::from_ref(gid)).await.map_err(unreachable)?;
         let loaded = loaded.pop().ok_or_else(|| Error::UnknownGid(gid.clone()))?;
         if loaded.row.expired {
             return Err(Error::Expired { gid: gid.clone(), status: loaded.row.status });
@@ -285,7 +288,7 @@ impl Coordinator {
         if loaded.row.quarantined.is_some() {
             return Err(Error::Quarantined(gid.clone()));
         }
-        let published = match load::plan_of(&house.plans, &*house.store, &loaded.row).await {
+        let published = match load::plan_of(&shared.plans, &*shared.store, &loaded.row).await {
             Ok(plan) => {
                 let (gid, bytes) = (gid.clone(), load::bytes(&loaded.records));
                 load::unhurried(bytes, move || {
@@ -307,7 +310,7 @@ impl Coordinator {
             }
             Err(Fault::Newer) => Err(Error::not_ready("the transaction was written by a newer build")),
             Err(Fault::Corrupt(reason)) => {
-                house.quarantine(gid.clone(), reason);
+                shared.quarantine(gid.clone(), reason);
                 Err(Error::Quarantined(gid.clone()))
             }
             Err(Fault::Store(error)) => Err(unreachable(error)),
@@ -317,10 +320,10 @@ impl Coordinator {
     /// Resolves when something of the transaction may have been recorded since the call (not since the first poll), or
     /// after a second or so.
     pub fn changed(&self, gid: &Gid) -> impl Future<Output = ()> + Send + use<> {
-        let (answer, changed) = oneshot::channel();
+        let (responder, changed) = oneshot::channel();
         let since = Instant::now();
-        let work = Work::Change(since, answer);
-        let asked = self.tenure().is_ok_and(|tenure| tenure.ask(Ask { gid: gid.clone(), work }).is_ok());
+        let work = Work::Change(since, responder);
+        let asked = self.session().is_ok_and(|session| session.submit(TaskRequest { gid: gid.clone(), work }).is_ok());
         async move {
             // Nobody who would tell: it is not held here.
             if !asked || !matches!(timeout(POLL_MAX, changed).await, Ok(Ok(()))) {
@@ -331,21 +334,21 @@ impl Coordinator {
 
     /// Shows at least what this node has told of its transactions so far, unless the database is slow.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
-        if let Ok(tenure) = self.tenure() {
-            let _ = timeout(PROJECTED_WITHIN, tenure.journal.project()).await;
+        if let Ok(session) = self.session() {
+            let _ = timeout(PROJECTED_WITHIN, session.journal.project()).await;
         }
-        self.inner.house.store.list(filter).await.map_err(unreachable)
+        self.inner.shared.store.list(filter).await.map_err(unreachable)
     }
 
     /// Who an operator's word came to, kept for those who ask later.
     pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
-        self.stored_within(self.inner.house.store.audit(entry)).await
+        self.stored_within(self.inner.shared.store.audit(entry)).await
     }
 
     /// The secrets that a plan names for places where this server does not let them go.
     #[must_use]
     pub fn withheld_secrets<'a>(&self, plan: &'a Plan) -> Vec<Withheld<'a>> {
-        self.inner.house.dispatcher.withheld_secrets(plan)
+        self.inner.shared.dispatcher.withheld_secrets(plan)
     }
 
     /// The operation that a callback's token stands for; `None`: no token of this system.
@@ -360,15 +363,15 @@ impl Coordinator {
         if self.inner.draining.load(Ordering::Acquire) {
             return Err(Error::not_ready("draining"));
         }
-        let tenure = self.tenure()?;
-        if !tenure.clock.may_send() {
+        let session = self.session()?;
+        if !session.clock.may_send() {
             return Err(Error::not_ready("the lease has run out"));
         }
-        if tenure.owned().is_empty() {
+        if session.owned().is_empty() {
             return Err(Error::not_ready("this node holds no shards yet"));
         }
-        tenure.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))?;
-        self.inner.house.store.ready().await.map_err(unreachable)
+        session.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))?;
+        self.inner.shared.store.ready().await.map_err(unreachable)
     }
 
     /// Takes no more work, waits for calls in flight, writes what is left, hands the shards over and leaves. Reads still
@@ -376,12 +379,12 @@ impl Coordinator {
     pub async fn drain(&self, within: Duration) {
         self.inner.draining.store(true, Ordering::Release);
         let (done, drained) = oneshot::channel();
-        if self.inner.commands.send(Command::Drain { within, done }).await.is_ok() {
+        if self.inner.drains.send(Drain { within, done }).await.is_ok() {
             let _ = drained.await;
         }
     }
 
-    fn tenure(&self) -> Result<Arc<Tenure>, Error> {
+    fn session(&self) -> Result<Arc<NodeSession>, Error> {
         self.inner.current.borrow().clone().ok_or_else(|| self.without("the database is out of reach"))
     }
 
@@ -389,7 +392,7 @@ impl Coordinator {
         self.without("this node lost its place; the request may have been taken")
     }
 
-    /// A tenure, and why.
+    /// A session, and why.
     fn without(&self, reason: &str) -> Error {
         self.inner.damage.borrow().clone().map_or_else(|| Error::not_ready(reason), Error::Damaged)
     }
@@ -401,7 +404,7 @@ impl Coordinator {
         F: Future<Output = Result<T, Error>>,
     {
         self.check_journal()?;
-        let waited = self.inner.house.options.commit_timeout;
+        let waited = self.inner.shared.options.commit_timeout;
         let caller = Caller(Claim::default());
         match timeout(waited, write(caller.0.clone())).await {
             Ok(written) => written,
@@ -413,7 +416,7 @@ impl Coordinator {
     /// What goes to the database past the journal, no longer than a commit may take.
     async fn stored_within<T>(&self, store: impl Future<Output = Result<T, store::Error>>) -> Result<T, Error> {
         self.check_journal()?;
-        let stored = timeout(self.inner.house.options.commit_timeout, store).await;
+        let stored = timeout(self.inner.shared.options.commit_timeout, store).await;
         stored.map_or_else(
             |_| Err(Error::not_ready("the database may still take it: send the same again")),
             |stored| stored.map_err(unreachable),
@@ -421,48 +424,48 @@ impl Coordinator {
     }
 
     fn check_journal(&self) -> Result<(), Error> {
-        self.tenure()?.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))
+        self.session()?.journal.check().map_err(|stalled| Error::not_ready(&stalled.to_string()))
     }
 
     /// What is being written of a transaction is not shown before it is durable: that is not waited for without end.
-    async fn asked_to_show<T>(&self, gid: &Gid, work: impl FnOnce(Answer<T>) -> Work) -> Result<Option<T>, Error> {
-        let asked = timeout(self.inner.house.options.commit_timeout, self.ask(gid, work, Changes::No));
+    async fn asked_to_show<T>(&self, gid: &Gid, work: impl FnOnce(Responder<T>) -> Work) -> Result<Option<T>, Error> {
+        let asked = timeout(self.inner.shared.options.commit_timeout, self.request(gid, work, Changes::No));
         let reason = "the database has not taken yet what was last decided of the transaction";
         asked.await.unwrap_or_else(|_| Err(Error::not_ready(reason)))
     }
 
     /// Asks the task that would hold the transaction; `None`: it does not.
-    async fn ask<T>(
+    async fn request<T>(
         &self,
         gid: &Gid,
-        work: impl FnOnce(Answer<T>) -> Work,
+        work: impl FnOnce(Responder<T>) -> Work,
         changes: Changes,
     ) -> Result<Option<T>, Error> {
-        let tenure = match changes {
+        let session = match changes {
             Changes::Yes if self.inner.draining.load(Ordering::Acquire) => return Err(Error::not_ready("draining")),
-            Changes::Yes => self.tenure()?,
-            Changes::No => match self.tenure() {
-                Ok(tenure) => tenure,
+            Changes::Yes => self.session()?,
+            Changes::No => match self.session() {
+                Ok(session) => session,
                 Err(_) => return Ok(None),
             },
         };
-        let (answer, answered) = oneshot::channel();
-        if tenure.ask(Ask { gid: gid.clone(), work: work(answer) }).is_err() {
+        let (responder, answered) = oneshot::channel();
+        if session.submit(TaskRequest { gid: gid.clone(), work: work(responder) }).is_err() {
             return Err(Error::Overloaded { retry_after: RETRY_AFTER });
         }
         match (answered.await, changes) {
-            (Ok(Ok(answer)), _) => Ok(Some(answer)),
+            (Ok(Ok(responder)), _) => Ok(Some(responder)),
             (Ok(Err(Refusal::NotHeld)), _) => Ok(None),
             (Ok(Err(Refusal::Failed(error))), _) => Err(error),
-            // The tenure ended: what became of a change is not known, a read goes to the database.
+            // The session ended: what became of a change is not known, a read goes to the database.
             (Err(_), Changes::Yes) => Err(self.lost_place()),
             (Err(_), Changes::No) => Ok(None),
         }
     }
 
     async fn load(&self, gid: &Gid) -> Result<Found, Error> {
-        let house = &self.inner.house;
-        load::load_one(&house.plans, &*house.store, gid).await.map_err(unreachable)
+        let shared = &self.inner.shared;
+        load::load_one(&shared.plans, &*shared.store, gid).await.map_err(unreachable)
     }
 
     fn show(&self, gid: &Gid, found: Found, branches: Range<usize>) -> Result<TransactionView, Error> {
@@ -484,7 +487,7 @@ impl Coordinator {
             Found::Expired(row) => Error::Expired { gid: gid.clone(), status: row.status },
             Found::Newer(_) => Error::not_ready("the transaction was written by a newer build"),
             Found::Corrupt(_, reason) => {
-                self.inner.house.quarantine(gid.clone(), reason);
+                self.inner.shared.quarantine(gid.clone(), reason);
                 Error::Quarantined(gid.clone())
             }
             Found::Quarantined(_) | Found::Here(_) => Error::Quarantined(gid.clone()),

@@ -24,33 +24,33 @@ impl Coordinator {
             plan: plan.encoded.clone(),
         };
         let new = Publish { workflow, digest, definition, plan };
-        self.stored_within(self.inner.house.store.publish(&new)).await
+        self.stored_within(self.inner.shared.store.publish(&new)).await
     }
 
     pub async fn workflow(&self, wanted: &WorkflowRef) -> Result<Option<Workflow>, Error> {
-        self.inner.house.store.workflow(wanted).await.map_err(unreachable)
+        self.inner.shared.store.workflow(wanted).await.map_err(unreachable)
     }
 
     /// The latest published version of this name; a pre-release only where there is nothing else.
     pub async fn latest_version(&self, name: &str) -> Result<Option<String>, Error> {
-        self.inner.house.store.latest(name).await.map_err(unreachable)
+        self.inner.shared.store.latest(name).await.map_err(unreachable)
     }
 
     /// The latest version of each name behind `after`, in the order of names.
     pub async fn workflows(&self, after: &str, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
-        self.inner.house.store.workflows(after, limit).await.map_err(unreachable)
+        self.inner.shared.store.workflows(after, limit).await.map_err(unreachable)
     }
 
     /// The versions of one name, the latest first, behind `after`.
     pub async fn versions(&self, name: &str, after: Option<&str>, limit: usize) -> Result<Vec<WorkflowRow>, Error> {
-        self.inner.house.store.versions(name, after, limit).await.map_err(unreachable)
+        self.inner.shared.store.versions(name, after, limit).await.map_err(unreachable)
     }
 
     /// The plan that was proven when the workflow was published, whatever this build's compiler would make of it.
     pub async fn published_plan(&self, workflow: &Workflow) -> Result<PreparedPlan, Error> {
-        let house = &self.inner.house;
+        let shared = &self.inner.shared;
         let digest = workflow.row.plan;
-        let plan = house.plans.get(&*house.store, &digest).await.map_err(|fault| match fault {
+        let plan = shared.plans.get(&*shared.store, &digest).await.map_err(|fault| match fault {
             Fault::Newer => Error::not_ready("the workflow was published by a newer build"),
             Fault::Corrupt(reason) => Error::Store(store::Error::Refused(reason)),
             Fault::Store(error) => unreachable(error),

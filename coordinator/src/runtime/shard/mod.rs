@@ -24,12 +24,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, House, RETRY_AFTER,
+    Error, RETRY_AFTER, Shared,
+    active::{ActiveTransaction, Busy, QUEUE},
     clock::Clock,
-    held::{Busy, Held, QUEUE},
-    inbox::{Ask, Back, Control, Purpose, Report, Work},
+    context::TaskContext,
+    inbox::{Completion, Control, Purpose, Report, TaskRequest, Work},
     load::guarded,
-    outlet::Outlet,
     turn::{Turn, aside, rest_after, worked},
 };
 use crate::{
@@ -42,14 +42,14 @@ const OVERLONG: u32 = 3;
 /// Messages of one kind taken in one turn.
 const TURN: usize = 512;
 /// Between two looks at whether leaving shards are at rest.
-const LEAVERS: Duration = Duration::from_millis(20);
+const LEAVING_CHECK: Duration = Duration::from_millis(20);
 /// An idle task looks around at least this often (leases, leavers).
 const IDLE: Duration = Duration::from_millis(500);
 
 /// The receiving ends of a task.
 pub(super) struct Inbox {
-    pub(super) asks: mpsc::Receiver<Ask>,
-    pub(super) backs: mpsc::Receiver<Back>,
+    pub(super) requests: mpsc::Receiver<TaskRequest>,
+    pub(super) completions: mpsc::Receiver<Completion>,
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Inbox {
 /// What others may know of a task without asking.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    pub(super) held: AtomicUsize,
+    pub(super) active: AtomicUsize,
     /// How late the first of those is that wait to be loaded.
     pub(super) overdue_ms: AtomicU64,
 }
@@ -70,14 +70,14 @@ struct Leaving {
 
 pub(super) struct ShardTask {
     number: usize,
-    house: Arc<House>,
+    shared: Arc<Shared>,
     clock: Arc<Clock>,
     journal: Journal,
     control: mpsc::UnboundedSender<Control>,
     reports: mpsc::UnboundedSender<Report>,
     cancel: CancellationToken,
     load: Arc<Load>,
-    held: HashMap<Gid, Box<Held>>,
+    active: HashMap<Gid, Box<ActiveTransaction>>,
     /// Being loaded, with what came for them meanwhile.
     loading: HashMap<Gid, Vec<Work>>,
     /// To be loaded at once: somebody waits.
@@ -85,38 +85,38 @@ pub(super) struct ShardTask {
     /// To be loaded as there is room.
     backlog: VecDeque<(Timestamp, Gid)>,
     /// Sweeps that wait until the backlog is short.
-    hungry: Vec<oneshot::Sender<()>>,
+    sweeps_waiting: Vec<oneshot::Sender<()>>,
     loads: usize,
     leaving: Vec<Leaving>,
-    look_at_leavers: Instant,
+    check_leaving_at: Instant,
     tickets: u64,
     max_held: usize,
     /// Taken in, and left over by a turn that was over.
-    waiting: VecDeque<Ask>,
+    waiting: VecDeque<TaskRequest>,
     /// When one may have a turn by itself.
     alone_from: Instant,
     /// What this thread had worked when the turn began.
     worked: Duration,
-    out: Outlet,
+    context: TaskContext,
 }
 
 /// What a task is made of.
-pub(super) struct Parts {
+pub(super) struct TaskParts {
     pub(super) number: usize,
-    pub(super) house: Arc<House>,
+    pub(super) shared: Arc<Shared>,
     pub(super) node: NodeId,
     pub(super) clock: Arc<Clock>,
     pub(super) journal: Journal,
     pub(super) control: mpsc::UnboundedSender<Control>,
-    pub(super) places: mpsc::Sender<Back>,
+    pub(super) places: mpsc::Sender<Completion>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) cancel: CancellationToken,
     pub(super) load: Arc<Load>,
 }
 
 impl ShardTask {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { number, house, node, clock, journal, control, places, reports, cancel, load } = parts;
+    pub(super) fn new(parts: TaskParts) -> Self {
+        let TaskParts { number, shared, node, clock, journal, control, places, reports, cancel, load } = parts;
         Self {
             number,
             journal,
@@ -124,29 +124,29 @@ impl ShardTask {
             reports,
             cancel,
             load,
-            held: HashMap::new(),
+            active: HashMap::new(),
             loading: HashMap::new(),
             urgent: Vec::new(),
             backlog: VecDeque::new(),
-            hungry: Vec::new(),
+            sweeps_waiting: Vec::new(),
             loads: 0,
             leaving: Vec::new(),
-            look_at_leavers: Instant::now(),
+            check_leaving_at: Instant::now(),
             tickets: 0,
             waiting: VecDeque::new(),
             alone_from: Instant::now(),
             worked: Duration::ZERO,
-            max_held: house.options.max_in_memory / house.options.tasks,
-            out: Outlet::new(Arc::clone(&house), node, Arc::clone(&clock), places),
+            max_held: shared.options.max_in_memory / shared.options.tasks,
+            context: TaskContext::new(Arc::clone(&shared), node, Arc::clone(&clock), places),
             clock,
-            house,
+            shared,
         }
     }
 
     pub(super) async fn run(mut self, mut inbox: Inbox) {
         let cancel = self.cancel.clone();
-        let mut asks = Vec::with_capacity(TURN);
-        let mut backs = Vec::with_capacity(TURN);
+        let mut requests = Vec::with_capacity(TURN);
+        let mut completions = Vec::with_capacity(TURN);
         let timer = sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {
@@ -157,42 +157,42 @@ impl ShardTask {
             }
             let mut done = None;
             let mut control = None;
-            let left_over = !self.waiting.is_empty() || !self.out.ready.is_empty();
+            let left_over = !self.waiting.is_empty() || !self.context.ready.is_empty();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
                 message = inbox.control.recv() => control = message,
                 message = inbox.done.recv() => done = message,
-                _ = inbox.backs.recv_many(&mut backs, TURN) => {}
-                _ = inbox.asks.recv_many(&mut asks, TURN), if self.waiting.len() < TURN => {}
+                _ = inbox.completions.recv_many(&mut completions, TURN) => {}
+                _ = inbox.requests.recv_many(&mut requests, TURN), if self.waiting.len() < TURN => {}
                 () = &mut timer => {}
                 // The thread's other tasks first.
                 () = yield_now(), if left_over => {}
             }
             self.worked = worked();
-            self.out.turn = Turn::shared();
-            self.out.now = self.clock.now();
-            self.out.driving = self.clock.may_send();
+            self.context.turn = Turn::shared();
+            self.context.now = self.clock.now();
+            self.context.driving = self.clock.may_send();
             while let Some(message) = control.take().or_else(|| inbox.control.try_recv().ok()) {
                 self.control(message);
             }
             while let Some(message) = done.take().or_else(|| inbox.done.try_recv().ok()) {
                 self.done(message);
             }
-            while backs.len() < TURN {
-                let Ok(back) = inbox.backs.try_recv() else { break };
-                backs.push(back);
+            while completions.len() < TURN {
+                let Ok(completion) = inbox.completions.try_recv() else { break };
+                completions.push(completion);
             }
-            while asks.len() + self.waiting.len() < TURN {
-                let Ok(ask) = inbox.asks.try_recv() else { break };
-                asks.push(ask);
+            while requests.len() + self.waiting.len() < TURN {
+                let Ok(request) = inbox.requests.try_recv() else { break };
+                requests.push(request);
             }
-            backs.drain(..).for_each(|back| self.back(back));
-            self.waiting.extend(asks.drain(..));
-            while !self.out.turn.is_over()
-                && let Some(ask) = self.waiting.pop_front()
+            completions.drain(..).for_each(|completion| self.on_completion(completion));
+            self.waiting.extend(requests.drain(..));
+            while !self.context.turn.is_over()
+                && let Some(request) = self.waiting.pop_front()
             {
-                self.ask(ask);
+                self.request(request);
             }
             self.timers();
             self.decide();
@@ -204,28 +204,28 @@ impl ShardTask {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { LEAVERS };
-        let retiring = self.out.retiring.front().map(|(at, ..)| *at);
-        if !self.out.heavy.is_empty() {
+        let mut next = Instant::now() + if self.leaving.is_empty() { IDLE } else { LEAVING_CHECK };
+        let retiring = self.context.retiring.front().map(|(at, ..)| *at);
+        if !self.context.heavy.is_empty() {
             next = next.min(self.alone_from);
         }
-        for at in [self.out.timers.next(), retiring].into_iter().flatten() {
+        for at in [self.context.timers.next(), retiring].into_iter().flatten() {
             next = next.min(Instant::now() + self.clock.until(at));
         }
         next
     }
 
     /// Works on one held transaction; whatever panics there sets that one aside.
-    fn with(&mut self, gid: &Gid, work: impl FnOnce(&mut Held, &mut Outlet)) {
-        let Some(held) = self.held.get_mut(gid) else { return };
-        let out = &mut self.out;
+    fn with(&mut self, gid: &Gid, work: impl FnOnce(&mut ActiveTransaction, &mut TaskContext)) {
+        let Some(active) = self.active.get_mut(gid) else { return };
+        let context = &mut self.context;
         let began = Instant::now();
-        let mut done = guarded("the transaction", || work(held, out));
-        let most = self.house.options.longest_turn;
+        let mut done = guarded("the transaction", || work(active, context));
+        let most = self.shared.options.longest_turn;
         if began.elapsed() > most && worked().saturating_sub(self.worked) > most {
-            held.overlong += 1;
+            active.overlong += 1;
             tracing::warn!(%gid, took = ?began.elapsed(), "a turn of a transaction took too long");
-            if held.overlong >= OVERLONG && done.is_ok() {
+            if active.overlong >= OVERLONG && done.is_ok() {
                 done = Err(format!("{OVERLONG} of its turns took more than {most:?} of a processor each"));
             }
         }
@@ -235,12 +235,12 @@ impl ShardTask {
     }
 
     fn quarantine(&mut self, gid: &Gid, reason: String) {
-        self.out.entries.retain(|entry| entry.append.gid != *gid);
-        self.out.projections.retain(|projection| projection.gid != *gid);
-        if let Some(held) = self.held.remove(gid) {
-            held.dismiss();
+        self.context.entries.retain(|entry| entry.append.gid != *gid);
+        self.context.projections.retain(|projection| projection.gid != *gid);
+        if let Some(active) = self.active.remove(gid) {
+            active.dismiss();
         }
-        self.house.quarantine(gid.clone(), reason);
+        self.shared.quarantine(gid.clone(), reason);
     }
 
     fn ticket(&mut self) -> u64 {
@@ -248,40 +248,41 @@ impl ShardTask {
         self.tickets
     }
 
-    fn ask(&mut self, Ask { gid, work }: Ask) {
+    fn request(&mut self, TaskRequest { gid, work }: TaskRequest) {
         if work.is_withdrawn() {
             return;
         }
-        if let Some(held) = self.held.get_mut(&gid) {
-            return held.push(work, &mut self.out);
+        if let Some(active) = self.active.get_mut(&gid) {
+            return active.push(work, &mut self.context);
         }
         if let Some(works) = self.loading.get_mut(&gid) {
             if works.len() < QUEUE {
                 works.push(work);
             } else {
-                work.fail(self.out.overloaded());
+                work.fail(self.context.overloaded());
             }
             return;
         }
         match work {
-            Work::Begin(new, claim, answer) => {
-                if self.held.len() + self.loading.len() >= self.max_held {
-                    return Work::Begin(new, claim, answer).fail(self.out.overloaded());
+            Work::Begin(new, claim, responder) => {
+                if self.active.len() + self.loading.len() >= self.max_held {
+                    return Work::Begin(new, claim, responder).fail(self.context.overloaded());
                 }
-                let Some(shard) = self.out.shard_for_begin() else {
-                    return Work::Begin(new, claim, answer).fail(Error::not_ready("this node holds no shards yet"));
+                let Some(shard) = self.context.shard_for_begin() else {
+                    return Work::Begin(new, claim, responder).fail(Error::not_ready("this node holds no shards yet"));
                 };
                 let ticket = self.ticket();
-                let out = &mut self.out;
-                match guarded("begin", || Held::begin(&gid, shard, ticket, new, claim, answer, out)) {
-                    Ok(held) => drop(self.held.insert(gid, Box::new(held))),
+                let context = &mut self.context;
+                match guarded("begin", || ActiveTransaction::begin(&gid, shard, ticket, new, claim, responder, context))
+                {
+                    Ok(active) => drop(self.active.insert(gid, Box::new(active))),
                     Err(reason) => tracing::error!(%gid, reason, "a begin panicked"),
                 }
             }
             // Its owner may be here or elsewhere; loading tells.
             word @ Work::Word(..) => {
                 if self.loading.len() >= self.max_held {
-                    return word.fail(self.out.overloaded());
+                    return word.fail(self.context.overloaded());
                 }
                 self.loading.insert(gid.clone(), vec![word]);
                 self.urgent.push(gid);
@@ -290,50 +291,50 @@ impl ShardTask {
         }
     }
 
-    fn back(&mut self, back: Back) {
-        match back {
-            Back::Reply { ticket, incoming } => {
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Reply { ticket, incoming } => {
                 let (gid, call, reply) = (incoming.gid, incoming.call, incoming.reply);
                 // A call of an earlier stay in memory: its answer decides nothing.
-                if let Some(held) = self.held.get_mut(&gid).filter(|held| held.ticket == ticket) {
-                    held.push(Work::Input(Input::Replied { call, reply }), &mut self.out);
+                if let Some(active) = self.active.get_mut(&gid).filter(|active| active.ticket == ticket) {
+                    active.push(Work::Input(Input::Replied { call, reply }), &mut self.context);
                 }
             }
-            Back::Withheld { ticket, gid, call } => {
-                if self.held.get(&gid).is_some_and(|held| held.ticket == ticket) {
-                    self.with(&gid, |held, out| held.withheld(call, out));
+            Completion::Withheld { ticket, gid, call } => {
+                if self.active.get(&gid).is_some_and(|active| active.ticket == ticket) {
+                    self.with(&gid, |active, context| active.withheld(call, context));
                 }
             }
         }
         // A place is free again.
-        if let Some((gid, ticket)) = self.out.starved.pop_front()
-            && self.held.get(&gid).is_some_and(|held| held.ticket == ticket)
+        if let Some((gid, ticket)) = self.context.awaiting_permit.pop_front()
+            && self.active.get(&gid).is_some_and(|active| active.ticket == ticket)
         {
-            self.with(&gid, Held::fed);
+            self.with(&gid, ActiveTransaction::on_permit);
         }
     }
 
     fn done(&mut self, done: Done) {
         for Landed { gid, ticket, outcome } in done.appends {
-            if self.held.get(&gid).is_none_or(|held| held.ticket != ticket) {
+            if self.active.get(&gid).is_none_or(|active| active.ticket != ticket) {
                 continue;
             }
             match outcome {
-                Outcome::Durable => self.with(&gid, Held::durable),
+                Outcome::Durable => self.with(&gid, ActiveTransaction::durable),
                 Outcome::Conflict => self.overtaken(gid, Duration::ZERO),
                 Outcome::Refused => self.refused(gid),
                 Outcome::Withdrawn => self.withdrawn(&gid),
             }
         }
         for (gid, seq) in done.projected {
-            let Some(held) = self.held.get_mut(&gid) else { continue };
-            if held.parking.is_some() {
-                if held.parked(seq) {
-                    if let Some(held) = self.held.remove(&gid) {
-                        held.dismiss();
+            let Some(active) = self.active.get_mut(&gid) else { continue };
+            if active.parking.is_some() {
+                if active.parked(seq) {
+                    if let Some(active) = self.active.remove(&gid) {
+                        active.dismiss();
                     }
                 } else {
-                    self.with(&gid, Held::rest);
+                    self.with(&gid, ActiveTransaction::rest);
                 }
             }
         }
@@ -341,34 +342,34 @@ impl ShardTask {
 
     fn control(&mut self, control: Control) {
         match control {
-            Control::Own(shards) => self.out.own(&shards),
+            Control::Own(shards) => self.context.own(&shards),
             Control::Leave { shards, within, left } => {
-                self.out.leave(&shards);
+                self.context.leave(&shards);
                 let shards = shards.into_iter().collect();
                 self.leaving.push(Leaving { shards, until: Instant::now() + within, left: Some(left) });
             }
             Control::Due(due, more) => {
                 for (at, gid) in due {
-                    self.sleeper(at, gid);
+                    self.load_later(at, gid);
                 }
-                self.hungry.push(more);
+                self.sweeps_waiting.push(more);
             }
-            Control::Foreign(moved) => {
-                for (gid, seq) in moved {
-                    let Some(held) = self.held.get_mut(&gid) else {
+            Control::Foreign(on_change) => {
+                for (gid, seq) in on_change {
+                    let Some(active) = self.active.get_mut(&gid) else {
                         // It sleeps, and was made due by a clock that may be far from this node's.
-                        self.sleeper(self.out.now, gid);
+                        self.load_later(self.context.now, gid);
                         continue;
                     };
                     // One with an append in flight learns of it by the conflict.
-                    if held.busy != Busy::No {
+                    if active.busy != Busy::No {
                         continue;
                     }
-                    if held.next_seq <= seq {
-                        held.busy = Busy::Reloading;
+                    if active.next_seq <= seq {
+                        active.busy = Busy::Reloading;
                         self.spawn_load(Purpose::Reload, vec![gid], Duration::ZERO);
                     } else {
-                        self.with(&gid, Held::unmark);
+                        self.with(&gid, ActiveTransaction::unmark);
                     }
                 }
             }
@@ -391,70 +392,70 @@ impl ShardTask {
                             for work in self.loading.get_mut(&gid).map(std::mem::take).unwrap_or_default() {
                                 work.fail(Error::not_ready(&reason));
                             }
-                            self.backlog.push_back((self.out.now, gid));
+                            self.backlog.push_back((self.context.now, gid));
                         }
                     }
                 }
             }
             Control::Drive => {
-                let gids: Vec<_> = self.held.keys().cloned().collect();
+                let gids: Vec<_> = self.active.keys().cloned().collect();
                 for gid in gids {
-                    self.with(&gid, Held::moved);
+                    self.with(&gid, ActiveTransaction::on_change);
                 }
             }
         }
     }
 
     /// To be loaded, unless it is here or on its way.
-    fn sleeper(&mut self, due: Timestamp, gid: Gid) {
-        if !self.held.contains_key(&gid) && !self.loading.contains_key(&gid) {
+    fn load_later(&mut self, due: Timestamp, gid: Gid) {
+        if !self.active.contains_key(&gid) && !self.loading.contains_key(&gid) {
             self.loading.insert(gid.clone(), Vec::new());
             self.backlog.push_back((due, gid));
         }
     }
 
     fn timers(&mut self) {
-        while let Some((at, gid, ticket)) = self.out.timers.pop_due(self.out.now) {
-            if self.held.get(&gid).is_some_and(|held| held.ticket == ticket && held.armed == at) {
-                self.with(&gid, Held::wake);
+        while let Some((at, gid, ticket)) = self.context.timers.pop_due(self.context.now) {
+            if self.active.get(&gid).is_some_and(|active| active.ticket == ticket && active.armed == at) {
+                self.with(&gid, ActiveTransaction::wake);
             }
         }
-        while let Some((_, gid, ticket)) = self.out.retiring.pop_front_if(|(at, ..)| *at <= self.out.now) {
-            if self.held.get(&gid).is_some_and(|held| held.ticket == ticket)
-                && let Some(held) = self.held.remove(&gid)
+        while let Some((_, gid, ticket)) = self.context.retiring.pop_front_if(|(at, ..)| *at <= self.context.now) {
+            if self.active.get(&gid).is_some_and(|active| active.ticket == ticket)
+                && let Some(active) = self.active.remove(&gid)
             {
-                held.dismiss();
+                active.dismiss();
             }
         }
-        let held = &self.held;
-        self.out.timers.compact(held.len(), |at, gid, ticket| {
-            held.get(gid).is_some_and(|held| held.ticket == ticket && held.armed == at)
+        let active = &self.active;
+        self.context.timers.compact(active.len(), |at, gid, ticket| {
+            active.get(gid).is_some_and(|active| active.ticket == ticket && active.armed == at)
         });
     }
 
     fn decide(&mut self) {
         // A decision may make its own transaction ready again (an unrenderable call): until nothing is, or the turn over.
-        while !self.out.turn.is_over()
-            && let Some(gid) = self.out.ready.pop_front()
+        while !self.context.turn.is_over()
+            && let Some(gid) = self.context.ready.pop_front()
         {
-            self.with(&gid, Held::turn);
+            self.with(&gid, ActiveTransaction::turn);
         }
     }
 
     /// Those that take more than one may among others, as far as a turn goes.
     fn decide_alone(&mut self) {
-        if self.out.heavy.is_empty() || Instant::now() < self.alone_from {
+        if self.context.heavy.is_empty() || Instant::now() < self.alone_from {
             return;
         }
         let began = std::time::Instant::now();
         aside(|| {
             self.worked = worked();
-            self.out.turn = Turn::alone();
-            while !self.out.turn.is_over()
-                && let Some((gid, ticket)) = self.out.heavy.pop_front()
+            self.context.turn = Turn::alone();
+            while !self.context.turn.is_over()
+                && let Some((gid, ticket)) = self.context.heavy.pop_front()
             {
-                if self.held.get(&gid).is_some_and(|held| held.ticket == ticket) {
-                    self.with(&gid, Held::turn_alone);
+                if self.active.get(&gid).is_some_and(|active| active.ticket == ticket) {
+                    self.with(&gid, ActiveTransaction::turn_alone);
                 }
             }
         });
@@ -464,25 +465,25 @@ impl ShardTask {
 
     fn leave(&mut self) {
         let now = Instant::now();
-        if self.leaving.is_empty() || now < self.look_at_leavers {
+        if self.leaving.is_empty() || now < self.check_leaving_at {
             return;
         }
-        self.look_at_leavers = now + LEAVERS;
+        self.check_leaving_at = now + LEAVING_CHECK;
         let mut leaving = std::mem::take(&mut self.leaving);
-        leaving.retain_mut(|leaver| {
-            let there = || self.held.values().filter(|held| leaver.shards.contains(&held.shard));
-            if now < leaver.until && !there().all(|held| held.at_rest()) {
+        leaving.retain_mut(|leaving_shards| {
+            let there = || self.active.values().filter(|active| leaving_shards.shards.contains(&active.shard));
+            if now < leaving_shards.until && !there().all(|active| active.at_rest()) {
                 return true;
             }
-            let gone: Vec<_> = there().map(|held| held.tx.gid().clone()).collect();
+            let gone: Vec<_> = there().map(|active| active.tx.gid().clone()).collect();
             for gid in gone {
-                if let Some(held) = self.held.remove(&gid) {
-                    held.dismiss();
+                if let Some(active) = self.active.remove(&gid) {
+                    active.dismiss();
                 }
             }
-            let shards: Vec<_> = leaver.shards.iter().copied().collect();
-            self.out.lose(&shards);
-            if let Some(left) = leaver.left.take() {
+            let shards: Vec<_> = leaving_shards.shards.iter().copied().collect();
+            self.context.lose(&shards);
+            if let Some(left) = leaving_shards.left.take() {
                 let _ = left.send(());
             }
             false
@@ -492,12 +493,12 @@ impl ShardTask {
 
     /// What the turn made, in one piece.
     fn hand_over(&mut self) {
-        self.load.held.store(self.held.len(), Ordering::Relaxed);
-        let late = self.backlog.front().map_or(Duration::ZERO, |(due, _)| due.until(self.out.now));
+        self.load.active.store(self.active.len(), Ordering::Relaxed);
+        let late = self.backlog.front().map_or(Duration::ZERO, |(due, _)| due.until(self.context.now));
         self.load.overdue_ms.store(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if !self.out.entries.is_empty() || !self.out.projections.is_empty() {
-            let entries = std::mem::take(&mut self.out.entries);
-            let projections = std::mem::take(&mut self.out.projections);
+        if !self.context.entries.is_empty() || !self.context.projections.is_empty() {
+            let entries = std::mem::take(&mut self.context.entries);
+            let projections = std::mem::take(&mut self.context.projections);
             self.journal.submit(self.number, entries, projections);
         }
     }
