@@ -52,7 +52,7 @@ pub struct ListFilter {
     pub cursor: Option<String>,
 }
 
-/// An operator's word about one transaction.
+/// An operator's command about one transaction.
 #[derive(Debug, Clone)]
 pub enum Operator {
     Retry(RetryRequest),
@@ -238,19 +238,19 @@ impl Client {
     }
 
     /// Repeated where its answer is lost, under a key of its own, so that it is taken once.
-    pub async fn operate(&self, gid: &Gid, word: &Operator) -> Result<TransactionView, Error> {
+    pub async fn operate(&self, gid: &Gid, command: &Operator) -> Result<TransactionView, Error> {
         let key = uuid::Uuid::now_v7().to_string();
-        let send = || async { self.once(self.word(gid, word, "")?.header("idempotency-key", &key)).await };
+        let send = || async { self.once(self.command(gid, command, "")?.header("idempotency-key", &key)).await };
         self.repeated(send).await
     }
 
-    /// The calls that the word would lead to; nothing changes.
-    pub async fn dry_run(&self, gid: &Gid, word: &Operator) -> Result<DryRun, Error> {
-        self.once(self.word(gid, word, "?dry_run=true")?).await
+    /// The calls that the command would lead to; nothing changes.
+    pub async fn dry_run(&self, gid: &Gid, command: &Operator) -> Result<DryRun, Error> {
+        self.once(self.command(gid, command, "?dry_run=true")?).await
     }
 
-    fn word(&self, gid: &Gid, word: &Operator, query: &str) -> Result<RequestBuilder, Error> {
-        let (name, body) = match word {
+    fn command(&self, gid: &Gid, command: &Operator, query: &str) -> Result<RequestBuilder, Error> {
+        let (name, body) = match command {
             Operator::Retry(body) => ("retry", serde_json::to_value(body)),
             Operator::Skip(body) => ("skip", serde_json::to_value(body)),
             Operator::Resolve(body) => ("resolve", serde_json::to_value(body)),

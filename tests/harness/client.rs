@@ -144,7 +144,7 @@ impl Client {
     }
 
     /// A word on a transaction: `commit`, `cancel`, `retry`, `skip`, `resolve`, `fail`, `resume`.
-    pub async fn word(&self, gid: &str, word: &str, body: &Value) -> Answer {
+    pub async fn command(&self, gid: &str, word: &str, body: &Value) -> Answer {
         self.post(&format!("/v1/transactions/{gid}/{word}"), body).await
     }
 

@@ -183,7 +183,7 @@ async fn what_retention_took_is_told_with_how_it_ended_and_is_never_run_again() 
     .await;
     assert_eq!((gone.code(), &gone.body["final_status"]), ("expired", &json!("succeeded")));
     for word in ["cancel", "resume", "commit"] {
-        let answer = edge.client.word("g", word, &json!({})).await;
+        let answer = edge.client.command("g", word, &json!({})).await;
         assert_eq!((answer.status, answer.code()), (410, "expired"), "{word}: {}", answer.body);
     }
     assert_eq!(edge.client.get("/v1/transactions/g/events").await.status, 410);

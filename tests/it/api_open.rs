@@ -33,10 +33,10 @@ promises! {
         let committed = world.client.try_post("/v1/transactions/t/commit", &json!({}), Some(20)).await.unwrap();
         assert_eq!(committed.status, 200, "{}", committed.body);
         assert_eq!(committed.transaction().status, Status::Succeeded);
-        assert_eq!(world.client.word("t", "commit", &json!({})).await.status, 200);
+        assert_eq!(world.client.command("t", "commit", &json!({})).await.status, 200);
         let late = enlisted(&world, "t", &enlist(&world.participants.url(), "late")).await;
         assert_eq!(late.status, 409, "{}", late.body);
-        let cancel = world.client.word("t", "cancel", &json!({})).await;
+        let cancel = world.client.command("t", "cancel", &json!({})).await;
         assert_eq!((cancel.status, cancel.code()), (409, "already_committed"));
         assert_eq!(world.participants.effects("t"), ["hold try", "hold confirm"]);
         assert_eq!(world.participants.arrivals("t").len(), 2);
@@ -53,7 +53,7 @@ promises! {
         assert_eq!(world.client.transaction("t").await.status, Status::Running);
         let cancelled = world.client.try_post("/v1/transactions/t/cancel", &json!({"reason": "no money"}), Some(20)).await.unwrap();
         assert_eq!(cancelled.transaction().status, Status::Compensated);
-        let commit = world.client.word("t", "commit", &json!({})).await;
+        let commit = world.client.command("t", "commit", &json!({})).await;
         assert_eq!((commit.status, commit.code()), (409, "already_cancelled"));
         assert_eq!(world.participants.effects("t"), ["hold try", "hold cancel"]);
     }
@@ -66,11 +66,11 @@ promises! {
         let path = "/v1/transactions/t/branches";
         let pending = world.client.try_post(path, &branch, Some(1)).await.unwrap();
         assert_eq!((pending.status, &pending.body["outcome"]), (202, &json!(null)), "{}", pending.body);
-        let commit = world.client.word("t", "commit", &json!({})).await;
+        let commit = world.client.command("t", "commit", &json!({})).await;
         assert_eq!((commit.status, commit.code()), (409, "branch_unsettled"));
         let (done, ()) = tokio::join!(world.client.try_post(path, &branch, Some(20)), async { world.participants.release() });
         assert_eq!(done.unwrap().body["outcome"], "succeeded");
-        assert_eq!(world.client.word("t", "commit", &json!({})).await.transaction().decision, Some(Decision::Commit));
+        assert_eq!(world.client.command("t", "commit", &json!({})).await.transaction().decision, Some(Decision::Commit));
         world.client.reaches("t", Status::Succeeded).await;
     }
 }
@@ -90,7 +90,7 @@ async fn a_client_that_calls_its_own_try_is_told_what_to_send_with_it() {
         (&json!("t"), &json!("hold"), &json!("try"))
     );
     assert_eq!(world.participants.arrived(), 0);
-    world.client.word("t", "commit", &json!({})).await;
+    world.client.command("t", "commit", &json!({})).await;
     world.client.reaches("t", Status::Succeeded).await;
     assert_eq!(world.participants.called("t"), ["hold confirm"]);
 }
@@ -102,7 +102,7 @@ async fn a_closed_transaction_takes_no_branches_and_no_commit() {
     let gid = world.client.begin(&begin(&definition(&world.participants.url(), &json!([step("a")])))).await;
     let branch = enlisted(&world, &gid, &enlist(&world.participants.url(), "x")).await;
     assert_eq!((branch.status, branch.code()), (409, "not_open"));
-    let commit = world.client.word(&gid, "commit", &json!({})).await;
+    let commit = world.client.command(&gid, "commit", &json!({})).await;
     assert_eq!((commit.status, commit.code()), (409, "not_open"));
     world.participants.release();
 }

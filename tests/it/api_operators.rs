@@ -22,7 +22,7 @@ promises! {
         let world = World::start(backend).await;
         let gid = stuck(&world).await;
         let calls = world.participants.arrivals(&gid).len();
-        let seen = world.client.word(&gid, "retry?dry_run=true", &json!({"branch": "a"})).await;
+        let seen = world.client.command(&gid, "retry?dry_run=true", &json!({"branch": "a"})).await;
         assert_eq!(seen.status, 200, "{}", seen.body);
         let planned = &seen.body["calls"][0];
         assert_eq!((&planned["branch"], &planned["operation"], &planned["path"]), (&json!("a"), &json!("compensate"), &json!("/a/compensate")));
@@ -42,10 +42,10 @@ promises! {
         let gid = stuck(&world).await;
         let calls = world.participants.arrivals(&gid).len();
         let body = json!({"branch": "a", "reason": "done by hand"});
-        let skipped = world.client.word(&gid, "skip", &body).await;
+        let skipped = world.client.command(&gid, "skip", &body).await;
         assert_eq!(skipped.transaction().status, Status::Compensated, "{}", skipped.body);
         assert_eq!(world.participants.arrivals(&gid).len(), calls);
-        let again = world.client.word(&gid, "skip", &body).await;
+        let again = world.client.command(&gid, "skip", &body).await;
         assert_eq!(again.status, 409, "{}", again.body);
     }
 
@@ -53,7 +53,7 @@ promises! {
         let world = World::start(backend).await;
         let gid = stuck(&world).await;
         let body = json!({"branch": "a", "outcome": "succeeded", "output": {"by": "hand"}, "reason": "seen in their books"});
-        let resolved = world.client.word(&gid, "resolve", &body).await.transaction();
+        let resolved = world.client.command(&gid, "resolve", &body).await.transaction();
         assert_eq!(resolved.status, Status::Compensated);
         assert_eq!(resolved.branches[0].status, BranchStatus::Undone);
     }
@@ -61,9 +61,9 @@ promises! {
     async fn a_failed_transaction_is_over_by_word(backend: Backend) {
         let world = World::start(backend).await;
         let gid = stuck(&world).await;
-        let failed = world.client.word(&gid, "fail", &json!({"reason": "written off"})).await;
+        let failed = world.client.command(&gid, "fail", &json!({"reason": "written off"})).await;
         assert_eq!((failed.status, failed.transaction().status), (200, Status::Failed), "{}", failed.body);
-        let late = world.client.word(&gid, "retry", &json!({})).await;
+        let late = world.client.command(&gid, "retry", &json!({})).await;
         assert_eq!((late.status, late.code()), (409, "settled"));
     }
 }
@@ -82,7 +82,7 @@ async fn words_that_do_not_fit_are_refused_and_change_nothing() {
     ];
     for (word, body) in refused {
         for word in [word.to_owned(), format!("{word}?dry_run=true")] {
-            let answer = world.client.word(&gid, &word, &body).await;
+            let answer = world.client.command(&gid, &word, &body).await;
             assert_eq!(answer.status, 409, "{word}: {}", answer.body);
         }
     }
@@ -93,23 +93,27 @@ async fn words_that_do_not_fit_are_refused_and_change_nothing() {
 async fn an_unknown_branch_is_told() {
     let world = World::start(Backend::Sqlite).await;
     let gid = stuck(&world).await;
-    let answer = world.client.word(&gid, "skip", &json!({"branch": "nobody", "reason": "r"})).await;
+    let answer = world.client.command(&gid, "skip", &json!({"branch": "nobody", "reason": "r"})).await;
     assert_eq!((answer.status, answer.code()), (404, "unknown_branch"));
 }
 
 #[tokio::test]
-async fn a_word_that_took_effect_is_in_the_audit_and_no_other() {
+async fn a_command_that_took_effect_is_in_the_audit_and_no_other() {
     use sqlx::Connection;
     let world = World::start(Backend::Postgres).await;
     let gid = stuck(&world).await;
     let body = json!({"branch": "a", "reason": "done by hand"});
-    assert_eq!(world.client.word(&gid, "skip?dry_run=true", &body).await.status, 200);
+    assert_eq!(world.client.command(&gid, "skip?dry_run=true", &body).await.status, 200);
     assert_eq!(
-        world.client.word(&gid, "resolve", &json!({"branch": "b", "outcome": "refused", "reason": "r"})).await.status,
+        world
+            .client
+            .command(&gid, "resolve", &json!({"branch": "b", "outcome": "refused", "reason": "r"}))
+            .await
+            .status,
         409
     );
-    assert_eq!(world.client.word(&gid, "skip", &body).await.status, 200);
-    assert_eq!(world.client.word(&gid, "skip", &body).await.status, 409);
+    assert_eq!(world.client.command(&gid, "skip", &body).await.status, 200);
+    assert_eq!(world.client.command(&gid, "skip", &body).await.status, 409);
     let mut connection = sqlx::PgConnection::connect(world.database.url()).await.unwrap();
     let audited: Vec<(String, Option<String>, Option<String>)> =
         sqlx::query_as("SELECT word, branch, reason FROM audit WHERE gid = $1")

@@ -86,7 +86,7 @@ promises! {
         let steps = json!([step("reserve"), asynchronous("print", "30s")]);
         let gid = world.client.begin(&begin(&definition(&world.participants.url(), &steps))).await;
         pending(&world, &gid).await;
-        assert!(world.client.word(&gid, "cancel", &json!({})).await.is_success());
+        assert!(world.client.command(&gid, "cancel", &json!({})).await.is_success());
         world.client.reaches(&gid, Status::Compensating).await;
         let refused = json!({"outcome": "refused", "error": {"code": "late"}});
         assert_eq!(world.participants.call_back(&gid, "print", &refused).await.0, 200);

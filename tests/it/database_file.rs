@@ -76,7 +76,7 @@ impl Scene {
         for answer in [
             ready,
             client.post("/v1/transactions", &begin(&definition("http://127.0.0.1:9", &json!([step("a")])))).await,
-            client.word("begin-0-0", "cancel", &json!({})).await,
+            client.command("begin-0-0", "cancel", &json!({})).await,
             client.get("/v1/transactions/begin-0-0").await,
             client.publish(&definition("http://127.0.0.1:9", &json!([step("a")]))).await,
         ] {

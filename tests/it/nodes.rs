@@ -41,7 +41,7 @@ async fn a_word_on_one_node_moves_what_the_other_drives() {
         let path = format!("/v1/transactions/{gid}/branches");
         let enlisted = other.try_post(&path, &enlist(&url, "seat"), Some(20)).await.expect("an answer");
         assert_eq!(enlisted.body["outcome"], "succeeded", "{}", enlisted.body);
-        assert!(other.word(&gid, "commit", &json!({})).await.is_success());
+        assert!(other.command(&gid, "commit", &json!({})).await.is_success());
         world.client.reaches(&gid, Status::Succeeded).await;
         assert_eq!(world.participants.effects(&gid), ["seat try", "seat confirm"]);
     }

@@ -22,15 +22,15 @@ promises! {
             let answer = enlisted(&world, &gid, &enlist(&url, branch)).await;
             assert_eq!((answer.status, answer.body["outcome"].as_str()), (200, Some("succeeded")), "{}", answer.body);
         }
-        let answer = world.client.word(&gid, "commit", &json!({})).await;
+        let answer = world.client.command(&gid, "commit", &json!({})).await;
         assert!(answer.is_success(), "{}", answer.body);
         world.client.reaches(&gid, Status::Succeeded).await;
         let mut effects = world.participants.effects(&gid);
         effects[2..].sort();
         assert_eq!(effects, ["seat try", "meal try", "meal confirm", "seat confirm"]);
-        let again = world.client.word(&gid, "commit", &json!({})).await;
+        let again = world.client.command(&gid, "commit", &json!({})).await;
         assert!(again.is_success(), "commit is idempotent: {}", again.body);
-        let cancel = world.client.word(&gid, "cancel", &json!({})).await;
+        let cancel = world.client.command(&gid, "cancel", &json!({})).await;
         assert_eq!((cancel.status, cancel.code()), (409, "already_committed"));
     }
 
@@ -38,12 +38,12 @@ promises! {
         let world = World::start(backend).await;
         let (gid, url) = (opened(&world, "30s").await, world.participants.url());
         enlisted(&world, &gid, &enlist(&url, "seat")).await;
-        let answer = world.client.word(&gid, "cancel", &json!({"reason": "changed my mind"})).await;
+        let answer = world.client.command(&gid, "cancel", &json!({"reason": "changed my mind"})).await;
         assert!(answer.is_success(), "{}", answer.body);
         let view = world.client.reaches(&gid, Status::Compensated).await;
         assert_eq!(view.error.expect("an error").code, "cancelled");
         assert_eq!(world.participants.effects(&gid), ["seat try", "seat cancel"]);
-        let commit = world.client.word(&gid, "commit", &json!({})).await;
+        let commit = world.client.command(&gid, "commit", &json!({})).await;
         assert_eq!((commit.status, commit.code()), (409, "already_cancelled"));
     }
 
@@ -79,7 +79,7 @@ promises! {
         let refused = enlisted(&world, &gid, &enlist(&url, "meal")).await;
         assert_eq!((refused.status, refused.body["outcome"].as_str()), (200, Some("refused")), "{}", refused.body);
         assert_eq!(refused.body["error"]["code"], "sold_out");
-        let commit = world.client.word(&gid, "commit", &json!({})).await;
+        let commit = world.client.command(&gid, "commit", &json!({})).await;
         assert!(commit.is_success(), "{}", commit.body);
         world.client.reaches(&gid, Status::Succeeded).await;
         assert_eq!(world.participants.called(&gid), ["seat try", "meal try", "seat confirm"]);
@@ -92,12 +92,12 @@ promises! {
         let path = format!("/v1/transactions/{gid}/branches");
         let pending = world.client.try_post(&path, &enlist(&url, "seat"), Some(1)).await.expect("an answer");
         assert_eq!(pending.status, 202, "{}", pending.body);
-        let commit = world.client.word(&gid, "commit", &json!({})).await;
+        let commit = world.client.command(&gid, "commit", &json!({})).await;
         assert_eq!((commit.status, commit.code()), (409, "branch_unsettled"));
         world.participants.release();
         let settled = enlisted(&world, &gid, &enlist(&url, "seat")).await;
         assert_eq!(settled.body["outcome"], "succeeded", "{}", settled.body);
-        assert!(world.client.word(&gid, "commit", &json!({})).await.is_success());
+        assert!(world.client.command(&gid, "commit", &json!({})).await.is_success());
         world.client.reaches(&gid, Status::Succeeded).await;
     }
 
@@ -116,7 +116,7 @@ promises! {
             request = request.header(name, value.as_str().expect("text"));
         }
         assert_eq!(request.send().await.expect("the participant answers").status(), 200);
-        assert!(world.client.word(&gid, "commit", &json!({})).await.is_success());
+        assert!(world.client.command(&gid, "commit", &json!({})).await.is_success());
         world.client.reaches(&gid, Status::Succeeded).await;
         assert_eq!(world.participants.effects(&gid), ["seat try", "seat confirm"]);
     }

@@ -25,7 +25,7 @@ async fn suspended(world: &World) -> String {
 }
 
 async fn word(world: &World, gid: &str, word: &str, body: Value) {
-    let answer = world.client.word(gid, word, &body).await;
+    let answer = world.client.command(gid, word, &body).await;
     assert!(answer.is_success(), "{word}: {} {}", answer.status, answer.body);
 }
 
@@ -71,7 +71,7 @@ promises! {
         word(&world, &gid, "fail", json!({"reason": "written off"})).await;
         let view = world.client.reaches(&gid, Status::Failed).await;
         assert!(view.settled_at.is_some());
-        let late = world.client.word(&gid, "retry", &json!({})).await;
+        let late = world.client.command(&gid, "retry", &json!({})).await;
         assert_eq!(late.status, 409, "{}", late.body);
     }
 

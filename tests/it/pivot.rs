@@ -75,14 +75,14 @@ promises! {
             world.participants.called(&gid).contains(&"pay action".to_owned()).then_some(())
         })
         .await;
-        let cancel = world.client.word(&gid, "cancel", &json!({})).await;
+        let cancel = world.client.command(&gid, "cancel", &json!({})).await;
         assert_eq!((cancel.status, &cancel.body["decision"]), (202, &Value::Null), "{}", cancel.body);
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         assert_eq!(world.client.transaction(&gid).await.decision, None, "the deadline has passed, and waits too");
         world.participants.release();
         let view = world.client.reaches(&gid, Status::Succeeded).await;
         assert_eq!(view.decision, Some(Decision::Commit));
-        let late = world.client.word(&gid, "cancel", &json!({})).await;
+        let late = world.client.command(&gid, "cancel", &json!({})).await;
         assert_eq!((late.status, late.code()), (409, "already_committed"));
     }
 }

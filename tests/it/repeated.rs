@@ -105,7 +105,7 @@ promises! {
         let body = enlist(&world.participants.url(), "b");
         let mut other = body.clone();
         other["body"] = json!({"amount": 2});
-        assert_eq!(world.client.word("g", "cancel", &json!({})).await.status / 100, 2);
+        assert_eq!(world.client.command("g", "cancel", &json!({})).await.status / 100, 2);
         Row::new(to("branches"), body).or(other, "branch_conflict").holds(world, "g", Status::Compensated).await;
     }
 
@@ -128,10 +128,10 @@ promises! {
         let mut definition = definition(&world.participants.url(), &json!([step("a"), step("b")]));
         definition["defaults"]["settle"]["retry"]["max_attempts"] = json!(1);
         world.client.begin(&with_gid(begin(&definition), "g")).await;
-        assert_eq!(world.client.word("g", "cancel", &json!({})).await.status / 100, 2);
+        assert_eq!(world.client.command("g", "cancel", &json!({})).await.status / 100, 2);
         world.participants.release();
         world.client.reaches("g", Status::Suspended).await;
-        assert_eq!(world.client.word("g", "fail", &json!({"reason": "r"})).await.status, 200);
+        assert_eq!(world.client.command("g", "fail", &json!({"reason": "r"})).await.status, 200);
         Row::new(to("cancel"), json!({})).holds(world, "g", Status::Failed).await;
     }
 

@@ -118,7 +118,7 @@ promises! {
         }
         world.node.kill();
         world.node.start().await;
-        assert!(world.client.word(&gids[0], "commit", &json!({})).await.is_success());
+        assert!(world.client.command(&gids[0], "commit", &json!({})).await.is_success());
         world.client.reaches(&gids[0], Status::Succeeded).await;
         let view = world.client.reaches(&gids[1], Status::Compensated).await;
         assert_eq!(view.error.expect("an error").code, "deadline");

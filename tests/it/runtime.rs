@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use skald::{
     dispatch::{self, Dispatcher, EgressPolicy, token::CallbackTokens},
     runtime::{
-        Begun, Coordinator, Dependencies, Error, Filter, MembershipStore, MembershipThread, NewTransaction, Options, PreparedPlan,
-        Until,
+        Begun, Coordinator, Dependencies, Error, Filter, MembershipStore, MembershipThread, NewTransaction, Options,
+        PreparedPlan, Until,
     },
     store::{self, SqlStore},
     telemetry::{Metrics, Spans},
 };
-use skald_engine::{TraceContext, Word, definition::compile};
+use skald_engine::{Command, TraceContext, definition::compile};
 use skald_protocol::{CallbackVerdict, Gid, OperationKind, Status, TransactionView};
 use skald_tests::{
     Faulty, Participants, database,
@@ -259,14 +259,14 @@ async fn what_sleeps_long_leaves_memory_and_a_word_brings_it_back() {
     stage.called("g", "approve action").await;
     eventually("it left memory", SOON, async || (node.in_memory() == 0).then_some(())).await;
     assert_eq!(node.get(&gid("g"), 0..10).await.unwrap().status, Status::Running);
-    let callback = Word::Callback {
+    let callback = Command::Callback {
         branch: "approve".parse().unwrap(),
         operation: OperationKind::Action,
         verdict: CallbackVerdict::Succeeded,
         output: None,
         error: None,
     };
-    node.word(&gid("g"), callback).await.unwrap();
+    node.command(&gid("g"), callback).await.unwrap();
     assert_eq!(node.settled("g").await.status, Status::Succeeded);
 }
 
@@ -308,8 +308,8 @@ async fn an_unreadable_transaction_is_set_aside_and_stops_nobody() {
     let view = eventually("it is set aside", SOON, async || node.get(&gid("bad"), 0..10).await.ok()).await;
     assert_eq!((view.status, view.error.unwrap().code.as_str()), (Status::Suspended, "quarantined"));
     assert!(view.branches.is_empty());
-    assert!(matches!(node.word(&gid("bad"), Word::Resume).await, Err(Error::Quarantined(_))));
-    let failed = node.word(&gid("bad"), Word::Fail { reason: "lost".into() }).await.unwrap();
+    assert!(matches!(node.command(&gid("bad"), Command::Resume).await, Err(Error::Quarantined(_))));
+    let failed = node.command(&gid("bad"), Command::Fail { reason: "lost".into() }).await.unwrap();
     assert_eq!(failed.status, Status::Failed);
 }
 
@@ -449,9 +449,9 @@ async fn any_node_takes_a_word_and_the_owner_acts_on_it() {
     begin(&a, NewTransaction { plan, ..stage.transaction("g", &two_steps()) }).await;
     stage.called("g", "charge action").await;
     assert!(b.get(&gid("g"), 0..10).await.unwrap().decision.is_none());
-    let view = b.word(&gid("g"), Word::Cancel { reason: None }).await.unwrap();
+    let view = b.command(&gid("g"), Command::Cancel { reason: None }).await.unwrap();
     assert_eq!(view.status, Status::Compensating);
-    assert!(matches!(b.word(&gid("g"), Word::Commit).await, Err(Error::Rejected(_))));
+    assert!(matches!(b.command(&gid("g"), Command::Commit).await, Err(Error::Rejected(_))));
     assert_eq!(b.settled("g").await.status, Status::Compensated);
     assert_eq!(a.settled("g").await.status, Status::Compensated);
 }

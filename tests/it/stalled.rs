@@ -89,7 +89,7 @@ promises! {
         }
         // Nothing of what was given up is left behind in memory either.
         assert_eq!(api.transaction("open").await.status, Status::Running);
-        assert_eq!(api.word("open", "commit", &json!({})).await.status, 200);
+        assert_eq!(api.command("open", "commit", &json!({})).await.status, 200);
         assert_eq!(api.run(&named("queued")).await.status, Status::Succeeded);
         assert_eq!(api.transaction("held").await.status, Status::Running);
         assert_eq!((participants.effects("first"), participants.effects("queued")), (vec!["a action".to_owned()], vec!["a action".to_owned()]));

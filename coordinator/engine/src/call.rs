@@ -106,7 +106,7 @@ impl Dropped {
     }
 }
 
-/// The word of the SDK's barrier (`Skald-Barrier`).
+/// What the SDK's barrier says (`Skald-Barrier`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Barrier {

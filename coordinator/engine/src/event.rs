@@ -187,7 +187,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A pure branch is done; with a reason, by an operator's word.
+    /// A pure branch is done; with a reason, by an operator's command.
     Computed {
         branch: usize,
         #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]

@@ -22,5 +22,5 @@ pub use call::{Barrier, Call, Dropped, Outcome, Reply, Request, Response, Target
 pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
 pub use trace::SpanId;
-pub use transaction::{Corrupt, Input, Rejection, Transaction, Unrendered, Word};
+pub use transaction::{Command, Corrupt, Input, Rejection, Transaction, Unrendered};
 pub use value::Value;

@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Drive, plan, reply};
-use skald_engine::{Input, Plan, Word};
+use skald_engine::{Command, Input, Plan};
 use skald_protocol::Status;
 
 fn block(count: usize, flags: &str) -> Plan {
@@ -20,7 +20,7 @@ fn chain(count: usize) -> Plan {
 }
 
 /// Answers every call with what `answer` says, until nothing is owed. The fastest of three runs.
-fn drive(plan: &Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'static str) -> Duration {
+fn drive(plan: &Plan, end: Status, commands: &[Command], answer: impl Fn(usize) -> &'static str) -> Duration {
     let run = || {
         let (mut drive, _) = Drive::begin(plan.clone(), None);
         drive.in_flight = drive.transaction.owed(drive.now);
@@ -29,8 +29,8 @@ fn drive(plan: &Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'s
         }
         #[allow(clippy::disallowed_methods, reason = "the clock measures the engine, which reads none")]
         let began = Instant::now();
-        for word in words {
-            let _ = drive.transaction.decide(Input::Word(word.clone()), drive.now).unwrap();
+        for command in commands {
+            let _ = drive.transaction.decide(Input::Command(command.clone()), drive.now).unwrap();
         }
         let mut answered = 0;
         while let Some(call) = drive.in_flight.pop() {
@@ -50,15 +50,20 @@ fn drive(plan: &Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'s
 }
 
 #[track_caller]
-fn check(plan: impl Fn(usize) -> Plan, end: Status, words: &[Word], answer: impl Fn(usize) -> &'static str + Copy) {
-    let (small, large) = (drive(&plan(1_000), end, words, answer), drive(&plan(10_000), end, words, answer));
+fn check(
+    plan: impl Fn(usize) -> Plan,
+    end: Status,
+    commands: &[Command],
+    answer: impl Fn(usize) -> &'static str + Copy,
+) {
+    let (small, large) = (drive(&plan(1_000), end, commands, answer), drive(&plan(10_000), end, commands, answer));
     let noise = Duration::from_millis(200);
     assert!(large < small * 30 + noise, "1,000 branches took {small:?}, 10,000 took {large:?}");
     assert!(large < Duration::from_secs(30), "10,000 branches took {large:?}");
 }
 
-fn cancel() -> [Word; 1] {
-    [Word::Cancel { reason: None }]
+fn cancel() -> [Command; 1] {
+    [Command::Cancel { reason: None }]
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, path::PathBuf, time::Dur
 
 use common::{Drive, branch, plan, reply};
 use skald_engine::{
-    Barrier, Began, Enlistment, Error, Event, Input, Plan, Record, Response, TraceContext, Word,
+    Barrier, Began, Command, Enlistment, Error, Event, Input, Plan, Record, Response, TraceContext,
     definition::{Library, compile_with},
     event::{self, FailureClass},
     plan::{Auth, Body, OnTimeout, Phase, Secret, Service, Target, Value},
@@ -205,7 +205,7 @@ fn snapshot() -> Event {
         drive.now = drive.now.plus(Duration::from_secs(1));
     }
     let _ = drive.reload(skald_engine::transaction::Continuity::Broken);
-    let _ = drive.decide(Input::Word(Word::Cancel { reason: Some("enough".to_owned()) })).unwrap();
+    let _ = drive.decide(Input::Command(Command::Cancel { reason: Some("enough".to_owned()) })).unwrap();
     drive.transaction.snapshot()
 }
 
@@ -221,7 +221,7 @@ fn language_plan() -> Plan {
 fn language_snapshot() -> Event {
     let input = Some(json(r#"{"lines": [1, 2, 3], "express": false}"#));
     let (mut drive, _) = Drive::begin_with(language_plan(), None, input);
-    let _ = drive.decide(Input::Word(Word::Signal { name: "go".to_owned(), payload: Some(json("7")) })).unwrap();
+    let _ = drive.decide(Input::Command(Command::Signal { name: "go".to_owned(), payload: Some(json("7")) })).unwrap();
     for answer in ["ok", "pending", "ok", "unknown"] {
         let Some(call) = drive.send().first().copied() else { break };
         let _ = drive.decide(Input::Replied { call, reply: reply(answer) }).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use common::Drive;
 use proptest::prelude::*;
 use skald_engine::{
-    Input, Outcome, Plan, Reply, Request, Response, Word,
+    Command, Input, Outcome, Plan, Reply, Request, Response,
     call::Target,
     cel::Meter,
     definition::{Library, compile_with},
@@ -98,8 +98,8 @@ fn answer(drive: &mut Drive, path: &str, body: Option<&str>) -> String {
     request.body.map(|body| body.text().to_owned()).unwrap_or_default()
 }
 
-fn word(drive: &mut Drive, word: Word) {
-    let _ = drive.decide(Input::Word(word)).unwrap();
+fn command(drive: &mut Drive, command: Command) {
+    let _ = drive.decide(Input::Command(command)).unwrap();
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn a_number_comes_out_as_it_went_in_wherever_it_stands() {
         assert_eq!(answer(drive, "/each", Some(&of(r#"{"n":$n}"#))), of(r#"{"n":$n}"#));
         assert_eq!(answer(drive, "/each", Some(r#"{"n":1}"#)), r#"{"n":1}"#);
         let payload = Json::from_text(of(r#"{"n": $n}"#)).unwrap();
-        word(drive, Word::Signal { name: "go".to_owned(), payload: Some(payload) });
+        command(drive, Command::Signal { name: "go".to_owned(), payload: Some(payload) });
         assert_eq!(answer(drive, "/called", None), of(r#"{"n":$n,"waited":$n}"#));
-        word(
+        command(
             drive,
-            Word::Callback {
+            Command::Callback {
                 branch: BranchId::new("called").unwrap(),
                 operation: OperationKind::Action,
                 verdict: CallbackVerdict::Succeeded,
@@ -187,7 +187,7 @@ fn an_undo_and_what_an_operator_says_keep_a_number_too() {
     answer(&mut drive, "/a", None);
     let output = Some(Json::from_text(n.to_owned()).unwrap());
     let (branch, reason) = (BranchId::new("a").unwrap(), "seen".to_owned());
-    word(&mut drive, Word::Resolve { branch, outcome: ResolvedOutcome::Succeeded, output, reason });
+    command(&mut drive, Command::Resolve { branch, outcome: ResolvedOutcome::Succeeded, output, reason });
     assert_eq!(answer(&mut drive, "/b", Some("{}")), n);
 }
 
@@ -199,7 +199,7 @@ fn a_signal_that_differs_in_its_last_digit_is_another_one() {
     let (mut drive, _) = Drive::begin_with(plan, None, None);
     let mut signal = |text: &str| {
         let payload = Some(Json::from_text(text.to_owned()).unwrap());
-        drive.decide(Input::Word(Word::Signal { name: "s".to_owned(), payload })).is_ok()
+        drive.decide(Input::Command(Command::Signal { name: "s".to_owned(), payload })).is_ok()
     };
     assert!(signal(r#"{"n": 9007199254740993, "m": 0.10}"#));
     assert!(signal(r#"{"m": 0.1, "n": 9007199254740993.0}"#), "the same, written otherwise");

@@ -81,7 +81,7 @@ fn another_nodes_retry_makes_a_minor_attempts_wait_end() {
     }
     drive.now = drive.now.plus(Duration::from_secs(1));
     assert!(drive.transaction.owed(drive.now).is_empty());
-    let _ = drive.foreign(skald_engine::Word::Retry { branch: None }).unwrap();
+    let _ = drive.foreign(skald_engine::Command::Retry { branch: None }).unwrap();
     assert_eq!(drive.transaction.owed(drive.now)[0].attempt, 8);
 }
 
@@ -98,7 +98,7 @@ fn an_answer_whose_append_was_lost_is_decided_again_as_if_it_came_now() {
     // The holder decides it, but another node's word took the place in the journal.
     let _ = drive.transaction.decide(input.clone(), drive.now).unwrap();
     drive.transaction.sent(call, drive.now);
-    let _ = drive.foreign(skald_engine::Word::Retry { branch: None }).unwrap();
+    let _ = drive.foreign(skald_engine::Command::Retry { branch: None }).unwrap();
     assert_eq!(drive.transaction.in_flight(), 1);
     let decided = drive.decide(input).unwrap();
     assert!(decided.record && matches!(decided.events[0], Event::Failed { attempt: 3, .. }), "{decided:?}");

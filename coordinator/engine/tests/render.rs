@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use common::{Drive, START, plan};
 use serde_json::{Value, json};
 use skald_engine::{
-    Began, Call, Input, Outcome, Plan, Record, Reply, Request, Response, TraceContext, Transaction, Word,
+    Began, Call, Command, Input, Outcome, Plan, Record, Reply, Request, Response, TraceContext, Transaction,
     call::Target as To,
     plan::{Body, Target},
     template::Template,
@@ -109,7 +109,7 @@ fn an_undo_reads_what_its_forward_operation_was_sent_and_answered() {
     })));
     let mut drive = begin(plan, Some(json!({"sku": "s"})));
     answer(&mut drive, body(json!({"id": 7})));
-    let _ = drive.decide(Input::Word(Word::Cancel { reason: None })).unwrap();
+    let _ = drive.decide(Input::Command(Command::Cancel { reason: None })).unwrap();
     let request = render(&drive);
     let expected = json!({"sent": "s", "id": 7, "status": 201, "tag": "W/7", "answered": 7, "key": "shop:1/a/action"});
     assert_eq!(request.body.unwrap().value(), expected);
@@ -287,13 +287,13 @@ fn an_output_that_fails_at_the_pivot_or_after_it_is_given_by_a_person() {
         }
         answer(&mut drive, body(json!({})));
         assert_eq!(drive.transaction.status(), Status::Suspended, "{text}");
-        let word = Word::Resolve {
+        let word = Command::Resolve {
             branch: BranchId::new(&name).unwrap(),
             outcome: ResolvedOutcome::Succeeded,
             output: Some(Json::from(json!("h-1"))),
             reason: "seen in the books".to_owned(),
         };
-        let _ = drive.decide(Input::Word(word)).unwrap();
+        let _ = drive.decide(Input::Command(word)).unwrap();
         assert_eq!(render(&drive).body.unwrap().value(), json!("h-1"), "{text}");
         answer(&mut drive, body(json!({})));
         assert_eq!(drive.transaction.status(), Status::Succeeded, "{text}");
@@ -309,8 +309,9 @@ fn an_output_that_failed_beside_the_pivot_makes_its_step_stuck_once_the_pivot_su
         let _ = drive.decide(Input::Replied { call: *call, reply }).unwrap();
     }
     assert_eq!(drive.transaction.status(), Status::Suspended);
-    let _ =
-        drive.decide(Input::Word(Word::Skip { branch: BranchId::new("r").unwrap(), reason: "so".to_owned() })).unwrap();
+    let _ = drive
+        .decide(Input::Command(Command::Skip { branch: BranchId::new("r").unwrap(), reason: "so".to_owned() }))
+        .unwrap();
     answer(&mut drive, body(json!({})));
     assert_eq!(drive.transaction.status(), Status::Succeeded);
 }

@@ -22,12 +22,12 @@ use skald_protocol::{Begin, Fault, Gid, Json, TransactionView, duration_text, pa
 
 use super::{
     Api,
-    answer::{self, Waited},
-    ask,
     definitions::{self, Definition, Inline},
-    edge::{self, Place},
     error::Error,
     json::{self, DigestFormat, as_sent, fault},
+    middleware::{self, Place},
+    params,
+    response::{self, Waited},
     trace, workflows,
 };
 use crate::runtime::{self, Begun, NewTransaction};
@@ -95,8 +95,8 @@ pub(super) async fn begin(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers);
-    let body = edge::body(&parts.headers, body).await?;
+    let wait = params::wait(&parts.headers);
+    let body = middleware::body(&parts.headers, body).await?;
     json::check_depth(&body)?;
     let asked = Asked::read(&body)?;
     let is_open = asked.subject == Subject::Open;
@@ -107,10 +107,10 @@ pub(super) async fn begin(
     };
     let location = format!("/v1/transactions/{}", view.gid);
     let mut response = if is_open {
-        answer::view(if is_new { StatusCode::CREATED } else { StatusCode::OK }, *view, 0)
+        response::view(if is_new { StatusCode::CREATED } else { StatusCode::OK }, *view, 0)
     } else {
-        let Waited { view, rested } = answer::settled(&api, &place, *view, wait).await?;
-        answer::waited(if rested { StatusCode::OK } else { StatusCode::ACCEPTED }, view, wait)
+        let Waited { view, rested } = response::settled(&api, &place, *view, wait).await?;
+        response::waited(if rested { StatusCode::OK } else { StatusCode::ACCEPTED }, view, wait)
     };
     if let Ok(location) = location.try_into() {
         response.headers_mut().insert(http::header::LOCATION, location);
@@ -208,7 +208,7 @@ impl<'a> Asked<'a> {
         });
         match (begun.await, gid) {
             (Err(runtime::Error::GidConflict(_)), Some(gid)) => sent.before_this_build(api, &gid).await,
-            (begun, _) => begun.map_err(answer::of_begin),
+            (begun, _) => begun.map_err(response::of_begin),
         }
     }
 
@@ -248,7 +248,7 @@ impl<'a> Asked<'a> {
         let Some(gid) = &self.gid else { return Ok(None) };
         match api.coordinator.existing(gid, digest).await {
             Err(runtime::Error::GidConflict(_)) => self.sent.before_this_build(api, gid).await.map(Some),
-            existing => Ok(existing.map_err(answer::of_begin)?.map(|view| Begun::Existing(Box::new(view)))),
+            existing => Ok(existing.map_err(response::of_begin)?.map(|view| Begun::Existing(Box::new(view)))),
         }
     }
 }
@@ -257,7 +257,7 @@ impl Sent<'_> {
     /// What this begin began, if that was by an earlier build.
     async fn before_this_build(&self, api: &Api, gid: &Gid) -> Result<Begun, Error> {
         let digest = self.digest(DigestFormat::Doubles, None, None)?;
-        let existing = api.coordinator.existing(gid, &digest).await.map_err(answer::of_begin)?;
+        let existing = api.coordinator.existing(gid, &digest).await.map_err(response::of_begin)?;
         let view = existing.ok_or_else(|| Error::from(runtime::Error::GidConflict(gid.clone())))?;
         Ok(Begun::Existing(Box::new(view)))
     }

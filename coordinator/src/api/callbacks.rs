@@ -5,10 +5,10 @@ use axum::{
     extract::{Path, Request, State},
 };
 use serde::Serialize;
-use skald_engine::{Rejection, Word, limit};
+use skald_engine::{Command, Rejection, limit};
 use skald_protocol::{CallbackRequest, CallbackVerdict, Problem};
 
-use super::{Api, decide::engine_error, edge, error::Error, json};
+use super::{Api, error::Error, json, middleware, open_transactions::engine_error};
 use crate::runtime;
 
 /// The outcome that is recorded.
@@ -38,7 +38,7 @@ pub(super) async fn callback(
     let target = token.ok().and_then(|Path(token)| api.coordinator.callback_target(&token));
     let (gid, branch, operation) = target.ok_or(Error::UnknownCallback)?;
     let (parts, body) = request.into_parts();
-    let body = edge::body(&parts.headers, body).await?;
+    let body = middleware::body(&parts.headers, body).await?;
     let CallbackRequest { outcome, output, error } = json::read(&body)?;
     let mut faults = Vec::new();
     if outcome != CallbackVerdict::Succeeded && output.as_ref().is_some_and(|output| !output.is_null()) {
@@ -53,8 +53,8 @@ pub(super) async fn callback(
     if output.as_ref().is_some_and(|output| output.text().len() > limit::OUTPUT) {
         return Err(Error::OutputTooLarge);
     }
-    let word = Word::Callback { branch, operation, verdict: outcome, output, error: error.map(engine_error) };
-    match api.coordinator.word(&gid, word).await {
+    let command = Command::Callback { branch, operation, verdict: outcome, output, error: error.map(engine_error) };
+    match api.coordinator.command(&gid, command).await {
         Ok(_) => Ok(Json(Recorded { outcome })),
         Err(runtime::Error::Rejected(Rejection::Settled) | runtime::Error::Expired { .. }) => Err(Error::CallbackGone),
         Err(runtime::Error::UnknownGid(_)) => Err(Error::UnknownCallback),

@@ -1,7 +1,7 @@
 //! What the API answers when it does not do what was asked: one mapping from causes to problems (RFC 9457).
 //!
 //! `Error::verdict` decides the status, the stable code and how loudly it is logged. An `Error` becomes a response
-//! without a body; `edge::answer` writes the problem and the log line, once, where the request's trace is known.
+//! without a body; `middleware::answer` writes the problem and the log line, once, where the request's trace is known.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use skald_engine::{Rejection, limit};
 use skald_protocol::{Fault, Gid, Problem, Status, WorkflowRef};
 use tracing::Level;
 
-use super::edge;
+use super::middleware;
 use crate::runtime;
 
 /// How many faults one problem lists.
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     BodyTooLarge,
     #[error(
         "of the body {received} B came in {} s, which is too slow: it may take {} s and a second more for each KiB, {} s in all",
-        .after.as_secs(), edge::BODY_GRACE.as_secs(), edge::BODY_TIMEOUT.as_secs()
+        .after.as_secs(), middleware::BODY_GRACE.as_secs(), middleware::BODY_TIMEOUT.as_secs()
     )]
     BodyTimeout { received: usize, after: Duration },
     #[error("the body was cut off: {0}")]
@@ -220,7 +220,7 @@ impl Error {
     }
 }
 
-/// Most words come at the wrong time.
+/// Most commands come at the wrong time.
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::UnknownBranch { .. } => StatusCode::NOT_FOUND,

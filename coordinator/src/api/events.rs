@@ -18,9 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api,
-    ask::{self, InPath, Query},
-    edge::Place,
     error::Error,
+    middleware::Place,
+    params::{self, InPath, Query},
 };
 
 const PAGE: usize = 500;
@@ -61,7 +61,7 @@ pub(super) async fn events(
     let (parts, _) = request.into_parts();
     let mut query = Query::of(&parts);
     let cursor = query.one("cursor")?;
-    let after = cursor.map(|id| ask::event_place(&id).ok_or(Error::BadCursor)).transpose()?;
+    let after = cursor.map(|id| params::event_place(&id).ok_or(Error::BadCursor)).transpose()?;
     let limit = query.limit("limit", PAGE, LONGEST_PAGE)?;
     query.end()?;
     if wants_stream(&parts.headers) {
@@ -84,7 +84,7 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 
 fn last_seen(headers: &HeaderMap) -> Result<After, Error> {
     let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
-    let place = id.to_str().ok().and_then(ask::event_place);
+    let place = id.to_str().ok().and_then(params::event_place);
     place.map(Some).ok_or_else(|| Error::InvalidHeader {
         name: "last-event-id",
         message: "is the id of an event, `<seq>.<index>`".to_owned(),
@@ -124,7 +124,7 @@ impl Follow {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         while !self.ended {
             if let Some(event) = self.queue.pop_front() {
-                self.after = ask::event_place(&event.id).or(self.after);
+                self.after = params::event_place(&event.id).or(self.after);
                 self.ended = event.kind.is_last();
                 let message = Event::default().id(&event.id).json_data(&event).ok()?;
                 return Some((Ok(message), self));

@@ -18,8 +18,8 @@ use skald_protocol::{Problem, TransactionView};
 
 use super::{
     Api,
-    ask::{InPath, InPaths, Query},
     error::Error,
+    params::{InPath, InPaths, Query},
     workflows,
 };
 

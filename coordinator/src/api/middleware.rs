@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Api,
     error::Error,
-    held::Room,
-    pace::{Answer, at_least_rate},
+    memory::Room,
     serve::Closing,
+    slow_readers::{Answer, at_least_rate},
     trace,
 };
 use crate::telemetry::Metrics;

@@ -1,28 +1,28 @@
-//! The HTTP API (API.md): JSON in, a word to the `Coordinator`, a view out.
+//! The HTTP API (API.md): JSON in, a command to the `Coordinator`, a view out.
 //!
 //! Whatever is wrong with a request is told as a problem (RFC 9457) with a stable code, and nothing of it is stored. Where
 //! there is too much to do, a request is turned away before anything of it is acknowledged.
 //!
 //! This floor never sees the store, the journal, dispatch or a database: what it may ask for is `runtime::Coordinator`.
 
-mod answer;
-mod ask;
 mod begin;
 mod callbacks;
-mod decide;
+mod connections;
 mod definitions;
-mod edge;
 mod error;
 mod events;
 mod graph;
-mod held;
 mod json;
+mod memory;
+mod middleware;
+mod open_transactions;
 mod openapi;
 mod operators;
-mod pace;
-mod seats;
+mod params;
+mod response;
 mod serve;
 mod signals;
+mod slow_readers;
 mod system;
 mod trace;
 mod transactions;
@@ -30,7 +30,7 @@ mod workflows;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{Router, middleware};
+use axum::{Router, middleware::from_fn_with_state};
 use skald_engine::Plan;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ use crate::{
 };
 use definitions::Definitions;
 use error::Error;
-use held::Room;
+use memory::Room;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -121,13 +121,13 @@ pub fn router(coordinator: Coordinator, options: Options, handles: Handles) -> R
     }));
     let (calls, node, document) = openapi::routes();
     calls
-        .layer(middleware::from_fn_with_state(api.clone(), edge::admit))
+        .layer(from_fn_with_state(api.clone(), middleware::admit))
         .merge(node)
         .merge(openapi::pages(document))
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
         .fallback(|| async { Error::UnknownRoute })
-        .layer(CatchPanicLayer::custom(edge::panicked))
-        .layer(middleware::from_fn_with_state(unread, edge::keep))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api.metrics), edge::answer))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn_with_state(unread, middleware::keep))
+        .layer(from_fn_with_state(Arc::clone(&api.metrics), middleware::answer))
         .with_state(api)
 }

@@ -9,19 +9,19 @@ use axum::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use skald_engine::{Branch, Enlistment, Rejection, Word, definition};
+use skald_engine::{Branch, Command, Enlistment, Rejection, definition};
 use skald_protocol::{
     BranchRequest, BranchView, CallOutcome, EnlistedView, Fault, OperationKind, OperationStatus, ParticipantError,
     Problem, ReasonRequest, TransactionView,
 };
 
 use super::{
-    Api, answer,
-    ask::{self, InPath},
-    definitions,
-    edge::{self, Place},
+    Api, definitions,
     error::Error,
     json::{self, DigestFormat, fault, suggest},
+    middleware::{self, Place},
+    params::{self, InPath},
+    response,
 };
 use crate::runtime;
 
@@ -75,25 +75,25 @@ pub(super) async fn enlist(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers);
-    let body = edge::body(&parts.headers, body).await?;
+    let wait = params::wait(&parts.headers);
+    let body = middleware::body(&parts.headers, body).await?;
     let (asked, canonical) = json::read_canonical::<BranchRequest>(&body)?;
     let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
     check_services(&api, &branch)?;
     let id = branch.id.clone();
-    let word = |format: DigestFormat| {
+    let command = |format: DigestFormat| {
         let digest = hex::encode(format.digest(&canonical));
-        Word::Enlist(Box::new(Enlistment { branch: branch.clone(), digest }))
+        Command::Enlist(Box::new(Enlistment { branch: branch.clone(), digest }))
     };
-    let mut view = match api.coordinator.word(&gid, word(DigestFormat::Digits)).await {
+    let mut view = match api.coordinator.command(&gid, command(DigestFormat::Digits)).await {
         // A branch that an earlier build enlisted.
         Err(runtime::Error::Rejected(Rejection::BranchConflict { .. })) => {
-            api.coordinator.word(&gid, word(DigestFormat::Doubles)).await?
+            api.coordinator.command(&gid, command(DigestFormat::Doubles)).await?
         }
         enlisted => enlisted?,
     };
     if asked.try_.is_some() && !is_tried(&view, &asked) {
-        view = answer::tried(&api, &place, view, id, wait.unwrap_or(TRY_WAIT)).await?;
+        view = response::tried(&api, &place, view, id, wait.unwrap_or(TRY_WAIT)).await?;
     }
     let status = if asked.try_.is_none() || is_tried(&view, &asked) { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(enlisted(&view, &asked))).into_response())
@@ -118,9 +118,9 @@ pub(super) async fn commit(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers);
-    let _: Nothing = optional(&edge::body(&parts.headers, body).await?)?;
-    let view = api.coordinator.word(&gid, Word::Commit).await?;
+    let wait = params::wait(&parts.headers);
+    let _: Nothing = optional(&middleware::body(&parts.headers, body).await?)?;
+    let view = api.coordinator.command(&gid, Command::Commit).await?;
     decided(&api, &place, view, wait).await
 }
 
@@ -143,23 +143,23 @@ pub(super) async fn cancel(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers);
-    let ReasonRequest { reason } = optional(&edge::body(&parts.headers, body).await?)?;
+    let wait = params::wait(&parts.headers);
+    let ReasonRequest { reason } = optional(&middleware::body(&parts.headers, body).await?)?;
     check_reason(reason.as_deref())?;
-    let view = api.coordinator.word(&gid, Word::Cancel { reason }).await?;
+    let view = api.coordinator.command(&gid, Command::Cancel { reason }).await?;
     decided(&api, &place, view, wait).await
 }
 
-/// Answers a word that was taken: 200 at rest, 202 while it is still driven.
+/// Answers a command that was taken: 200 at rest, 202 while it is still driven.
 pub(super) async fn decided(
     api: &Api,
     place: &Place,
     view: TransactionView,
     wait: Option<Duration>,
 ) -> Result<Response, Error> {
-    let waited = answer::settled(api, place, view, wait).await?;
+    let waited = response::settled(api, place, view, wait).await?;
     let status = if waited.rested { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(answer::waited(status, waited.view, wait))
+    Ok(response::waited(status, waited.view, wait))
 }
 
 /// A `path` needs a service that the server's configuration knows.

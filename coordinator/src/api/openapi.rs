@@ -8,7 +8,9 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{Api, begin, callbacks, decide, events, graph, operators, signals, system, transactions, workflows};
+use super::{
+    Api, begin, callbacks, events, graph, open_transactions, operators, signals, system, transactions, workflows,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -35,9 +37,9 @@ pub(super) fn routes() -> (Router<Api>, Router<Api>, OpenApi) {
     let (calls, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(begin::begin, transactions::list))
         .routes(routes!(transactions::get))
-        .routes(routes!(decide::enlist))
-        .routes(routes!(decide::commit))
-        .routes(routes!(decide::cancel))
+        .routes(routes!(open_transactions::enlist))
+        .routes(routes!(open_transactions::commit))
+        .routes(routes!(open_transactions::cancel))
         .routes(routes!(signals::signal))
         .routes(routes!(events::events))
         .routes(routes!(graph::transaction))

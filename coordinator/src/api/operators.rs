@@ -1,4 +1,4 @@
-//! Words of an operator about a transaction that cannot move without one.
+//! An operator's commands for a transaction that cannot move without one.
 //!
 //! Each is first tried out, then written to the audit, then spoken: none takes effect unaudited, and one that is refused
 //! leaves no entry. With `?dry_run=true` only the first happens.
@@ -12,7 +12,7 @@ use axum::{
 };
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
-use skald_engine::{Target, Word, value::canonical};
+use skald_engine::{Command, Target, value::canonical};
 use skald_protocol::{
     DryRun, FailRequest, Gid, OwedCall, Problem, ResolveRequest, RetryRequest, SkipRequest, Timestamp, TransactionView,
     duration_text,
@@ -21,11 +21,11 @@ use uuid::Uuid;
 
 use super::{
     Api,
-    ask::{self, InPath, Query},
-    decide::{self, Nothing, check_reason, optional},
-    edge::{self, Place},
     error::Error,
     json,
+    middleware::{self, Place},
+    open_transactions::{self, Nothing, check_reason, optional},
+    params::{self, InPath, Query},
 };
 use crate::runtime::{self, Audit};
 
@@ -49,7 +49,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Error> {
     operate(&api, &place, &gid, request, |body| {
         let RetryRequest { branch } = optional(body)?;
-        Ok(Word::Retry { branch })
+        Ok(Command::Retry { branch })
     })
     .await
 }
@@ -72,7 +72,7 @@ pub(super) async fn skip(
 ) -> Result<Response, Error> {
     operate(&api, &place, &gid, request, |body| {
         let SkipRequest { branch, reason } = json::read(body)?;
-        Ok(Word::Skip { branch, reason })
+        Ok(Command::Skip { branch, reason })
     })
     .await
 }
@@ -99,7 +99,7 @@ pub(super) async fn resolve(
         if output.as_ref().is_some_and(|output| output.text().len() > skald_engine::limit::OUTPUT) {
             return Err(Error::OutputTooLarge);
         }
-        Ok(Word::Resolve { branch, outcome, output, reason })
+        Ok(Command::Resolve { branch, outcome, output, reason })
     })
     .await
 }
@@ -122,7 +122,7 @@ pub(super) async fn fail(
 ) -> Result<Response, Error> {
     operate(&api, &place, &gid, request, |body| {
         let FailRequest { reason } = json::read(body)?;
-        Ok(Word::Fail { reason })
+        Ok(Command::Fail { reason })
     })
     .await
 }
@@ -145,7 +145,7 @@ pub(super) async fn resume(
 ) -> Result<Response, Error> {
     operate(&api, &place, &gid, request, |body| {
         let _: Nothing = optional(body)?;
-        Ok(Word::Resume)
+        Ok(Command::Resume)
     })
     .await
 }
@@ -155,37 +155,37 @@ async fn operate(
     place: &Place,
     gid: &Gid,
     request: Request,
-    read: impl FnOnce(&[u8]) -> Result<Word, Error>,
+    read: impl FnOnce(&[u8]) -> Result<Command, Error>,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let mut query = Query::of(&parts);
     let is_dry_run = query.flag("dry_run")?;
     query.end()?;
-    let wait = ask::wait(&parts.headers);
+    let wait = params::wait(&parts.headers);
     let key = idempotency_key(&parts.headers)?;
-    let body = edge::body(&parts.headers, body).await?;
-    let word = read(&body)?;
-    let mut entry = audit_of(gid, &word)?;
-    let word = match key {
+    let body = middleware::body(&parts.headers, body).await?;
+    let command = read(&body)?;
+    let mut entry = audit_of(gid, &command)?;
+    let command = match key {
         Some(key) => {
-            let digest = digest(&entry.word, &body)?;
+            let digest = digest(&entry.command, &body)?;
             entry.id = id_of(gid, &key);
-            Word::Once { key, digest, word: Box::new(word) }
+            Command::Once { key, digest, command: Box::new(command) }
         }
-        None => word,
+        None => command,
     };
-    let calls = match api.coordinator.dry_run(gid, word.clone()).await {
+    let calls = match api.coordinator.dry_run(gid, command.clone()).await {
         Ok(calls) => calls,
         // What cannot be read cannot be tried out either; it may still be ended.
-        Err(runtime::Error::Quarantined(_)) if word.fails() => Vec::new(),
+        Err(runtime::Error::Quarantined(_)) if command.fails() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     if is_dry_run {
         return Ok(Json(DryRun { calls: calls.into_iter().map(owed).collect() }).into_response());
     }
     api.coordinator.audit(&entry).await?;
-    let view = api.coordinator.word(gid, word).await?;
-    decide::decided(api, place, view, wait).await
+    let view = api.coordinator.command(gid, command).await?;
+    open_transactions::decided(api, place, view, wait).await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
@@ -198,9 +198,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 }
 
 /// By what a request is compared with an earlier one of the same key.
-fn digest(word: &str, body: &[u8]) -> Result<String, Error> {
+fn digest(command: &str, body: &[u8]) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    hash.update(word);
+    hash.update(command);
     if !body.is_empty() {
         hash.update(canonical(&json::value(body, "")?).form);
     }
@@ -215,21 +215,21 @@ fn id_of(gid: &Gid, key: &str) -> Uuid {
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
-/// The audit's entry of a word, whose reason must say something.
-fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
-    let (name, branch, reason) = match word {
-        Word::Retry { branch } => ("retry", branch.as_ref(), None),
-        Word::Skip { branch, reason } => ("skip", Some(branch), Some(reason)),
-        Word::Resolve { branch, reason, .. } => ("resolve", Some(branch), Some(reason)),
-        Word::Fail { reason } => ("fail", None, Some(reason)),
-        Word::Resume => ("resume", None, None),
-        Word::Enlist(_)
-        | Word::Commit
-        | Word::Cancel { .. }
-        | Word::Signal { .. }
-        | Word::Callback { .. }
-        | Word::JournalFull
-        | Word::Once { .. } => unreachable!("not an operator's word"),
+/// The audit's entry of a command, whose reason must say something.
+fn audit_of(gid: &Gid, command: &Command) -> Result<Audit, Error> {
+    let (name, branch, reason) = match command {
+        Command::Retry { branch } => ("retry", branch.as_ref(), None),
+        Command::Skip { branch, reason } => ("skip", Some(branch), Some(reason)),
+        Command::Resolve { branch, reason, .. } => ("resolve", Some(branch), Some(reason)),
+        Command::Fail { reason } => ("fail", None, Some(reason)),
+        Command::Resume => ("resume", None, None),
+        Command::Enlist(_)
+        | Command::Commit
+        | Command::Cancel { .. }
+        | Command::Signal { .. }
+        | Command::Callback { .. }
+        | Command::JournalFull
+        | Command::Once { .. } => unreachable!("not an operator's command"),
     };
     check_reason(reason.map(String::as_str))?;
     if reason.is_some_and(|reason| reason.trim().is_empty()) {
@@ -239,7 +239,7 @@ fn audit_of(gid: &Gid, word: &Word) -> Result<Audit, Error> {
         gid: gid.clone(),
         id: Uuid::now_v7(),
         at: now(),
-        word: name.to_owned(),
+        command: name.to_owned(),
         branch: branch.map(ToString::to_string),
         reason: reason.cloned(),
     })

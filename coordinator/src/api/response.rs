@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use skald_protocol::{BranchId, Status, TransactionView};
 
-use super::{Api, ask, edge::Place, error::Error};
+use super::{Api, error::Error, middleware::Place, params};
 use crate::runtime::{self, Until};
 
 /// How many branches one answer holds, and how many it holds at most.
@@ -90,7 +90,7 @@ pub(super) fn waited(status: StatusCode, transaction: TransactionView, wait: Opt
 pub(super) fn page(view: &mut TransactionView, first: usize, limit: usize) {
     if view.branches.len() > limit {
         view.branches.truncate(limit);
-        view.branches_next_cursor = Some(ask::branch_cursor(first + limit));
+        view.branches_next_cursor = Some(params::branch_cursor(first + limit));
     }
 }
 

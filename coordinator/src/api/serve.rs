@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
+    connections::{Full, Seats},
     error::Error,
-    pace::{Answer, Paced},
-    seats::{Full, Seats},
+    slow_readers::{Answer, Paced},
 };
 
 /// After an accept that failed for want of descriptors or memory.
@@ -140,7 +140,7 @@ pub async fn serve(
 #[derive(Clone)]
 pub(super) struct Closing(pub(super) CancellationToken);
 
-/// Turns connections away, with a word to each and one to the operator now and then.
+/// Turns connections away, each with an answer, and logs it now and then.
 struct Door {
     node: (String, Vec<u8>),
     peer: (String, Vec<u8>),

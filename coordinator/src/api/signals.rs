@@ -5,15 +5,15 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use skald_engine::{Word, definition, limit};
+use skald_engine::{Command, definition, limit};
 use skald_protocol::{Gid, Problem, SignalRequest, TransactionView};
 
 use super::{
     Api,
-    ask::{self, InPaths},
-    decide::{decided, optional},
-    edge::{self, Place},
     error::Error,
+    middleware::{self, Place},
+    open_transactions::{decided, optional},
+    params::{self, InPaths},
 };
 
 /// Send a signal
@@ -40,15 +40,15 @@ pub(super) async fn signal(
 ) -> Result<Response, Error> {
     let gid = Gid::new(gid)?;
     let (parts, body) = request.into_parts();
-    let wait = ask::wait(&parts.headers);
+    let wait = params::wait(&parts.headers);
     if !definition::is_signal(&name) {
         return Err(Error::InvalidSignal);
     }
-    let body = edge::body(&parts.headers, body).await?;
+    let body = middleware::body(&parts.headers, body).await?;
     let SignalRequest { payload } = optional(&body)?;
     if payload.as_ref().is_some_and(|payload| payload.text().len() > limit::OUTPUT) {
         return Err(Error::PayloadTooLarge);
     }
-    let view = api.coordinator.word(&gid, Word::Signal { name, payload }).await?;
+    let view = api.coordinator.command(&gid, Command::Signal { name, payload }).await?;
     decided(&api, &place, view, wait).await
 }

@@ -9,9 +9,10 @@ use http::StatusCode;
 use skald_protocol::{Gid, Page, Problem, Status, Timestamp, TransactionSummary, TransactionView};
 
 use super::{
-    Api, answer,
-    ask::{self, InPath, Query},
+    Api,
     error::Error,
+    params::{self, InPath, Query},
+    response,
 };
 use crate::runtime::Filter;
 
@@ -35,13 +36,13 @@ const LONGEST_PAGE: usize = 500;
 pub(super) async fn get(State(api): State<Api>, InPath(gid): InPath, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
     let mut query = Query::of(&parts);
-    let limit = query.limit("branch_limit", answer::BRANCHES, answer::BRANCHES)?;
-    let first = query.one("branch_cursor")?.map_or(Ok(0), |cursor| ask::read_branch_cursor(&cursor))?;
+    let limit = query.limit("branch_limit", response::BRANCHES, response::BRANCHES)?;
+    let first = query.one("branch_cursor")?.map_or(Ok(0), |cursor| params::read_branch_cursor(&cursor))?;
     query.end()?;
     // One more than is shown tells whether there is a next page.
     let mut view = api.coordinator.get(&gid, first..first + limit + 1).await?;
-    answer::page(&mut view, first, limit);
-    Ok(answer::view(StatusCode::OK, view, first))
+    response::page(&mut view, first, limit);
+    Ok(response::view(StatusCode::OK, view, first))
 }
 
 /// List transactions, newest first
@@ -74,7 +75,7 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Jso
     let mut items = api.coordinator.list(&filter).await?;
     let next_cursor = (items.len() > limit).then(|| {
         items.truncate(limit);
-        items.last().map(|last| ask::list_cursor(last.created_at, &last.gid))
+        items.last().map(|last| params::list_cursor(last.created_at, &last.gid))
     });
     Ok(Json(Page { items, next_cursor: next_cursor.flatten() }))
 }
@@ -83,7 +84,7 @@ fn filter(query: &mut Query<'_>) -> Result<Filter, Error> {
     let mut status = Vec::new();
     for text in query.all("status") {
         for one in text.split(',') {
-            status.push(one.parse().map_err(|message: String| ask::invalid("status", &message))?);
+            status.push(one.parse().map_err(|message: String| params::invalid("status", &message))?);
         }
     }
     let gid_prefix = query.one("gid")?.filter(|prefix| !prefix.is_empty()).map(String::from);
@@ -94,7 +95,7 @@ fn filter(query: &mut Query<'_>) -> Result<Filter, Error> {
     let labels: std::collections::BTreeMap<_, _> = query.prefixed("label.")?.into_iter().collect();
     let is_unstorable = |text: &String| text.contains('\0');
     if workflow.iter().chain(labels.keys()).chain(labels.values()).any(is_unstorable) {
-        return Err(ask::invalid("workflow", "and labels never hold U+0000"));
+        return Err(params::invalid("workflow", "and labels never hold U+0000"));
     }
     Ok(Filter {
         status,
@@ -103,7 +104,7 @@ fn filter(query: &mut Query<'_>) -> Result<Filter, Error> {
         gid_prefix,
         created_after: query.parsed::<Timestamp>("created_after")?,
         created_before: query.parsed::<Timestamp>("created_before")?,
-        before: query.one("cursor")?.map(|cursor| ask::read_list_cursor(&cursor)).transpose()?,
+        before: query.one("cursor")?.map(|cursor| params::read_list_cursor(&cursor)).transpose()?,
         limit: 0,
     })
 }

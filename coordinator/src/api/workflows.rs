@@ -22,11 +22,11 @@ use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowS
 
 use super::{
     Api,
-    ask::{self, InPaths, Query},
     definitions::{self, Definition},
-    edge,
     error::Error,
     json::{self, fault},
+    middleware,
+    params::{self, InPaths, Query},
 };
 use crate::runtime::{Published, Workflow, WorkflowRow};
 
@@ -57,7 +57,7 @@ pub(super) async fn publish(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     Query::of(&parts).end()?;
-    let body = edge::body(&parts.headers, body).await?;
+    let body = middleware::body(&parts.headers, body).await?;
     if body.len() > limit::DEFINITION {
         return Err(Error::DefinitionTooLarge);
     }
@@ -159,7 +159,7 @@ fn published(status: StatusCode, row: &WorkflowRow, warnings: Vec<Fault>) -> Res
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Json<Page<WorkflowSummary>>, Error> {
     let (limit, cursor) = paged(request, "w:", is_name)?;
     let rows = api.coordinator.workflows(cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    Ok(Json(page(rows, limit, |last| ask::cursor("w:", &last.name))))
+    Ok(Json(page(rows, limit, |last| params::cursor("w:", &last.name))))
 }
 
 /// List the versions of a workflow
@@ -191,7 +191,7 @@ pub(super) async fn versions(
     if rows.is_empty() && cursor.is_none() {
         return Err(Error::NoWorkflow(unknown(&name, None, None)));
     }
-    Ok(Json(page(rows, limit, |last| ask::cursor("v:", &last.version))))
+    Ok(Json(page(rows, limit, |last| params::cursor("v:", &last.version))))
 }
 
 /// Read a published definition
@@ -292,7 +292,7 @@ fn paged(request: Request, kind: &'static str, is_place: fn(&str) -> bool) -> Re
     let (parts, _) = request.into_parts();
     let mut query = Query::of(&parts);
     let limit = query.limit("limit", PAGE, LONGEST_PAGE)?;
-    let cursor = query.one("cursor")?.map(|cursor| ask::read_cursor(&cursor, kind)).transpose()?;
+    let cursor = query.one("cursor")?.map(|cursor| params::read_cursor(&cursor, kind)).transpose()?;
     query.end()?;
     match cursor {
         Some(place) if !is_place(&place) => Err(Error::BadCursor),

@@ -268,7 +268,7 @@ fn tell_example(
 }
 
 fn drawing(scene: &Scene, run: &Explored) -> String {
-    diagram(&what(run), &scene.stage.tell(&run.faults).tale)
+    diagram(&what(run), &scene.stage.tell(&run.faults).timeline)
 }
 
 /// A file for every bad end, numbered as they were found.

@@ -66,7 +66,7 @@ impl Simulate {
         let faults: Vec<Fault> = self.fail.iter().map(|fail| fail.fault(&scene)).collect::<Result<_, _>>()?;
         let run = scene.stage.tell(&faults);
         let verdict = judge(&scene.stage, &faults, &run);
-        let tale = condensed(run.tale);
+        let timeline = condensed(run.timeline);
         match output.format {
             Format::Json => {
                 let told = Told {
@@ -75,7 +75,7 @@ impl Simulate {
                     input_was_made: scene.made,
                     verdict: &verdict,
                     transaction: &run.view,
-                    timeline: &tale,
+                    timeline: &timeline,
                 };
                 output.put(&told, String::new)?;
             }
@@ -85,7 +85,7 @@ impl Simulate {
                         if scene.made { " (made from the definition's schema; --input gives another)" } else { "" };
                     anstream::eprintln!("input{made}: {}", input.text());
                 }
-                for entry in &tale {
+                for entry in &timeline {
                     output.line(&line(entry))?;
                 }
                 tell_end(&output, &scene, &verdict, &run.view, run.took)?;

@@ -78,9 +78,9 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
         PublicEventKind::MapBegan { branch, items } => (PLAIN, '≡', branch.as_str(), format!("{items} items")),
         PublicEventKind::Suspended => (BAD, '!', "", "suspended: a person must look".into()),
         PublicEventKind::Resumed => (PLAIN, '▶', "", "resumed".into()),
-        PublicEventKind::Intervened { word, branch, reason } => {
+        PublicEventKind::Intervened { command, branch, reason } => {
             let branch = branch.as_ref().map_or("", |branch| branch.as_str());
-            (PLAIN, '☞', branch, with_reason(&format!("an operator's {word}"), reason.as_deref()))
+            (PLAIN, '☞', branch, with_reason(&format!("an operator's {command}"), reason.as_deref()))
         }
         PublicEventKind::Adopted => (DIM, '⇢', "", "taken over".into()),
         PublicEventKind::Settled { status, .. } => {

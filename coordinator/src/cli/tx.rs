@@ -212,8 +212,8 @@ impl Tx {
                     Outcome::Refused => ResolvedOutcome::Refused,
                 };
                 let result = result.map(|text| json("--result", &text)).transpose()?;
-                let word = Operator::Resolve(ResolveRequest { branch, outcome, output: result, reason });
-                dry.operate(&client, &gid, &word, output).await
+                let command = Operator::Resolve(ResolveRequest { branch, outcome, output: result, reason });
+                dry.operate(&client, &gid, &command, output).await
             }
             Verb::Fail { gid, reason, dry } => {
                 dry.operate(&client, &gid, &Operator::Fail(FailRequest { reason }), output).await
@@ -289,12 +289,12 @@ impl Wait {
 }
 
 impl Dry {
-    async fn operate(&self, client: &Client, gid: &Gid, word: &Operator, output: &Output) -> Result<Exit, Error> {
+    async fn operate(&self, client: &Client, gid: &Gid, command: &Operator, output: &Output) -> Result<Exit, Error> {
         if self.dry_run {
-            let calls = client.dry_run(gid, word).await?;
+            let calls = client.dry_run(gid, command).await?;
             show::dry_run(output, &calls)?;
         } else {
-            show::transaction(output, &client.operate(gid, word).await?)?;
+            show::transaction(output, &client.operate(gid, command).await?)?;
         }
         Ok(Exit::Done)
     }

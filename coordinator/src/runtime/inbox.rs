@@ -1,6 +1,6 @@
 //! What reaches a task that owns transactions, and on which of its channels.
 //!
-//! Only asks come from outside and are refused when too many wait. Answers of participants come through places that were
+//! Only requests come from outside and are refused when too many wait. Answers of participants come through places that were
 //! reserved before the call was sent; commits' answers and loads are bounded by what the task itself started.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skald_engine::{Call, Input, Request, Word};
+use skald_engine::{Call, Command, Input, Request};
 use skald_protocol::{Gid, Timestamp, TransactionView};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,8 +40,8 @@ pub(super) struct TaskRequest {
 pub(super) enum Work {
     Input(Input),
     Begin(Box<NewTransaction>, Claim, Responder<Begun>),
-    Word(Word, Claim, Responder<TransactionView>),
-    DryRun(Word, Responder<Vec<Request>>),
+    Command(Command, Claim, Responder<TransactionView>),
+    DryRun(Command, Responder<Vec<Request>>),
     View(Range<usize>, Responder<TransactionView>),
     Compare([u8; 32], Responder<TransactionView>),
     Wait(Until, Responder<TransactionView>),
@@ -50,10 +50,10 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Of what changes the transaction at somebody's word.
+    /// Of what changes the transaction at somebody's request.
     pub(super) const fn claim(&self) -> Option<&Claim> {
         match self {
-            Self::Begin(_, claim, _) | Self::Word(_, claim, _) => Some(claim),
+            Self::Begin(_, claim, _) | Self::Command(_, claim, _) => Some(claim),
             Self::Input(_)
             | Self::DryRun(..)
             | Self::View(..)
@@ -75,7 +75,7 @@ impl Work {
             Self::Input(_) | Self::Change(..) => {}
             Self::Begin(_, _, responder) => drop(responder.send(Err(Refusal::NotHeld))),
             Self::DryRun(_, responder) => drop(responder.send(Err(Refusal::NotHeld))),
-            Self::Word(_, _, responder)
+            Self::Command(_, _, responder)
             | Self::View(_, responder)
             | Self::Compare(_, responder)
             | Self::Wait(_, responder) => {
@@ -89,7 +89,7 @@ impl Work {
             Self::Input(_) | Self::Change(..) => {}
             Self::Begin(_, _, responder) => drop(responder.send(Err(Refusal::Failed(error)))),
             Self::DryRun(_, responder) => drop(responder.send(Err(Refusal::Failed(error)))),
-            Self::Word(_, _, responder)
+            Self::Command(_, _, responder)
             | Self::View(_, responder)
             | Self::Compare(_, responder)
             | Self::Wait(_, responder) => {
@@ -173,7 +173,7 @@ pub(super) enum Control {
     Drive,
 }
 
-/// What a task tells its session.
+/// What a task reports to the node's membership.
 #[derive(Debug)]
 pub(super) enum Report {
     /// Something in the shard was written by a newer build.
@@ -183,9 +183,9 @@ pub(super) enum Report {
 pub(super) fn call_of(work: &Work) -> Option<Call> {
     match work {
         Work::Input(Input::Replied { call, .. } | Input::Unrenderable { call, .. }) => Some(*call),
-        Work::Input(Input::Tick | Input::Word(_))
+        Work::Input(Input::Tick | Input::Command(_))
         | Work::Begin(..)
-        | Work::Word(..)
+        | Work::Command(..)
         | Work::DryRun(..)
         | Work::View(..)
         | Work::Compare(..)

@@ -239,7 +239,7 @@ impl Membership {
         self.reconcile(&beat).await
     }
 
-    /// The database's word on who holds what, and this node's fair part of it.
+    /// What the database says of who holds what, and this node's fair part of it.
     async fn reconcile(&mut self, beat: &Beat) -> Result<(), Deposed> {
         let theirs: BTreeMap<_, _> = beat.shards.iter().map(|shard| (shard.id, shard.epoch)).collect();
         let lost: Vec<_> =
@@ -359,8 +359,12 @@ impl Membership {
     async fn leave(&mut self) -> End {
         match timeout(LAST_WORDS, self.shared.members().leave(self.session.node)).await {
             Ok(Ok(())) => tracing::info!("left"),
-            Ok(Err(error)) => tracing::warn!(%error, "left without a word to the database"),
-            Err(_) => tracing::warn!("left without a word to the database: it does not answer"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the database could not be told that this node leaves: its shards are free once its lease is over")
+            }
+            Err(_) => tracing::warn!(
+                "the database does not answer, so it was not told that this node leaves: its shards are free once its lease is over"
+            ),
         }
         End::Left
     }

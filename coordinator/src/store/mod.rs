@@ -298,7 +298,7 @@ pub trait Store: Send + Sync + 'static {
     /// Sets a transaction aside that cannot be read or panicked; its journal is left alone.
     async fn quarantine(&self, gid: &Gid, reason: &str) -> Result<(), Error>;
 
-    /// Ends a quarantined transaction as `failed`, by an operator's word.
+    /// Ends a quarantined transaction as `failed`, by an operator's command.
     async fn fail_quarantined(&self, gid: &Gid, at: Timestamp) -> Result<bool, Error>;
 
     async fn audit(&self, entry: &Audit) -> Result<(), Error>;
@@ -318,13 +318,13 @@ pub trait Store: Send + Sync + 'static {
     fn damage(&self) -> watch::Receiver<Damage>;
 }
 
-/// An operator's word, kept for those who ask later.
+/// An operator's command, kept for those who ask later.
 #[derive(Debug, Clone)]
 pub struct Audit {
     pub gid: Gid,
     pub id: uuid::Uuid,
     pub at: Timestamp,
-    pub word: String,
+    pub command: String,
     pub branch: Option<String>,
     pub reason: Option<String>,
 }

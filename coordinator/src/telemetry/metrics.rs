@@ -17,7 +17,7 @@ use prometheus_client::{
 use skald_engine::{Call, Outcome};
 use skald_protocol::{OperationKind, Status};
 
-use super::word;
+use super::outcome_label;
 
 /// One label: its name and one of few values.
 type Label = (&'static str, &'static str);
@@ -184,7 +184,7 @@ impl Metrics {
     pub fn attempt(&self, call: &Call, outcome: &Outcome, took: Duration) {
         let operation = if call.ask { OperationKind::Status } else { call.operation };
         let operation = ("operation", operation.as_str());
-        self.attempts.get_or_create(&[operation, ("outcome", word(outcome).as_str())]).inc();
+        self.attempts.get_or_create(&[operation, ("outcome", outcome_label(outcome).as_str())]).inc();
         self.attempt_seconds.get_or_create(&[operation]).observe(took.as_secs_f64());
     }
 

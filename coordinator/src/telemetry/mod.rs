@@ -18,8 +18,8 @@ pub enum Error {
     Misconfigured(String),
 }
 
-/// The word for what became of a call; a question that was answered `not_found` succeeded.
-const fn word(outcome: &Outcome) -> CallOutcome {
+/// How metrics and spans call what became of a call; a question that was answered `not_found` succeeded.
+const fn outcome_label(outcome: &Outcome) -> CallOutcome {
     match outcome {
         Outcome::Succeeded(_) | Outcome::NotFound => CallOutcome::Succeeded,
         Outcome::Refused(_) => CallOutcome::Refused,

@@ -37,7 +37,7 @@ use skald_engine::{Call, Outcome, Reply, Request, SpanId, TraceContext};
 use skald_protocol::{Gid, OperationKind, Status, Timestamp, WorkflowRef};
 use url::Url;
 
-use super::{Error, Metrics, word};
+use super::{Error, Metrics, outcome_label};
 
 /// Room for some seconds of a busy node's spans.
 const QUEUE: usize = 1 << 16;
@@ -140,7 +140,7 @@ impl Spans {
             KeyValue::new("skald.branch", request.branch.to_string()),
             KeyValue::new("skald.operation", asked.as_str()),
             KeyValue::new("skald.attempt", i64::from(call.attempt)),
-            KeyValue::new("skald.outcome", word(&reply.outcome).as_str()),
+            KeyValue::new("skald.outcome", outcome_label(&reply.outcome).as_str()),
             KeyValue::new("http.request.method", request.method.clone()),
         ];
         if let Some(status) = attempt.status {

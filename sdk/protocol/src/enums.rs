@@ -2,8 +2,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Declares a word list once: its spelling on the wire, in the database and in text is the same.
-macro_rules! words {
+/// Declares an enum with its texts once: the spelling on the wire, in the database and in text is the same.
+macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ macro_rules! words {
     };
 }
 
-words! {
+text_enum! {
     /// Where a global transaction stands. `succeeded`, `compensated` and `failed` are final.
     Status {
         Running = "running",
@@ -52,7 +52,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     BranchStatus {
         Waiting = "waiting",
         Running = "running",
@@ -67,7 +67,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     OperationStatus {
         Owed = "owed",
         Pending = "pending",
@@ -78,7 +78,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     /// What is asked of a participant; `status` is never an operation of a branch but a question about one.
     OperationKind {
         Action = "action",
@@ -90,11 +90,11 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     Decision { Commit = "commit", Abort = "abort" }
 }
 
-words! {
+text_enum! {
     /// What became of one attempt. `unsent`: not a byte of the request was written, so nothing ran.
     CallOutcome {
         Succeeded = "succeeded",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_spelt_the_same_in_json_and_in_text() {
+    fn a_status_is_spelt_the_same_in_json_and_in_text() {
         check(Status::ALL, Status::as_str);
         check(BranchStatus::ALL, BranchStatus::as_str);
         check(OperationStatus::ALL, OperationStatus::as_str);

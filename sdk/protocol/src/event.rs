@@ -127,9 +127,9 @@ pub enum PublicEventKind {
     },
     Suspended,
     Resumed,
-    /// An operator's word: `retry`, `skip`, `resolve`.
+    /// An operator's command: `retry`, `skip`, `resolve`.
     Intervened {
-        word: String,
+        command: String,
         #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         branch: Option<BranchId>,
         reason: Option<String>,

@@ -1,7 +1,8 @@
 //! What travels between Skald, its clients and its participants: serde types and nothing else.
 //!
-//! Every word of the field is spelt here once; the engine, the coordinator and the SDK all speak these types.
+//! Every status, decision and kind is spelt here once; the engine, the coordinator and the SDK all speak these types.
 
+mod enums;
 mod event;
 mod headers;
 mod id;
@@ -10,8 +11,8 @@ mod problem;
 mod request;
 mod time;
 mod view;
-mod word;
 
+pub use enums::{BranchStatus, CallOutcome, Decision, OperationKind, OperationStatus, Status};
 pub use event::{PublicEvent, PublicEventKind};
 pub use headers::*;
 pub use id::{BranchId, Gid, InvalidId};
@@ -26,4 +27,3 @@ pub use view::{
     BranchView, DryRun, EnlistedView, ErrorView, OperationView, OwedCall, Page, ParticipantError, PublishedView,
     TransactionSummary, TransactionView, WorkflowRef, WorkflowSummary, WorkflowView,
 };
-pub use word::{BranchStatus, CallOutcome, Decision, OperationKind, OperationStatus, Status};

@@ -178,7 +178,7 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-/// The answer to an operator's word with `?dry_run=true`.
+/// The answer to an operator's command with `?dry_run=true`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DryRun {

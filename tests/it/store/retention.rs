@@ -1,4 +1,4 @@
-//! What outlives a transaction: its tombstone, operators' words, settings.
+//! What outlives a transaction: its tombstone, operators' commands, settings.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ promises! {
             id: uuid::Uuid::now_v7(),
             gid: gid("a"),
             at: Timestamp(1),
-            word: "skip".into(),
+            command: "skip".into(),
             branch: Some("pay".into()),
             reason: reason.map(str::to_owned),
         };

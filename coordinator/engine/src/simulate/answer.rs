@@ -8,8 +8,8 @@ use skald_protocol::{BranchId, Json, OperationKind, parse_duration};
 
 use super::{
     lookup::{all, spec},
-    made::Made,
     participant::{Business, response},
+    synthetic_answers::SyntheticAnswers,
 };
 use crate::{
     definition::reason,
@@ -58,7 +58,7 @@ pub enum CallbackOutcome {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
     scripted: BTreeMap<String, BTreeMap<OperationKind, Vec<Answer>>>,
-    made: Made,
+    made: SyntheticAnswers,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +73,7 @@ impl Answers {
     /// Made answers for everything.
     #[must_use]
     pub fn made(plan: &Plan) -> Self {
-        Self { scripted: BTreeMap::new(), made: Made::of(plan) }
+        Self { scripted: BTreeMap::new(), made: SyntheticAnswers::of(plan) }
     }
 
     /// Scripted answers over made ones.

@@ -9,17 +9,17 @@ use skald_protocol::{CallOutcome, Decision, ErrorView, PublicEventKind};
 
 use super::{
     participant::How,
-    tale::{Attempt, Entry, What, condensed},
+    timeline::{Attempt, Entry, What, condensed},
 };
 
 /// Draws what happened; `title` is a sentence.
 #[must_use]
-pub fn diagram(title: &str, tale: &[Entry]) -> String {
-    let tale = condensed(tale.to_vec());
+pub fn diagram(title: &str, timeline: &[Entry]) -> String {
+    let timeline = condensed(timeline.to_vec());
     let mut drawing = Drawing { text: String::new(), services: Vec::new() };
     drawing.line(format_args!("---\ntitle: \"{}\"\n---\nsequenceDiagram", title.replace('"', "'")));
     drawing.line("    participant C as Skald");
-    for entry in &tale {
+    for entry in &timeline {
         if let What::Call { service, .. } = &entry.what
             && !drawing.services.contains(service)
         {
@@ -28,14 +28,14 @@ pub fn diagram(title: &str, tale: &[Entry]) -> String {
         }
     }
     let key = |of: &Attempt| (of.branch.clone(), of.operation, of.attempt, of.ask);
-    let arrived: BTreeSet<_> = tale
+    let arrived: BTreeSet<_> = timeline
         .iter()
         .filter_map(|entry| match &entry.what {
             What::Arrival { of, late: false, .. } => Some(key(of)),
             _ => None,
         })
         .collect();
-    for entry in &tale {
+    for entry in &timeline {
         match &entry.what {
             What::Call { of, service, method, target, .. } if arrived.contains(&key(of)) => {
                 let to = drawing.actor(service);

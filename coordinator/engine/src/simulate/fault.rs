@@ -61,7 +61,7 @@ pub enum When {
 }
 
 macro_rules! strikes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal, $title:literal;)+) => {
+    ($($(#[$doc:meta])* $variant:ident = $command:literal, $title:literal;)+) => {
         /// What becomes of a call; from the struck attempt on where it lasts.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Strike { $($(#[$doc])* $variant),+ }
@@ -71,8 +71,8 @@ macro_rules! strikes {
 
             /// As it is written on the command line.
             #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
+            pub const fn command(self) -> &'static str {
+                match self { $(Self::$variant => $command),+ }
             }
 
             /// As it stands in a table.
@@ -171,9 +171,9 @@ impl FromStr for Strike {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().find(|strike| strike.word() == text).copied().ok_or_else(|| {
-            let words: Vec<_> = Self::ALL.iter().map(|strike| strike.word()).collect();
-            format!("`{text}` is none of: {}", words.join(", "))
+        Self::ALL.iter().find(|strike| strike.command() == text).copied().ok_or_else(|| {
+            let commands: Vec<_> = Self::ALL.iter().map(|strike| strike.command()).collect();
+            format!("`{text}` is none of: {}", commands.join(", "))
         })
     }
 }

@@ -11,11 +11,11 @@ mod explore;
 mod fault;
 mod input;
 mod lookup;
-mod made;
 mod participant;
 mod pattern;
 mod place;
-mod tale;
+mod synthetic_answers;
+mod timeline;
 mod verdict;
 mod world;
 
@@ -33,7 +33,7 @@ pub use self::{
     lookup::named,
     participant::{How, Ledger},
     place::pointer,
-    tale::{Attempt, Entry, What, condensed},
+    timeline::{Attempt, Entry, What, condensed},
     verdict::{End, Flaw, Verdict, judge},
 };
 use crate::plan::Plan;
@@ -88,7 +88,7 @@ pub struct Run {
     points: Vec<Point>,
     pub calls: usize,
     /// Only where it was asked for.
-    pub tale: Vec<Entry>,
+    pub timeline: Vec<Entry>,
 }
 
 impl Stage {

@@ -200,7 +200,7 @@ impl Ledger {
 }
 
 fn stored(row: &Row, manners: Manners) -> (Reply, How) {
-    let (outcome, how, word) = match row {
+    let (outcome, how, command) = match row {
         Row::Done(response) => (Outcome::Succeeded(response.clone()), How::Stored, Barrier::Stored),
         Row::Refused(error) => (Outcome::Refused(error.clone()), How::Stored, Barrier::Stored),
         Row::Working => (Outcome::Pending, How::Stored, Barrier::Stored),
@@ -209,11 +209,11 @@ fn stored(row: &Row, manners: Manners) -> (Reply, How) {
             (Outcome::Refused(error), How::Superseded, Barrier::Superseded)
         }
     };
-    (Reply { outcome, retry_after: None, barrier: manners.barrier.then_some(word) }, how)
+    (Reply { outcome, retry_after: None, barrier: manners.barrier.then_some(command) }, how)
 }
 
-fn with(outcome: Outcome, word: Barrier) -> Reply {
-    Reply { outcome, retry_after: None, barrier: Some(word) }
+fn with(outcome: Outcome, command: Barrier) -> Reply {
+    Reply { outcome, retry_after: None, barrier: Some(command) }
 }
 
 pub(super) fn response(status: u16, headers: BTreeMap<String, String>, body: Option<Json>) -> Response {

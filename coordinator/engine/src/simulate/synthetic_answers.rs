@@ -13,12 +13,12 @@ use crate::{
 
 /// Answers by step, and payloads by signal.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Made {
+pub(super) struct SyntheticAnswers {
     pub(super) bodies: BTreeMap<String, Value>,
     pub(super) payloads: BTreeMap<String, Value>,
 }
 
-impl Made {
+impl SyntheticAnswers {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut members = Members { plan, bodies: BTreeMap::new(), payloads: BTreeMap::new(), depth: 0 };
         members.branches(&plan.branches, &[]);

@@ -100,9 +100,9 @@ const TOLD: u32 = 3;
 
 /// Without the middle of long rows of attempts.
 #[must_use]
-pub fn condensed(tale: Vec<Entry>) -> Vec<Entry> {
+pub fn condensed(timeline: Vec<Entry>) -> Vec<Entry> {
     let mut last: BTreeMap<(BranchId, OperationKind), u32> = BTreeMap::new();
-    for entry in &tale {
+    for entry in &timeline {
         if let What::Call { of, .. } = &entry.what {
             let most = last.entry((of.branch.clone(), of.operation)).or_default();
             *most = (*most).max(of.attempt);
@@ -114,7 +114,7 @@ pub fn condensed(tale: Vec<Entry>) -> Vec<Entry> {
     };
     let mut said = BTreeSet::new();
     let mut kept = Vec::new();
-    for entry in tale {
+    for entry in timeline {
         let of = match &entry.what {
             What::Call { of, .. } | What::Arrival { of, .. } | What::Answer { of, .. } => Some(of.clone()),
             What::Event { event } => match &event.kind {

@@ -2,7 +2,7 @@
 //!
 //! A fold reads nothing but the event, its time and the recorded state. Beside the state it keeps what can be counted
 //! from it (wakes, counts, idle branches), so that deciding costs what changes and not what is there. An event that does
-//! not fit (`fit`) is refused before anything changes.
+//! not fit (`validate`) is refused before anything changes.
 
 use skald_protocol::{BranchStatus, Decision, ErrorView, OperationStatus, ResolvedOutcome, Timestamp};
 
@@ -18,7 +18,7 @@ use crate::{
 
 impl Transaction {
     /// `Err`: no decision makes this event of this state.
-    pub(super) fn fold(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
+    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
         self.fits(event)?;
         self.state.updated_at = at.0;
         match (event.subject(), event.turn()) {

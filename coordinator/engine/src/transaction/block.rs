@@ -8,7 +8,7 @@ use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
 use super::{
     Transaction,
-    follow::Next,
+    consequence::Next,
     render::Here,
     state::{BranchState, MapState, Signal, Waiting},
 };

@@ -45,13 +45,13 @@ impl Transaction {
 
     /// The same, for an event that need not be made durable alone.
     pub(super) fn emit_minor(&mut self, out: &mut Decided, event: Event, now: Timestamp) {
-        self.fold(&event, now).expect("an event that fits the state it was made from");
+        self.apply(&event, now).expect("an event that fits the state it was made from");
         out.events.push(event);
     }
 
     /// Adds what follows until nothing more does or the budget is spent, and counts the record. What is left then follows
     /// from the state by itself, whoever decides next.
-    pub(super) fn follow(&mut self, out: &mut Decided, now: Timestamp) {
+    pub(super) fn consequence(&mut self, out: &mut Decided, now: Timestamp) {
         self.goes_on = false;
         while let Some(next) = self.next(now) {
             let Next::Event(event) = next else {

@@ -7,16 +7,16 @@ use crate::event::{Error, Event, FailureClass};
 
 impl Transaction {
     /// The events that an input leads to, already folded. No events and no error: nothing was left to do (the same
-    /// word again, a reply that no longer matters).
+    /// command again, a reply that no longer matters).
     pub fn decide(&mut self, input: Input, now: Timestamp) -> Result<Decided, Rejection> {
         let mut out = Decided::default();
         match input {
             Input::Replied { call, reply } => self.replied(call, reply, now, &mut out),
             Input::Unrenderable { call, error } => self.unrenderable(call, &error, now, &mut out),
             Input::Tick => self.tick(now, &mut out),
-            Input::Word(word) => self.word(word, now, &mut out)?,
+            Input::Command(command) => self.command(command, now, &mut out)?,
         }
-        self.follow(&mut out, now);
+        self.consequence(&mut out, now);
         Ok(out)
     }
 

@@ -5,11 +5,11 @@
 //! holds the transaction can know (calls in flight, attempts too minor to record) lives beside the recorded state, is
 //! never encoded and is lost with the node; `load` says so in the journal before the first call of a new holder.
 
+mod apply;
 mod block;
+mod command;
+mod consequence;
 mod decide;
-mod fit;
-mod fold;
-mod follow;
 mod forward;
 mod index;
 mod layout;
@@ -17,8 +17,8 @@ mod render;
 mod reply;
 mod state;
 mod undo;
+mod validate;
 mod view;
-mod word;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,14 +26,11 @@ use std::{
     time::Duration,
 };
 
-use skald_protocol::{
-    BranchId, BranchStatus, CallbackVerdict, Decision, Gid, Json, OperationKind, OperationStatus, ResolvedOutcome,
-    Status, Timestamp,
-};
+use skald_protocol::{BranchId, BranchStatus, Decision, Gid, OperationKind, OperationStatus, Status, Timestamp};
 
 use self::{
     block::Gathered,
-    follow::Tally,
+    consequence::Tally,
     index::{Counts, Wakes},
     layout::Layout,
     state::{Deadline, Slot},
@@ -42,14 +39,14 @@ use crate::{
     budget::Budget,
     call::{Call, Reply},
     definition::InputSchema,
-    event::{Began, Enlistment, Error, Event, Record},
+    event::{Began, Event, Record},
     limit,
     plan::{Branch, Plan},
     template::Unrenderable,
     value::{Unreadable, Value},
 };
 
-pub use self::{render::Unrendered, state::State};
+pub use self::{command::Command, render::Unrendered, state::State};
 
 /// What can happen to a transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,68 +62,10 @@ pub enum Input {
     },
     /// Time passed: deadlines, pending operations.
     Tick,
-    Word(Word),
+    Command(Command),
 }
 
-/// What comes from outside; any node may decide it, holding the transaction or not.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Word {
-    Enlist(Box<Enlistment>),
-    Commit,
-    Cancel {
-        reason: Option<String>,
-    },
-    Signal {
-        name: String,
-        payload: Option<Json>,
-    },
-    Callback {
-        branch: BranchId,
-        operation: OperationKind,
-        verdict: CallbackVerdict,
-        output: Option<Json>,
-        error: Option<Error>,
-    },
-    Retry {
-        branch: Option<BranchId>,
-    },
-    Skip {
-        branch: BranchId,
-        reason: String,
-    },
-    Resolve {
-        branch: BranchId,
-        outcome: ResolvedOutcome,
-        output: Option<Json>,
-        reason: String,
-    },
-    Fail {
-        reason: String,
-    },
-    Resume,
-    /// The journal reached its limit.
-    JournalFull,
-    /// One that its sender may send again by the same key; `digest`: of all that it says.
-    Once {
-        key: String,
-        digest: String,
-        word: Box<Self>,
-    },
-}
-
-impl Word {
-    /// An operator's end of what cannot go on.
-    #[must_use]
-    pub fn fails(&self) -> bool {
-        match self {
-            Self::Fail { .. } => true,
-            Self::Once { word, .. } => word.fails(),
-            _ => false,
-        }
-    }
-}
-
-/// Why a word was not taken; nothing changed.
+/// Why a command was not taken; nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -297,7 +236,7 @@ impl Transaction {
         transaction.ahead_ms = ahead_ms;
         transaction.holding = true;
         let mut out = Decided { events: vec![Event::Began(Box::new(began))], record: true };
-        transaction.follow(&mut out, now);
+        transaction.consequence(&mut out, now);
         (transaction, out.events)
     }
 
@@ -376,7 +315,7 @@ impl Transaction {
                     transaction = Some(Self::of(gid.clone(), *state, Arc::clone(plan), layout));
                 }
                 (None, _) => return Err("the journal does not start with its begin".to_owned()),
-                (Some(transaction), event) => transaction.fold(&event, at)?,
+                (Some(transaction), event) => transaction.apply(&event, at)?,
             }
         }
         let mut transaction = transaction.ok_or("a record without events")?;
@@ -384,7 +323,7 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// What the decisions to come may take, until the next word of it. Without one they take what they need.
+    /// What the decisions to come may take, until the next call of this. Without one they take what they need.
     ///
     /// A decision that meets its end stops there: what it came to so far is its events, and `Input::Tick` goes on.
     pub fn allow(&mut self, budget: Budget) {
@@ -412,11 +351,11 @@ impl Transaction {
         if continuity == Continuity::Broken && self.state.settled.is_none() && self.may_be_called() {
             self.emit(&mut out, Event::Adopted, now);
         }
-        self.follow(&mut out, now);
+        self.consequence(&mut out, now);
         out
     }
 
-    /// After a reload by the node that holds the transaction (another node's word moved it): keeps what `held` knew of
+    /// After a reload by the node that holds the transaction (another node's command changed it): keeps what `held` knew of
     /// calls in flight and of minor attempts. Instead of `load`; what follows from it is to be appended, if `record`.
     ///
     /// Of answers that `held` decided and could not append it keeps nothing: whoever decides them again says
@@ -435,7 +374,7 @@ impl Transaction {
         }
         self.clamp(now);
         let mut out = Decided::default();
-        self.follow(&mut out, now);
+        self.consequence(&mut out, now);
         out
     }
 
@@ -505,7 +444,7 @@ impl Transaction {
         self.flights.len()
     }
 
-    /// When `owed` or `Input::Tick` next has something to do; `None`: only a reply or a word moves it.
+    /// When `owed` or `Input::Tick` next has something to do; `None`: only a reply or a command moves it.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         if self.state.settled.is_some() {

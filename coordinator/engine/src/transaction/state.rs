@@ -41,7 +41,7 @@ pub struct State {
     /// `wait_all` blocks with a failure inside, until their other branches rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) resting: BTreeSet<usize>,
-    /// Services that answered with the barrier's word.
+    /// Services that answered that have the barrier.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) barriers: BTreeSet<String>,
     /// In the order of their arrival, each name once.

@@ -189,11 +189,11 @@ impl Transaction {
             Event::Retried { branch } => intervened("retry", branch.as_ref().map(id), None),
             Event::Skipped { branch, reason, .. } => intervened("skip", Some(id(branch)), Some(reason)),
             Event::Resolved { branch, outcome, reason, .. } => {
-                let word = match outcome {
+                let command = match outcome {
                     ResolvedOutcome::Succeeded => "resolve succeeded",
                     ResolvedOutcome::Refused => "resolve refused",
                 };
-                intervened(word, Some(id(branch)), Some(reason))
+                intervened(command, Some(id(branch)), Some(reason))
             }
             Event::Settled { status, output, .. } => PublicEventKind::Settled {
                 status: *status,
@@ -277,6 +277,6 @@ fn one_or_several(signals: &[String]) -> (Option<&String>, &[String]) {
     }
 }
 
-fn intervened(word: &str, branch: Option<skald_protocol::BranchId>, reason: Option<&String>) -> PublicEventKind {
-    PublicEventKind::Intervened { word: word.to_owned(), branch, reason: reason.cloned() }
+fn intervened(command: &str, branch: Option<skald_protocol::BranchId>, reason: Option<&String>) -> PublicEventKind {
+    PublicEventKind::Intervened { command: command.to_owned(), branch, reason: reason.cloned() }
 }

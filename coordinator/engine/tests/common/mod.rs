@@ -11,8 +11,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use skald_engine::{
-    Barrier, Began, Branch, Call, Enlistment, Error, Event, Input, Operation, Outcome, Plan, Record, Reply, Response,
-    Retry, Transaction, Word,
+    Barrier, Began, Branch, Call, Command, Enlistment, Error, Event, Input, Operation, Outcome, Plan, Record, Reply,
+    Response, Retry, Transaction,
     plan::{Body, Fail, Jitter, OnExhausted, OnTimeout, Pending, Role, Target},
     template::Template,
     transaction::{Continuity, Decided},
@@ -230,10 +230,10 @@ impl Drive {
     }
 
     /// A node that does not hold the transaction decides; the holder reloads.
-    pub(crate) fn foreign(&mut self, word: Word) -> Result<Decided, skald_engine::Rejection> {
+    pub(crate) fn foreign(&mut self, word: Command) -> Result<Decided, skald_engine::Rejection> {
         let gid = Gid::new("g").unwrap();
         let mut other = Transaction::replay(gid.clone(), Arc::clone(&self.plan), self.journal.clone()).unwrap();
-        let mut decided = other.decide(Input::Word(word), self.now)?;
+        let mut decided = other.decide(Input::Command(word), self.now)?;
         self.record(&decided);
         let mut reloaded = Transaction::replay(gid, Arc::clone(&self.plan), self.journal.clone()).unwrap();
         let follows = reloaded.inherit(&self.transaction, self.now);
@@ -318,28 +318,28 @@ fn step(drive: &mut Drive, word: &str) -> Result<Decided, skald_engine::Rejectio
         drive.now = drive.now.plus(skald_protocol::parse_duration(pause).unwrap());
         return drive.decide(Input::Tick);
     }
-    let outside = |words: &[&str]| -> Option<Word> {
+    let outside = |words: &[&str]| -> Option<Command> {
         Some(match words {
-            ["cancel"] => Word::Cancel { reason: None },
-            ["commit"] => Word::Commit,
-            ["enlist", name, flags @ ..] => Word::Enlist(Box::new(enlistment(name, flags))),
-            ["retry"] => Word::Retry { branch: None },
-            ["retry", name] => Word::Retry { branch: Some(id(name)) },
-            ["skip", name] => Word::Skip { branch: id(name), reason: "so".to_owned() },
-            ["resolve", name, outcome] => Word::Resolve {
+            ["cancel"] => Command::Cancel { reason: None },
+            ["commit"] => Command::Commit,
+            ["enlist", name, flags @ ..] => Command::Enlist(Box::new(enlistment(name, flags))),
+            ["retry"] => Command::Retry { branch: None },
+            ["retry", name] => Command::Retry { branch: Some(id(name)) },
+            ["skip", name] => Command::Skip { branch: id(name), reason: "so".to_owned() },
+            ["resolve", name, outcome] => Command::Resolve {
                 branch: id(name),
                 outcome: if *outcome == "ok" { ResolvedOutcome::Succeeded } else { ResolvedOutcome::Refused },
                 output: None,
                 reason: "so".to_owned(),
             },
-            ["signal", name, payload @ ..] => Word::Signal {
+            ["signal", name, payload @ ..] => Command::Signal {
                 name: (*name).to_owned(),
                 payload: payload.first().map(|payload| Json::from_text((*payload).to_owned()).unwrap()),
             },
-            ["fail"] => Word::Fail { reason: "so".to_owned() },
-            ["resume"] => Word::Resume,
-            ["full"] => Word::JournalFull,
-            ["callback", name, outcome] => Word::Callback {
+            ["fail"] => Command::Fail { reason: "so".to_owned() },
+            ["resume"] => Command::Resume,
+            ["full"] => Command::JournalFull,
+            ["callback", name, outcome] => Command::Callback {
                 branch: id(name),
                 operation: OperationKind::Action,
                 verdict: match *outcome {
@@ -367,7 +367,7 @@ fn step(drive: &mut Drive, word: &str) -> Result<Decided, skald_engine::Rejectio
             drive.decide(Input::Replied { call, reply: reply(outcome) })
         }
         words => match outside(words) {
-            Some(word) => drive.decide(Input::Word(word)),
+            Some(word) => drive.decide(Input::Command(word)),
             None => {
                 let call = drive.take(words[0], "forward");
                 drive.decide(Input::Replied { call, reply: reply(words[1]) })

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use skald_engine::{
-    Call, Error, Event, Input, Outcome, Record, Reply, Response, Word, template::Unrenderable, transaction::Continuity,
+    Call, Command, Error, Event, Input, Outcome, Record, Reply, Response, template::Unrenderable,
+    transaction::Continuity,
 };
 use skald_protocol::{BranchStatus, CallbackVerdict, Decision, OperationKind, ResolvedOutcome, Status, Timestamp};
 
@@ -86,13 +87,13 @@ impl World {
 
     fn client(&mut self, tape: &mut Tape<'_>) {
         if tape.one_in(4) {
-            return self.deliver(Word::Commit, tape);
+            return self.deliver(Command::Commit, tape);
         }
         let flags: &[&str] = [&[][..], &["client"], &["ask"], &["idem"], &["suspend"]][tape.pick(5)];
         let name = format!("x{}", self.enlisted);
         self.enlisted += 1;
         let before = self.ledgers.len();
-        self.deliver(Word::Enlist(Box::new(enlistment(&name, flags))), tape);
+        self.deliver(Command::Enlist(Box::new(enlistment(&name, flags))), tape);
         if self.ledgers.len() > before && flags.contains(&"client") {
             let ledger = &mut self.ledgers[before];
             ledger.may = true;
@@ -102,19 +103,19 @@ impl World {
 
     fn word(&mut self, tape: &mut Tape<'_>) {
         let word = match tape.pick(16) {
-            0 | 1 => Word::Cancel { reason: None },
-            2 | 3 => Word::Resume,
-            4 => Word::JournalFull,
-            5 if tape.one_in(4) => Word::Fail { reason: "so".to_owned() },
-            6 if tape.one_in(2) => Word::Signal { name: "go".to_owned(), payload: None },
-            13 => Word::Signal { name: "stop".to_owned(), payload: None },
-            6 => Word::Commit,
-            7 => Word::Enlist(Box::new(enlistment("x0", &[]))),
-            8 | 9 => Word::Retry { branch: Some(self.some_branch(tape)) },
+            0 | 1 => Command::Cancel { reason: None },
+            2 | 3 => Command::Resume,
+            4 => Command::JournalFull,
+            5 if tape.one_in(4) => Command::Fail { reason: "so".to_owned() },
+            6 if tape.one_in(2) => Command::Signal { name: "go".to_owned(), payload: None },
+            13 => Command::Signal { name: "stop".to_owned(), payload: None },
+            6 => Command::Commit,
+            7 => Command::Enlist(Box::new(enlistment("x0", &[]))),
+            8 | 9 => Command::Retry { branch: Some(self.some_branch(tape)) },
             10 | 11 => return self.operate(tape),
             12 => {
-                let word = Word::Skip { branch: self.some_branch(tape), reason: "so".to_owned() };
-                if let Word::Skip { branch, .. } = &word
+                let word = Command::Skip { branch: self.some_branch(tape), reason: "so".to_owned() };
+                if let Command::Skip { branch, .. } = &word
                     && let Some(index) = self.tx.find(branch)
                     && self.tx.branch_status(index) == BranchStatus::Stuck
                 {
@@ -122,9 +123,9 @@ impl World {
                 }
                 word
             }
-            _ => Word::Retry { branch: None },
+            _ => Command::Retry { branch: None },
         };
-        if matches!(word, Word::Enlist(_)) && self.enlisted == 0 {
+        if matches!(word, Command::Enlist(_)) && self.enlisted == 0 {
             return;
         }
         self.deliver(word, tape);
@@ -147,14 +148,14 @@ impl World {
     }
 
     /// What a person who can see the ledger says of a stuck branch; `None`: it is not to be known yet.
-    fn truth(&mut self, branch: usize) -> Option<Word> {
+    fn truth(&mut self, branch: usize) -> Option<Command> {
         let id = self.tx.branch_id(branch);
         let kind = self.tx.branch_view(branch).operations.last()?.operation;
         let part = &self.ledgers[branch].part;
         let under_way = self.air.iter().any(|message| message.call.branch == branch && message.alive);
         let reason = "seen in the books".to_owned();
         let resolve =
-            |outcome| Some(Word::Resolve { branch: id.clone(), outcome, output: None, reason: reason.clone() });
+            |outcome| Some(Command::Resolve { branch: id.clone(), outcome, output: None, reason: reason.clone() });
         if !kind.is_forward() || under_way || part.working {
             return None;
         }
@@ -167,7 +168,7 @@ impl World {
             resolve(ResolvedOutcome::Refused)
         } else if part.refused {
             self.ledgers[branch].excused = true;
-            Some(Word::Skip { branch: id, reason })
+            Some(Command::Skip { branch: id, reason })
         } else {
             None
         }
@@ -239,7 +240,7 @@ impl World {
 
     fn nothing_in_flight(&mut self) {
         let undecided = self.tx.decision().is_none();
-        if self.plan.open && undecided && self.decide(Input::Word(Word::Commit)).is_ok() {
+        if self.plan.open && undecided && self.decide(Input::Command(Command::Commit)).is_ok() {
             return;
         }
         if self.tx.status() == Status::Suspended {
@@ -248,12 +249,12 @@ impl World {
             self.persons += 1;
             let truth = branch.filter(|_| self.persons.is_multiple_of(2)).and_then(|branch| self.truth(branch));
             tell!(self, "word {truth:?} or resume");
-            drop(self.decide(Input::Word(truth.unwrap_or(Word::Resume))));
+            drop(self.decide(Input::Command(truth.unwrap_or(Command::Resume))));
             let later = self.now.plus(Duration::from_secs(6));
             return self.pass(later);
         }
         if self.plan.open && undecided {
-            return drop(self.decide(Input::Word(Word::Cancel { reason: None })));
+            return drop(self.decide(Input::Command(Command::Cancel { reason: None })));
         }
         if self.tx.settled_at().is_none() {
             let wake = self.tx.next_wake();

@@ -7,8 +7,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use skald_engine::{
-    Began, Branch, Budget, Call, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext, Transaction,
-    Word,
+    Began, Branch, Budget, Call, Command, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext,
+    Transaction,
     plan::{Phase, Role},
     transaction::{Continuity, Decided, State},
 };
@@ -208,7 +208,7 @@ impl World {
     }
 
     pub(crate) fn decide(&mut self, input: Input) -> Result<Decided, Rejection> {
-        let before = matches!(input, Input::Word(_)).then(|| state(&self.tx));
+        let before = matches!(input, Input::Command(_)).then(|| state(&self.tx));
         self.tx.allow(self.budget());
         let decided = self.tx.decide(input, self.now);
         match &decided {
@@ -276,10 +276,10 @@ impl World {
     }
 
     /// Another node decides a word. If the holder decided `lost` at that moment, its append fails and it starts over.
-    fn foreign(&mut self, word: Word, lost: Option<Input>) {
+    fn foreign(&mut self, word: Command, lost: Option<Input>) {
         let mut other = self.replay(&self.journal);
         other.allow(self.budget());
-        let decided = other.decide(Input::Word(word), self.now).unwrap_or_default();
+        let decided = other.decide(Input::Command(word), self.now).unwrap_or_default();
         if !decided.record {
             return lost.into_iter().for_each(|input| self.take(input));
         }
@@ -415,7 +415,7 @@ impl World {
     }
 
     /// An asynchronous operation comes to its end; its callback, if it is not lost.
-    pub(crate) fn finish(&mut self, branch: usize, succeeds: bool) -> Word {
+    pub(crate) fn finish(&mut self, branch: usize, succeeds: bool) -> Command {
         let keeps = self.manners(branch).keeps;
         let part = &mut self.ledgers[branch].part;
         part.working = false;
@@ -428,14 +428,14 @@ impl World {
         self.callback(branch, if succeeds { CallbackVerdict::Succeeded } else { CallbackVerdict::Refused })
     }
 
-    pub(crate) fn callback(&self, branch: usize, verdict: CallbackVerdict) -> Word {
+    pub(crate) fn callback(&self, branch: usize, verdict: CallbackVerdict) -> Command {
         let operation = self.specs.get(branch).map_or(OperationKind::Try, |spec| spec.forward.as_ref().unwrap().kind);
-        Word::Callback { branch: self.tx.branch_id(branch), operation, verdict, output: None, error: None }
+        Command::Callback { branch: self.tx.branch_id(branch), operation, verdict, output: None, error: None }
     }
 
-    pub(crate) fn deliver(&mut self, word: Word, tape: &mut Tape<'_>) {
+    pub(crate) fn deliver(&mut self, word: Command, tape: &mut Tape<'_>) {
         tell!(self, "word {word:?}");
-        if let Word::Callback { branch, verdict, .. } = &word {
+        if let Command::Callback { branch, verdict, .. } = &word {
             let index = self.tx.find(branch).unwrap();
             let status = self.tx.branch_status(index);
             let stuck = status == BranchStatus::Stuck && self.tx.decision() != Some(Decision::Abort);
@@ -451,7 +451,7 @@ impl World {
                 let lost = self.some_reply(tape);
                 self.foreign(word, lost);
             }
-            _ => drop(self.decide(Input::Word(word))),
+            _ => drop(self.decide(Input::Command(word))),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skald_engine::{
-    Began, Budget, Event, Input, Record, TraceContext, Transaction, Unrendered, Word,
+    Began, Budget, Command, Event, Input, Record, TraceContext, Transaction, Unrendered,
     definition::compile,
     limit,
     transaction::{Continuity, Decided, State},
@@ -204,7 +204,7 @@ fn after_the_commit_what_is_too_much_waits_for_a_person_whose_retry_goes_on() {
     assert_eq!((held.tx.status(), held.tx.decision()), (Status::Suspended, Some(Decision::Commit)));
     let stuck = (0..150).find(|set| held.status(&format!("s{set}")) == BranchStatus::Stuck).unwrap();
     assert!((80..130).contains(&stuck), "{stuck}");
-    held.decide(Input::Word(Word::Retry { branch: None }));
+    held.decide(Input::Command(Command::Retry { branch: None }));
     held.go_on(true);
     held.answer("last", "ok");
     assert_eq!(held.tx.status(), Status::Succeeded);

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use skald_engine::{Input, Plan, Word, definition::compile, transaction::Continuity};
+use skald_engine::{Command, Input, Plan, definition::compile, transaction::Continuity};
 use skald_protocol::{BranchStatus, Decision, Json, Status};
 
 use crate::{
@@ -393,7 +393,7 @@ fn they_read_how_it_ended_and_why_and_what_may_have_run_and_a_retry_sends_the_sa
     assert_eq!(drive.transaction.status(), Status::Compensated);
 
     let (mut drive, _) = Drive::begin_with(plan.clone(), None, Some(Json::of(&json!({}))));
-    let _ = drive.decide(Input::Word(Word::Cancel { reason: Some("enough".to_owned()) })).unwrap();
+    let _ = drive.decide(Input::Command(Command::Cancel { reason: Some("enough".to_owned()) })).unwrap();
     let told = json!({"code": "cancelled", "step": "", "message": "enough", "status": "compensated", "a": "none", "b": "skipped"});
     assert_eq!(answer(&mut drive, "tell", "ok"), told);
 

@@ -189,8 +189,8 @@ fn a_retry_sees_the_signals_that_its_first_attempt_saw() {
         |drive: &crate::common::Drive, call| drive.transaction.render(call).unwrap().body.unwrap().text().to_owned();
     let [call] = drive.send()[..] else { panic!("one call") };
     assert_eq!(body(&drive, call), r#"{"early":false}"#);
-    let go = skald_engine::Word::Signal { name: "go".to_owned(), payload: None };
-    let _ = drive.decide(skald_engine::Input::Word(go)).unwrap();
+    let go = skald_engine::Command::Signal { name: "go".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Command(go)).unwrap();
     let _ = drive.decide(skald_engine::Input::Replied { call, reply: crate::common::reply("unknown") }).unwrap();
     drive.now = drive.now.plus(std::time::Duration::from_secs(60));
     let [again] = drive.send()[..] else { panic!("one call") };
@@ -208,8 +208,8 @@ fn an_undo_sends_what_the_step_sent_whatever_signal_came_later() {
     };
     let [call] = drive.send()[..] else { panic!("one call") };
     answer(&mut drive, call, "ok");
-    let go = skald_engine::Word::Signal { name: "go".to_owned(), payload: None };
-    let _ = drive.decide(skald_engine::Input::Word(go)).unwrap();
+    let go = skald_engine::Command::Signal { name: "go".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Command(go)).unwrap();
     let [call] = drive.send()[..] else { panic!("one call") };
     answer(&mut drive, call, "refused");
     let [undo] = drive.send()[..] else { panic!("one call") };
@@ -385,8 +385,8 @@ fn who_looks_sees_which_signals_are_waited_for() {
         (view.signal, view.signals)
     };
     assert_eq!(seen(&drive, 0), (None, vec!["approved".to_owned(), "rejected".to_owned()]));
-    let word = skald_engine::Word::Signal { name: "approved".to_owned(), payload: None };
-    let _ = drive.decide(skald_engine::Input::Word(word)).unwrap();
+    let word = skald_engine::Command::Signal { name: "approved".to_owned(), payload: None };
+    let _ = drive.decide(skald_engine::Input::Command(word)).unwrap();
     assert_eq!(seen(&drive, 0), (None, Vec::new()));
     assert_eq!(seen(&drive, 1), (Some("go".to_owned()), Vec::new()));
 }

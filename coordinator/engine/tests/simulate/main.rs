@@ -38,11 +38,11 @@ pub(crate) fn including(definition: &Value, included: &Value) -> Stage {
 }
 
 pub(crate) fn answering(definition: &Value, script: &Value) -> Stage {
-    telling(definition, &Json::of(script))
+    recorder(definition, &Json::of(script))
 }
 
 /// The script as it is written.
-pub(crate) fn telling(definition: &Value, script: &Json) -> Stage {
+pub(crate) fn recorder(definition: &Value, script: &Json) -> Stage {
     let stage = stage(definition);
     let answers = Answers::scripted(&stage.plan, script).unwrap();
     Stage::new(Arc::clone(&stage.plan), stage.input.clone(), answers)

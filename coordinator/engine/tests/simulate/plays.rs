@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use skald_engine::simulate::{Answers, Entry, Fault, Strike, What, When, sample};
 use skald_protocol::{Json, OperationKind, Status};
 
-use super::{answering, pivot, saga, stage, step, telling, with};
+use super::{answering, pivot, recorder, saga, stage, step, with};
 
-fn lines(tale: &[Entry]) -> String {
-    let lines = tale.iter().filter_map(|entry| {
+fn lines(timeline: &[Entry]) -> String {
+    let lines = timeline.iter().filter_map(|entry| {
         let what = match &entry.what {
             What::Call { of, method, target, body, .. } => {
                 let body = body.as_ref().map(|body| format!(" {}", body.text())).unwrap_or_default();
@@ -51,7 +51,7 @@ fn a_run_tells_calls_answers_and_events_in_their_order() {
         30 operation_succeeded
         30 settled
     "#]]
-    .assert_eq(&lines(&run.tale));
+    .assert_eq(&lines(&run.timeline));
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn the_same_stage_and_faults_are_the_same_run() {
     let stage = stage(&saga(&json!([step("reserve"), step("charge"), pivot("pay")])));
     let faults = [Fault::Crash { record: 2, when: When::Sent }];
     let (one, other) = (stage.tell(&faults), stage.tell(&faults));
-    assert_eq!(lines(&one.tale), lines(&other.tale));
-    assert!(lines(&one.tale).contains("taken over"));
+    assert_eq!(lines(&one.timeline), lines(&other.timeline));
+    assert!(lines(&one.timeline).contains("taken over"));
     assert_eq!(one.took, stage.play(&faults).took, "whether it is told makes no difference");
 }
 
@@ -72,7 +72,7 @@ fn answers_are_scripted_in_order_and_the_last_repeats() {
     let run = answering(&definition, &script).tell(&[]);
     assert_eq!(run.status, Status::Succeeded);
     assert_eq!(run.view.output.unwrap().text(), "7");
-    assert_eq!(lines(&run.tale).matches("-> charge action").count(), 3);
+    assert_eq!(lines(&run.timeline).matches("-> charge action").count(), 3);
     let stage = stage(&definition);
     for (script, told) in [
         (json!({"chrage": {}}), "chrage: there is no such step; did you mean `charge`?"),
@@ -92,7 +92,7 @@ fn a_number_of_a_scripted_answer_keeps_its_digits() {
     let whole = with(saga(&json!([step("charge")])), &json!({"output": "${steps.charge.output.id}"}));
     for number in ["123456789012345678901234567890", "12345678901234567.89", "9007199254740993", "10.0"] {
         let script = format!(r#"{{"charge": {{"action": {{"body": {{"id": {number}}}}}}}}}"#);
-        let run = telling(&whole, &Json::from_text(script).unwrap()).tell(&[]);
+        let run = recorder(&whole, &Json::from_text(script).unwrap()).tell(&[]);
         assert_eq!(run.view.output.unwrap().text(), number);
     }
 }
@@ -105,8 +105,8 @@ fn made_answers_have_every_member_that_is_read() {
         "output": {"fine": "${self.response.body.result.approved}"}});
     let definition = saga(&json!([step("quote"), score, with(step("charge"), &reads)]));
     let run = stage(&definition).tell(&[]);
-    assert_eq!(run.status, Status::Succeeded, "{}", lines(&run.tale));
-    let told = lines(&run.tale);
+    assert_eq!(run.status, Status::Succeeded, "{}", lines(&run.timeline));
+    let told = lines(&run.timeline);
     assert!(told.contains(r#"{"first":"quote-sku","ok":true,"total":100}"#), "{told}");
 }
 

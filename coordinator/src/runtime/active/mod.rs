@@ -10,7 +10,7 @@ mod respond;
 use std::{mem::take, sync::Arc, time::Instant};
 
 use skald_engine::{
-    Budget, Event, Input, Record, Rejection, Transaction, Word, limit,
+    Budget, Command, Event, Input, Record, Rejection, Transaction, limit,
     transaction::{Continuity, Decided},
 };
 use skald_protocol::{Gid, Status, Timestamp, TransactionView};
@@ -321,7 +321,7 @@ impl ActiveTransaction {
             }
             let input = match &work {
                 Work::Input(input) => Some(input.clone()),
-                Work::Word(word, ..) => Some(Input::Word(word.clone())),
+                Work::Command(command, ..) => Some(Input::Command(command.clone())),
                 Work::Begin(..) | Work::DryRun(..) | Work::View(..) => None,
                 Work::Compare(..) | Work::Wait(..) | Work::Change(..) => None,
             };
@@ -377,7 +377,7 @@ impl ActiveTransaction {
         }
         if self.bytes > limit::JOURNAL && !self.full && self.tx.decision().is_none() {
             self.full = true;
-            self.push(Work::Input(Input::Word(Word::JournalFull)), context);
+            self.push(Work::Input(Input::Command(Command::JournalFull)), context);
         }
         self.drive(context);
         self.rest(context);

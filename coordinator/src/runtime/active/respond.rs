@@ -2,7 +2,7 @@
 
 use std::{mem::take, time::Instant};
 
-use skald_engine::{Budget, Input, Request, Transaction, Word, limit};
+use skald_engine::{Budget, Command, Input, Request, Transaction, limit};
 use skald_protocol::{BranchStatus, Status, Timestamp, TransactionView};
 
 use super::{ActiveTransaction, WorkOutcome};
@@ -42,14 +42,14 @@ impl ActiveTransaction {
                     };
                     drop(responder.send(begun));
                 }
-                Work::Word(_, _, responder) => drop(responder.send(match verdict {
+                Work::Command(_, _, responder) => drop(responder.send(match verdict {
                     WorkOutcome::Began | WorkOutcome::Taken => Ok(self.whole()),
                     WorkOutcome::Rejected(rejection) => Err(Refusal::Failed(Error::Rejected(rejection))),
                 })),
-                Work::DryRun(word, responder) => {
+                Work::DryRun(command, responder) => {
                     let (tx, now) = (self.tx.clone(), context.now);
                     tokio::task::spawn_blocking(move || {
-                        drop(responder.send(dry_run(tx, word, now).map_err(Refusal::Failed)));
+                        drop(responder.send(dry_run(tx, command, now).map_err(Refusal::Failed)));
                     });
                 }
                 Work::View(branches, responder) => {
@@ -82,7 +82,7 @@ impl ActiveTransaction {
         self.carried.into_iter().map(|(work, _)| work).chain(self.queue).collect()
     }
 
-    /// Whoever waits here has to ask elsewhere.
+    /// Whoever waits here has to ask another node.
     pub(in crate::runtime) fn dismiss(mut self) {
         for (_, responder) in self.waiters.drain(..) {
             drop(responder.send(Err(Refusal::NotHeld)));
@@ -100,11 +100,15 @@ impl ActiveTransaction {
     }
 }
 
-/// What the word would call, as far as that is found out in a moment; nothing of it is kept.
-pub(in crate::runtime) fn dry_run(mut tx: Transaction, word: Word, now: Timestamp) -> Result<Vec<Request>, Error> {
+/// What the command would call, as far as that is found out in a moment; nothing of it is kept.
+pub(in crate::runtime) fn dry_run(
+    mut tx: Transaction,
+    command: Command,
+    now: Timestamp,
+) -> Result<Vec<Request>, Error> {
     let mut budget = Budget::of(limit::EVALUATED);
     tx.allow(budget.clone());
-    let _ = tx.decide(Input::Word(word), now)?;
+    let _ = tx.decide(Input::Command(command), now)?;
     Ok(tx.owed(now).into_iter().filter_map(|call| tx.render_within(call, &mut budget).ok()).collect())
 }
 

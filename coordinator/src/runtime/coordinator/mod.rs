@@ -1,6 +1,6 @@
 //! The coordinator as the API sees it.
 //!
-//! What a task of this node holds is asked there; all else is read from the database, and words to it are decided here
+//! What a task of this node holds is asked there; all else is read from the database, and commands to it are decided here
 //! and appended past the owner, who learns of them by the mark that such an append leaves.
 
 mod life;
@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skald_engine::{Budget, Event, Input, Plan, Record, Request, Transaction, Word, limit, transaction::Continuity};
+use skald_engine::{Budget, Command, Event, Input, Plan, Record, Request, Transaction, limit, transaction::Continuity};
 use skald_protocol::{
     BranchId, ErrorView, Gid, OperationKind, PublicEvent, Status, TransactionSummary, TransactionView,
 };
@@ -44,9 +44,9 @@ use crate::{
 
 /// Of a write that was withdrawn.
 const NOT_TAKEN: &str = "the database did not take it in time, so it was withdrawn and will not be made: send it again";
-/// How often a word to a transaction held elsewhere is decided anew because something else came first.
+/// How often a command to a transaction held elsewhere is decided anew because something else came first.
 const OVERTAKEN: usize = 32;
-/// How long a list waits for the rows of what this node told.
+/// How long a list waits for the rows of what this node reported.
 const PROJECTED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two looks at a transaction that is not held here.
 const POLL: Duration = Duration::from_millis(50);
@@ -145,25 +145,28 @@ impl Coordinator {
     }
 
     /// Durable before it returns; the transaction as it stands then.
-    pub async fn word(&self, gid: &Gid, word: Word) -> Result<TransactionView, Error> {
-        self.written(gid, |claim| self.decided(gid, word, claim)).await
+    pub async fn command(&self, gid: &Gid, command: Command) -> Result<TransactionView, Error> {
+        self.written(gid, |claim| self.decided(gid, command, claim)).await
     }
 
-    async fn decided(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
-        match self.request(gid, |responder| Work::Word(word.clone(), claim.clone(), responder), Changes::Yes).await? {
+    async fn decided(&self, gid: &Gid, command: Command, claim: Claim) -> Result<TransactionView, Error> {
+        match self
+            .request(gid, |responder| Work::Command(command.clone(), claim.clone(), responder), Changes::Yes)
+            .await?
+        {
             Some(view) => Ok(view),
-            None => self.foreign_word(gid, word, claim).await,
+            None => self.foreign_command(gid, command, claim).await,
         }
     }
 
-    /// A word to a transaction that this node does not hold.
-    async fn foreign_word(&self, gid: &Gid, word: Word, claim: Claim) -> Result<TransactionView, Error> {
+    /// A command to a transaction that this node does not hold.
+    async fn foreign_command(&self, gid: &Gid, command: Command, claim: Claim) -> Result<TransactionView, Error> {
         for _ in 0..OVERTAKEN {
             let session = self.session()?;
             let now = session.clock.now();
             let Replayed { mut tx, next_seq, bytes: _, row } = match self.load(gid).await? {
                 Found::Here(replayed) => *replayed,
-                Found::Quarantined(_) if word.fails() => {
+                Found::Quarantined(_) if command.fails() => {
                     self.inner.shared.store.fail_quarantined(gid, now).await.map_err(unreachable)?;
                     return self.get(gid, 0..0).await;
                 }
@@ -175,10 +178,10 @@ impl Coordinator {
                     return Err(self.why_not(gid, found));
                 }
             };
-            // What its word sets off is its owner's to evaluate.
+            // What a command sets off is its owner's to evaluate.
             tx.allow(Budget::of(0));
             tx.set_ahead(session.clock.ahead_ms());
-            let decided = guarded("the transaction", || tx.decide(Input::Word(word.clone()), now))
+            let decided = guarded("the transaction", || tx.decide(Input::Command(command.clone()), now))
                 .map_err(|_| Error::Quarantined(gid.clone()))??;
             if decided.record {
                 let append = foreign(gid, next_seq, decided.events, now);
@@ -188,19 +191,19 @@ impl Coordinator {
                     // Whoever withdrew it is not there to be told.
                     Outcome::Withdrawn => return Err(Error::not_ready(NOT_TAKEN)),
                     Outcome::Refused => {
-                        return Err(Error::Store(store::Error::Refused("the word was not stored".to_owned())));
+                        return Err(Error::Store(store::Error::Refused("the command was not stored".to_owned())));
                     }
                 }
             }
-            tracing::debug!(%gid, shard = row.shard, "a word was decided past the owner");
+            tracing::debug!(%gid, shard = row.shard, "a command was decided here for a transaction that another node drives");
             return Ok(tx.view(0..SHOWN));
         }
         Err(Error::not_ready("the transaction moves too fast to be reached"))
     }
 
-    /// What the word would call, were it taken now; nothing changes.
-    pub async fn dry_run(&self, gid: &Gid, word: Word) -> Result<Vec<Request>, Error> {
-        if let Some(requests) = self.asked_to_show(gid, |responder| Work::DryRun(word.clone(), responder)).await? {
+    /// What the command would call, were it taken now; nothing changes.
+    pub async fn dry_run(&self, gid: &Gid, command: Command) -> Result<Vec<Request>, Error> {
+        if let Some(requests) = self.asked_to_show(gid, |responder| Work::DryRun(command.clone(), responder)).await? {
             return Ok(requests);
         }
         match self.load(gid).await? {
@@ -209,7 +212,7 @@ impl Coordinator {
                 let dry_run = tokio::task::spawn_blocking(move || {
                     replayed.tx.allow(Budget::of(limit::EVALUATED));
                     let _ = replayed.tx.load(Continuity::Broken, now);
-                    dry_run(replayed.tx, word, now)
+                    dry_run(replayed.tx, command, now)
                 });
                 dry_run.await.unwrap_or_else(|_| Err(Error::Quarantined(gid.clone())))
             }
@@ -325,14 +328,14 @@ impl Coordinator {
         let work = Work::Change(since, responder);
         let asked = self.session().is_ok_and(|session| session.submit(TaskRequest { gid: gid.clone(), work }).is_ok());
         async move {
-            // Nobody who would tell: it is not held here.
+            // Nobody would notify: it is not in memory here.
             if !asked || !matches!(timeout(POLL_MAX, changed).await, Ok(Ok(()))) {
                 sleep((10 * POLL).saturating_sub(since.elapsed())).await;
             }
         }
     }
 
-    /// Shows at least what this node has told of its transactions so far, unless the database is slow.
+    /// Shows at least what this node has reported of its transactions so far, unless the database is slow.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TransactionSummary>, Error> {
         if let Ok(session) = self.session() {
             let _ = timeout(PROJECTED_WITHIN, session.journal.project()).await;
@@ -340,7 +343,7 @@ impl Coordinator {
         self.inner.shared.store.list(filter).await.map_err(unreachable)
     }
 
-    /// Who an operator's word came to, kept for those who ask later.
+    /// Keeps an operator's command for those who ask later.
     pub async fn audit(&self, entry: &Audit) -> Result<(), Error> {
         self.stored_within(self.inner.shared.store.audit(entry)).await
     }
@@ -504,7 +507,7 @@ impl Drop for Caller {
     }
 }
 
-/// Whether an ask may change the transaction.
+/// Whether a request may change the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changes {
     Yes,

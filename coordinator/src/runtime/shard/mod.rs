@@ -280,11 +280,11 @@ impl ShardTask {
                 }
             }
             // Its owner may be here or elsewhere; loading tells.
-            word @ Work::Word(..) => {
+            command @ Work::Command(..) => {
                 if self.loading.len() >= self.max_held {
-                    return word.fail(self.context.overloaded());
+                    return command.fail(self.context.overloaded());
                 }
-                self.loading.insert(gid.clone(), vec![word]);
+                self.loading.insert(gid.clone(), vec![command]);
                 self.urgent.push(gid);
             }
             other => other.refuse(),

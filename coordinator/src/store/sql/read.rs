@@ -145,7 +145,7 @@ impl Clauses {
         let _ = write!(self.text, " AND {clause} ${place}");
     }
 
-    fn word(&mut self, clause: &str, value: String) {
+    fn and(&mut self, clause: &str, value: String) {
         let place = self.place(Value::Text(value));
         let _ = write!(self.text, " AND {clause} ${place}");
     }
@@ -162,8 +162,8 @@ fn list_clauses(filter: &Filter) -> Clauses {
     };
     let lead = if let Some((key, value)) = first {
         clauses.text.push_str("labels l JOIN transactions t ON t.gid = l.gid WHERE NOT t.expired");
-        clauses.word("l.key =", key.clone());
-        clauses.word("l.value =", value.clone());
+        clauses.and("l.key =", key.clone());
+        clauses.and("l.value =", value.clone());
         "l"
     } else {
         clauses.text.push_str("transactions t WHERE NOT t.expired");
@@ -187,11 +187,11 @@ fn list_clauses(filter: &Filter) -> Clauses {
         }
     }
     if let Some(workflow) = &filter.workflow {
-        clauses.word("t.workflow =", workflow.clone());
+        clauses.and("t.workflow =", workflow.clone());
     }
     if let Some(prefix) = &filter.gid_prefix {
-        clauses.word("t.gid >=", prefix.clone());
-        clauses.word("t.gid <", format!("{prefix}{LAST}"));
+        clauses.and("t.gid >=", prefix.clone());
+        clauses.and("t.gid <", format!("{prefix}{LAST}"));
     }
     if let Some(after) = filter.created_after {
         clauses.number(&format!("{lead}.created_at >"), after.0);

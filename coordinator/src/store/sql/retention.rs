@@ -78,7 +78,7 @@ pub(super) async fn audit(pool: &Pool, entry: &Audit) -> Result<(), Error> {
         .bind(entry.gid.as_str().to_owned())
         .bind(entry.id)
         .bind(entry.at.0)
-        .bind(text(&entry.word))
+        .bind(text(&entry.command))
         .bind(entry.branch.as_deref().map(text))
         .bind(entry.reason.as_deref().map(text))
         .execute(&mut session)
@@ -133,7 +133,7 @@ async fn take(pool: &Pool, which: Sql, before: Timestamp, limit: usize, statemen
     Ok(gids.len())
 }
 
-/// Postgres has no text with a zero byte in it, and a reason must never be what stops the word it belongs to.
+/// Postgres has no text with a zero byte in it, and a reason must never be what stops the command it belongs to.
 fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -6,8 +6,8 @@
 mod network;
 mod node;
 mod outside;
+mod recorder;
 mod stand_ins;
-mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,12 @@ use super::{
     Run, Stage,
     fault::{Fault, Strike, When},
     participant::Ledger,
-    tale::{Attempt, Entry, What},
+    timeline::{Attempt, Entry, What},
 };
 use crate::{
     call::{Call, Reply, Request, Response},
     event::{Began, Error, Record, TraceContext},
-    transaction::{Decided, Input, Transaction, Word},
+    transaction::{Command, Decided, Input, Transaction},
 };
 
 /// When every virtual transaction begins: 2026-01-01T00:00:00Z.
@@ -73,7 +73,7 @@ enum Happening {
         message: usize,
         end: Box<Result<Response, Error>>,
     },
-    Word(Box<Word>),
+    Command(Box<Command>),
     Load,
 }
 
@@ -114,7 +114,7 @@ pub(super) struct World<'s> {
     resumed: bool,
     happened: usize,
     told: usize,
-    tale: Option<Vec<Entry>>,
+    timeline: Option<Vec<Entry>>,
 }
 
 impl<'s> World<'s> {
@@ -159,7 +159,7 @@ impl<'s> World<'s> {
             resumed: false,
             happened: 0,
             told: 0,
-            tale: tell.then(Vec::new),
+            timeline: tell.then(Vec::new),
         };
         world.announce();
         world.record(Decided { events, record: true });
@@ -199,7 +199,7 @@ impl<'s> World<'s> {
         if self.tx.status() == Status::Suspended && !stuck && !self.resumed {
             self.resumed = true;
             self.tell(|| What::Resumed);
-            self.decide(Input::Word(Word::Resume));
+            self.decide(Input::Command(Command::Resume));
             return true;
         }
         let held = std::mem::take(&mut self.held);
@@ -226,7 +226,7 @@ impl<'s> World<'s> {
             records: self.records,
             points: self.points,
             calls: self.messages.len(),
-            tale: self.tale.unwrap_or_default(),
+            timeline: self.timeline.unwrap_or_default(),
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use skald_protocol::Timestamp;
 
-use super::{Happening, Message, PATIENCE, PATIENCE_MS, TAKE_OVER_MS, WAY_MS, World, telling::answer_told};
+use super::{Happening, Message, PATIENCE, PATIENCE_MS, TAKE_OVER_MS, WAY_MS, World, recorder::recorded_answer};
 use crate::{
     call::{Outcome, Reply, Request, Target},
     event::Error,
     simulate::{
         Strike,
         fault::{Fault, OUTAGE_MS},
-        tale::{Attempt, What},
+        timeline::{Attempt, What},
     },
-    transaction::{Input, Word},
+    transaction::{Command, Input},
 };
 
 impl World<'_> {
@@ -106,18 +106,18 @@ impl World<'_> {
             }
             Happening::Finish { message, end } => self.finish(message, *end),
             // Callbacks and clients try again until somebody answers.
-            Happening::Word(word) if self.down => self.after(TAKE_OVER_MS, Happening::Word(word)),
-            Happening::Word(word) => {
-                if let Word::Callback { branch, operation, verdict, .. } = &*word {
+            Happening::Command(command) if self.down => self.after(TAKE_OVER_MS, Happening::Command(command)),
+            Happening::Command(command) => {
+                if let Command::Callback { branch, operation, verdict, .. } = &*command {
                     let service = self.service_of(branch.as_str());
                     let (branch, operation, verdict) = (branch.clone(), *operation, *verdict);
                     self.tell(|| What::CalledBack { branch, operation, service, verdict });
                 }
-                if let Word::Signal { name, payload } = &*word {
+                if let Command::Signal { name, payload } = &*command {
                     let (name, payload) = (name.clone(), payload.clone());
                     self.tell(|| What::Signal { name, payload });
                 }
-                self.decide(Input::Word(*word));
+                self.decide(Input::Command(*command));
             }
             Happening::Load => self.load(),
         }
@@ -129,9 +129,9 @@ impl World<'_> {
             return;
         }
         self.messages[message].awaited = false;
-        if self.tale.is_some() {
+        if self.timeline.is_some() {
             let (of, service) = (self.messages[message].of.clone(), self.messages[message].service.clone());
-            let what = answer_told(of, service, &reply);
+            let what = recorded_answer(of, service, &reply);
             self.tell(|| what);
         }
         self.decide(Input::Replied { call, reply });

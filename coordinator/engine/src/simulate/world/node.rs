@@ -13,9 +13,9 @@ use crate::{
     event::Record,
     simulate::{
         fault::{Fault, When},
-        tale::{Attempt, What},
+        timeline::{Attempt, What},
     },
-    transaction::{Continuity, Decided, Input, Transaction, Word},
+    transaction::{Command, Continuity, Decided, Input, Transaction},
 };
 
 impl World<'_> {
@@ -74,7 +74,7 @@ impl World<'_> {
 
     pub(super) fn cancel(&mut self) {
         self.tell(|| What::Cancelled);
-        self.decide(Input::Word(Word::Cancel { reason: None }));
+        self.decide(Input::Command(Command::Cancel { reason: None }));
     }
 
     pub(super) fn kill(&mut self, lost: bool) {
@@ -140,7 +140,7 @@ impl World<'_> {
             attempt: call.attempt,
             asynchronous: request.asynchronous,
         });
-        if self.tale.is_some() {
+        if self.timeline.is_some() {
             let (to, of) = (service.clone(), of.clone());
             let (method, target, body) = (request.method.clone(), address(&request), request.body.clone());
             self.tell(|| What::Call { of, service: to, method, target, body });

@@ -10,7 +10,7 @@ use crate::{
         fault::{Fate, Fault},
         lookup,
     },
-    transaction::Word,
+    transaction::Command,
 };
 
 impl World<'_> {
@@ -18,8 +18,8 @@ impl World<'_> {
     pub(super) fn announce(&mut self) {
         for signal in &self.stage.signals {
             if self.fate(&signal.name).is_none() {
-                let word = Word::Signal { name: signal.name.clone(), payload: signal.payload.clone() };
-                self.after(millis(signal.after), Happening::Word(Box::new(word)));
+                let command = Command::Signal { name: signal.name.clone(), payload: signal.payload.clone() };
+                self.after(millis(signal.after), Happening::Command(Box::new(command)));
             }
         }
         for fault in self.faults {
@@ -27,7 +27,7 @@ impl World<'_> {
                 let step = lookup::all(&self.stage.plan).into_iter().find(|branch| waits_for(branch, name));
                 let payload = self.payload(name, step.map_or("", |branch| &branch.step));
                 self.signals.push(name.clone());
-                self.after(0, Happening::Word(Box::new(Word::Signal { name: name.clone(), payload })));
+                self.after(0, Happening::Command(Box::new(Command::Signal { name: name.clone(), payload })));
             }
         }
     }
@@ -63,7 +63,8 @@ impl World<'_> {
         self.signals.push(name.to_owned());
         let wait = i64::try_from(delay_ms).unwrap_or(i64::MAX);
         let soon = WORK_MS.min(wait / 2);
-        let word = || Word::Signal { name: name.to_owned(), payload: self.payload(name, &self.tx.branch(branch).step) };
+        let command =
+            || Command::Signal { name: name.to_owned(), payload: self.payload(name, &self.tx.branch(branch).step) };
         let (times, first) = match self.fate(name) {
             Some(Fate::Missing) => (0, 0),
             Some(Fate::Late) => (1, wait.saturating_add(WORK_MS)),
@@ -71,9 +72,9 @@ impl World<'_> {
             None if !comes => (0, 0),
             Some(Fate::Early) | None => (1, soon),
         };
-        let words: Vec<Word> = (0..times).map(|_| word()).collect();
-        for (word, after) in words.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
-            self.after(after, Happening::Word(Box::new(word)));
+        let commands: Vec<Command> = (0..times).map(|_| command()).collect();
+        for (command, after) in commands.into_iter().zip([first, first.saturating_add(2 * WAY_MS)]) {
+            self.after(after, Happening::Command(Box::new(command)));
         }
     }
 }

@@ -6,21 +6,21 @@ use super::{START, World};
 use crate::{
     call::{Outcome, Reply},
     event::{Error, Record},
-    simulate::tale::{Attempt, Entry, What},
+    simulate::timeline::{Attempt, Entry, What},
     transaction::Transaction,
 };
 
 impl World<'_> {
     pub(super) fn tell(&mut self, what: impl FnOnce() -> What) {
-        if let Some(tale) = &mut self.tale {
+        if let Some(timeline) = &mut self.timeline {
             let at_ms = u64::try_from(self.now.0 - START.0).unwrap_or(0);
-            tale.push(Entry { at_ms, what: what() });
+            timeline.push(Entry { at_ms, what: what() });
         }
     }
 
     /// The public events of what was recorded since.
     pub(super) fn tell_events(&mut self) {
-        if self.tale.is_none() || self.told == self.journal.len() {
+        if self.timeline.is_none() || self.told == self.journal.len() {
             return;
         }
         let records: Vec<(u64, Record)> = (0..).zip(self.journal.iter().cloned()).collect();
@@ -41,7 +41,7 @@ impl World<'_> {
     }
 }
 
-pub(super) fn answer_told(of: Attempt, service: String, reply: &Reply) -> What {
+pub(super) fn recorded_answer(of: Attempt, service: String, reply: &Reply) -> What {
     let (outcome, status, error, body) = match &reply.outcome {
         Outcome::Succeeded(response) => (CallOutcome::Succeeded, Some(response.status), None, response.body.clone()),
         Outcome::Refused(error) => (CallOutcome::Refused, None, Some(error.clone()), None),

@@ -14,9 +14,9 @@ use crate::{
         Strike,
         answer::{Answer, CallbackOutcome},
         participant::{Business, How, Manners, response},
-        tale::{Attempt, What},
+        timeline::{Attempt, What},
     },
-    transaction::Word,
+    transaction::Command,
 };
 
 impl World<'_> {
@@ -40,7 +40,7 @@ impl World<'_> {
             false => self.execute(message, &of),
         };
         let late = !(answered && awaited && holder == self.holder);
-        if self.tale.is_some() {
+        if self.timeline.is_some() {
             let service = self.messages[message].service.clone();
             let of = of.clone();
             self.tell(|| What::Arrival { of, service, how, late });
@@ -152,13 +152,13 @@ impl World<'_> {
             Ok(response) => (CallbackVerdict::Succeeded, response.body, None),
             Err(error) => (CallbackVerdict::Refused, None, Some(error)),
         };
-        let word = Word::Callback { branch, operation: call.operation, verdict, output, error };
+        let command = Command::Callback { branch, operation: call.operation, verdict, output, error };
         // Before the 202 has come all the way back.
         let way = if strike == Some(Strike::CallbackEarly) { 1 } else { WAY_MS };
         if strike == Some(Strike::CallbackTwice) {
-            self.after(way + 2 * WAY_MS, Happening::Word(Box::new(word.clone())));
+            self.after(way + 2 * WAY_MS, Happening::Command(Box::new(command.clone())));
         }
-        self.after(way, Happening::Word(Box::new(word)));
+        self.after(way, Happening::Command(Box::new(command)));
     }
 
     /// Undoing runs in reverse dependency order.
