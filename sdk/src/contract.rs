@@ -49,7 +49,7 @@ pub struct Subject {
 /// What came of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Conformance {
     /// The service does what it must.
     Kept,
     /// It does not.
@@ -65,7 +65,7 @@ pub struct Finding {
     /// The check's name.
     pub check: &'static str,
     /// What came of it.
-    pub verdict: Verdict,
+    pub verdict: Conformance,
     /// In words.
     pub message: String,
 }
@@ -82,25 +82,25 @@ impl Report {
     /// No check found the contract broken.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.findings.iter().all(|finding| finding.verdict != Verdict::Broken)
+        self.findings.iter().all(|finding| finding.verdict != Conformance::Broken)
     }
 
     /// The names of the checks that found it broken.
     #[must_use]
     pub fn broken(&self) -> Vec<&'static str> {
-        let broken = self.findings.iter().filter(|finding| finding.verdict == Verdict::Broken);
+        let broken = self.findings.iter().filter(|finding| finding.verdict == Conformance::Broken);
         broken.map(|finding| finding.check).collect()
     }
 
-    fn add(&mut self, check: &'static str, verdict: Verdict, message: impl Into<String>) {
+    fn add(&mut self, check: &'static str, verdict: Conformance, message: impl Into<String>) {
         self.findings.push(Finding { check, verdict, message: message.into() });
     }
 
     /// Broken with these words, or kept.
     fn judge(&mut self, check: &'static str, broken: Option<String>, kept: &str) {
         match broken {
-            Some(message) => self.add(check, Verdict::Broken, message),
-            None => self.add(check, Verdict::Kept, kept),
+            Some(message) => self.add(check, Conformance::Broken, message),
+            None => self.add(check, Conformance::Kept, kept),
         }
     }
 }
@@ -124,18 +124,18 @@ pub async fn check(subject: &Subject) -> Result<Report, Error> {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Answer {
+struct ServiceAnswer {
     status: StatusCode,
     body: String,
 }
 
-impl Answer {
+impl ServiceAnswer {
     fn is_refusal(&self) -> bool {
         self.status.is_client_error() && ![408, 425, 429].contains(&self.status.as_u16())
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for ServiceAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.status.as_u16())?;
         let body: String = self.body.chars().take(120).collect();
@@ -155,11 +155,11 @@ impl Checker<'_> {
         if self.subject.forward == OperationKind::Try { OperationKind::Cancel } else { OperationKind::Compensate }
     }
 
-    async fn forward(&self, gid: &str, body: &Value) -> Result<Answer, Error> {
+    async fn forward(&self, gid: &str, body: &Value) -> Result<ServiceAnswer, Error> {
         self.call(gid, self.subject.forward, &self.subject.forward_url, body, self.subject.keys.as_ref()).await
     }
 
-    async fn undone(&self, gid: &str, url: &str) -> Result<Answer, Error> {
+    async fn undone(&self, gid: &str, url: &str) -> Result<ServiceAnswer, Error> {
         self.call(gid, self.undo(), url, &self.subject.body, self.subject.keys.as_ref()).await
     }
 
@@ -170,7 +170,7 @@ impl Checker<'_> {
         url: &str,
         body: &Value,
         keys: Option<&SigningKeys>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ServiceAnswer, Error> {
         let gid = format!("contract-check:{}-{gid}", self.run);
         let key = format!("{gid}/{BRANCH}/{operation}");
         let body = body.to_string();
@@ -196,7 +196,7 @@ impl Checker<'_> {
         let unreachable = |source| unreachable(url, source);
         let response = request.body(body).send().await.map_err(unreachable)?;
         let status = response.status();
-        Ok(Answer { status, body: response.text().await.map_err(unreachable)? })
+        Ok(ServiceAnswer { status, body: response.text().await.map_err(unreachable)? })
     }
 
     /// The service's net state; `None`: nobody said where it is told.
@@ -253,7 +253,7 @@ impl Checker<'_> {
 
     async fn duplicate_undo(&self, report: &mut Report, before: Option<String>) -> Result<(), Error> {
         let Some(undo_url) = &self.subject.undo_url else {
-            report.add("undo", Verdict::NotChecked, "no undo was named");
+            report.add("undo", Conformance::NotChecked, "no undo was named");
             return Ok(());
         };
         let mut answers = Vec::new();
@@ -277,7 +277,7 @@ impl Checker<'_> {
     async fn overlapping(&self, report: &mut Report) -> Result<(), Error> {
         const CHECK: &str = "overlapping_duplicates";
         let Some(undo_url) = &self.subject.undo_url else {
-            report.add(CHECK, Verdict::NotChecked, "no undo was named");
+            report.add(CHECK, Conformance::NotChecked, "no undo was named");
             return Ok(());
         };
         let before = self.state().await?;
@@ -308,7 +308,7 @@ impl Checker<'_> {
     /// An undo before its do, then the do.
     async fn undo_first(&self, report: &mut Report) -> Result<(), Error> {
         let Some(undo_url) = &self.subject.undo_url else {
-            report.add("empty_undo", Verdict::NotChecked, "no undo was named");
+            report.add("empty_undo", Conformance::NotChecked, "no undo was named");
             return Ok(());
         };
         let before = self.state().await?;
@@ -339,14 +339,14 @@ impl Checker<'_> {
     async fn refusals(&self, report: &mut Report) -> Result<(), Error> {
         const CHECK: &str = "stable_refusal";
         let Some(refused) = &self.subject.refused_body else {
-            report.add(CHECK, Verdict::NotChecked, "no body was given that the service refuses");
+            report.add(CHECK, Conformance::NotChecked, "no body was given that the service refuses");
             return Ok(());
         };
         let before = self.state().await?;
         let first = self.forward("refused", refused).await?;
         if !first.is_refusal() {
             let message = format!("the body that it should refuse was answered {first}: a refusal is a 4xx");
-            report.add(CHECK, Verdict::Broken, message);
+            report.add(CHECK, Conformance::Broken, message);
             return Ok(());
         }
         // The same key; what made it refuse is gone.
@@ -367,7 +367,7 @@ impl Checker<'_> {
     async fn signatures(&self, report: &mut Report) -> Result<(), Error> {
         const CHECK: &str = "signatures";
         if self.subject.keys.is_none() {
-            report.add(CHECK, Verdict::NotChecked, "no signing key was given");
+            report.add(CHECK, Conformance::NotChecked, "no signing key was given");
             return Ok(());
         }
         let before = self.state().await?;
@@ -387,7 +387,7 @@ impl Checker<'_> {
     fn needs_state(&self, report: &mut Report, check: &'static str) {
         report.add(
             check,
-            Verdict::NotChecked,
+            Conformance::NotChecked,
             "effects are not seen: name an address that tells the service's net state",
         );
     }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use skald_protocol::OperationKind;
 use skald_sdk::{
     SigningKeys,
-    contract::{Report, Subject, Verdict, check},
+    contract::{Conformance, Report, Subject, check},
 };
 use skald_tests::cluster::run_with;
 
@@ -172,7 +172,7 @@ async fn a_participant_of_the_sdk_keeps_the_contract() {
     let report =
         check(&subject(&serve(Router::new().route("/state", state).merge(router)).await)).await.expect("a report");
     assert!(report.is_kept(), "{report:#?}");
-    assert!(report.findings.iter().all(|finding| finding.verdict == Verdict::Kept), "all was checked: {report:#?}");
+    assert!(report.findings.iter().all(|finding| finding.verdict == Conformance::Kept), "all was checked: {report:#?}");
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn without_a_state_to_look_at_it_says_what_it_cannot_see() {
     let blind = Subject { observe_url: None, keys: None, refused_body: None, ..subject(&url) };
     let report = check(&blind).await.expect("a report");
     let not_checked: Vec<_> =
-        report.findings.iter().filter(|finding| finding.verdict == Verdict::NotChecked).map(|f| f.check).collect();
+        report.findings.iter().filter(|finding| finding.verdict == Conformance::NotChecked).map(|f| f.check).collect();
     assert_eq!(not_checked, ["committed_before_the_answer", "overlapping_duplicates", "stable_refusal", "signatures"]);
     assert_eq!(report.broken(), ["late_call"], "what can be seen by its answers");
 }

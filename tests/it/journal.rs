@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use skald::{
-    journal::{Claim, Done, Ended, Entry, Journal, Outcome},
+    journal::{AppendOutcome, Claim, Done, Ended, Entry, Journal},
     store::{Append, Begin, Options, Projection, SqlStore, Store, StoredPlan},
     telemetry::Metrics,
 };
@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// What became of so many appends, and in how many pieces it was told.
-    async fn landed(&mut self, appends: usize) -> (BTreeMap<String, Outcome>, usize) {
+    async fn landed(&mut self, appends: usize) -> (BTreeMap<String, AppendOutcome>, usize) {
         let (mut landed, mut pieces) = (BTreeMap::new(), 0);
         while landed.len() < appends {
             let done = self.done.recv().await.unwrap();
@@ -81,7 +81,7 @@ async fn what_is_submitted_together_is_one_commit() {
     let appends: Vec<_> = (0..300).map(|n| stage.begin(&format!("g{n}"))).collect();
     stage.submit(appends);
     let (landed, pieces) = stage.landed(300).await;
-    assert!(landed.values().all(|outcome| *outcome == Outcome::Durable));
+    assert!(landed.values().all(|outcome| *outcome == AppendOutcome::Durable));
     assert_eq!(pieces, 1);
     assert!(stage.metrics.render().contains("skald_journal_batch_appends_count 1"));
     assert_eq!(stage.records("g299").await, 1);
@@ -95,10 +95,10 @@ async fn a_lost_answer_is_found_out_before_anything_else_is_written() {
         stage.store.lose(lost);
         stage.submit([stage.begin("a"), stage.begin("b")]);
         let (landed, _) = stage.landed(2).await;
-        assert!(landed.values().all(|outcome| *outcome == Outcome::Durable), "{landed:?}");
+        assert!(landed.values().all(|outcome| *outcome == AppendOutcome::Durable), "{landed:?}");
         stage.submit([stage.begin("c"), stage.begin("a")]);
         let (landed, _) = stage.landed(2).await;
-        assert_eq!((landed["c"], landed["a"]), (Outcome::Durable, Outcome::Conflict));
+        assert_eq!((landed["c"], landed["a"]), (AppendOutcome::Durable, AppendOutcome::Conflict));
         assert_eq!(stage.records("a").await, 1);
     }
 }
@@ -110,7 +110,7 @@ async fn nothing_is_answered_while_the_database_is_away() {
     stage.submit([stage.begin("a")]);
     assert!(tokio::time::timeout(Duration::from_millis(300), stage.done.recv()).await.is_err());
     stage.store.cut_off(false);
-    assert_eq!(stage.landed(1).await.0["a"], Outcome::Durable);
+    assert_eq!(stage.landed(1).await.0["a"], AppendOutcome::Durable);
 }
 
 #[tokio::test]
@@ -121,12 +121,12 @@ async fn one_that_the_database_refuses_does_not_stop_the_rest() {
     stage.submit(appends);
     let (landed, _) = stage.landed(50).await;
     for (gid, outcome) in landed {
-        assert_eq!(outcome, if gid == "g13" { Outcome::Refused } else { Outcome::Durable }, "{gid}");
+        assert_eq!(outcome, if gid == "g13" { AppendOutcome::Refused } else { AppendOutcome::Durable }, "{gid}");
     }
     assert_eq!(stage.records("g13").await, 0);
     stage.store.accept();
     stage.submit([stage.begin("g13")]);
-    assert_eq!(stage.landed(1).await.0["g13"], Outcome::Durable);
+    assert_eq!(stage.landed(1).await.0["g13"], AppendOutcome::Durable);
 }
 
 /// Of an append that carries the words of several, one who gave up is enough: the others are decided again.
@@ -142,7 +142,7 @@ async fn what_one_gave_up_who_waited_for_it_is_not_written_and_the_rest_is() {
     stage.journal.submit(0, entries, Vec::new());
     let (landed, _) = stage.landed(3).await;
     let became = ["kept", "given-up", "nobodys"].map(|text| landed[text]);
-    assert_eq!(became, [Outcome::Durable, Outcome::Withdrawn, Outcome::Durable]);
+    assert_eq!(became, [AppendOutcome::Durable, AppendOutcome::Withdrawn, AppendOutcome::Durable]);
     assert_eq!((stage.records("given-up").await, stage.journal.depth()), (0, 0));
     assert!(!stays.withdraw(), "it was handed over");
 }
@@ -150,14 +150,14 @@ async fn what_one_gave_up_who_waited_for_it_is_not_written_and_the_rest_is() {
 #[tokio::test]
 async fn of_two_with_one_place_in_a_journal_one_lands() {
     let stage = Stage::start().await;
-    assert_eq!(stage.journal.append(stage.begin("a"), Claim::default()).await, Ok(Outcome::Durable));
+    assert_eq!(stage.journal.append(stage.begin("a"), Claim::default()).await, Ok(AppendOutcome::Durable));
     let foreign = |record: &str| {
         let record = record.as_bytes().to_vec();
         stage.journal.append(Append { gid: gid("a"), seq: 1, record, begin: None, foreign: true }, Claim::default())
     };
     let (first, second) = tokio::join!(foreign("first"), foreign("second"));
     let outcomes = [first.unwrap(), second.unwrap()];
-    assert!(outcomes.contains(&Outcome::Durable) && outcomes.contains(&Outcome::Conflict), "{outcomes:?}");
+    assert!(outcomes.contains(&AppendOutcome::Durable) && outcomes.contains(&AppendOutcome::Conflict), "{outcomes:?}");
     assert_eq!(stage.records("a").await, 2);
 }
 

@@ -7,7 +7,7 @@ use skald_engine::{
     definition,
     graph::{Form, graph},
     plan::Plan,
-    simulate::{Answers, Fault, Stage, Strike},
+    simulate::{Answers, InjectedFault, Stage, Strike},
 };
 use skald_protocol::OperationKind;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ fn choices_maps_waits_and_conditions_are_drawn() {
     );
     let input = json!({"lines": ["a", "b", "c"], "gift": false, "total": 500});
     let stage = Stage::new(Arc::clone(&plan), Some(input.into()), Answers::made(&plan));
-    let refused = Fault::Strike {
+    let refused = InjectedFault::Strike {
         branch: "hold".to_owned(),
         operation: OperationKind::Action,
         ask: false,
@@ -180,7 +180,7 @@ fn an_execution_lies_over_it_in_colours() {
     let plan = Arc::new(plan());
     let answers = Answers::made(&plan);
     let stage = Stage::new(Arc::clone(&plan), None, answers);
-    let refused = Fault::Strike {
+    let refused = InjectedFault::Strike {
         branch: "charge".to_owned(),
         operation: OperationKind::Action,
         ask: false,

@@ -312,7 +312,7 @@ fn a_constant_that_would_be_rounded_is_refused_when_it_is_compiled() {
     library.add(INNER);
     let faults = compile_with(&text, &library).unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:#?}");
-    assert_eq!((faults[0].code, faults[0].pointer.as_str()), ("E201", "/steps/3/choice/0/when"));
+    assert_eq!((faults[0].code.as_str(), faults[0].pointer.as_str()), ("E201", "/steps/3/choice/0/when"));
     assert!(faults[0].message.ends_with("this number has more digits than a double holds"), "{}", faults[0].message);
 }
 

@@ -25,7 +25,7 @@ use super::{
     definitions::{self, Definition, Inline},
     error::Error,
     json::{self, DigestFormat, as_sent, fault},
-    middleware::{self, Place},
+    middleware::{self, Admission},
     params,
     response::{self, Waited},
     trace, workflows,
@@ -91,7 +91,7 @@ struct Asked<'a> {
 )]
 pub(super) async fn begin(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
@@ -240,7 +240,7 @@ impl<'a> Asked<'a> {
         let Some(schema) = &definition.input else { return Ok(()) };
         schema
             .check(input.unwrap_or(&Value::Null))
-            .map_err(|faults| Error::InvalidInput(definitions::told("/input", faults)))
+            .map_err(|faults| Error::InvalidInput(definitions::to_faults("/input", faults)))
     }
 
     /// What an equal earlier request under this gid began.

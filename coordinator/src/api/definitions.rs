@@ -58,7 +58,7 @@ impl Definitions {
         // The latest version that it may include is fixed at each begin.
         let is_whole = library.is_empty();
         let compiled = compile(source, library).await?;
-        let compiled = compiled.map_err(|faults| Error::InvalidDefinition(told("/definition", faults)))?;
+        let compiled = compiled.map_err(|faults| Error::InvalidDefinition(to_faults("/definition", faults)))?;
         check_secrets(coordinator, &compiled.plan, Some("/definition"))?;
         let definition = Definition {
             plan: Arc::new(PreparedPlan::new(compiled.plan, Some(source.to_owned()))),
@@ -89,7 +89,7 @@ impl Definitions {
             compile(&preface(&workflow.definition), Library::default()).await?.map_err(|mut faults| {
                 // It was not the definition's own text that was compiled.
                 faults.iter_mut().for_each(|fault| fault.position = None);
-                Error::InvalidDefinition(told("/definition", faults))
+                Error::InvalidDefinition(to_faults("/definition", faults))
             })?;
         let definition = Arc::new(Definition { plan, labels, input });
         self.published.put(key.into(), &definition, workflow.definition.len());
@@ -202,23 +202,14 @@ pub(super) fn check_secrets(coordinator: &Coordinator, plan: &Plan, base: Option
 /// A definition whose JSON is broken in a way that only the compiler tells well.
 pub(super) fn diagnose(base: &str, source: &str, otherwise: Error) -> Error {
     match definition::compile(source) {
-        Err(faults) => Error::InvalidDefinition(told(base, faults)),
+        Err(faults) => Error::InvalidDefinition(to_faults(base, faults)),
         Ok(_) => otherwise,
     }
 }
 
 /// The compiler's diagnostics as faults of a body that holds the definition at `base`.
-pub(super) fn told(base: &str, diagnostics: Vec<Diagnostic>) -> Vec<Fault> {
-    diagnostics
-        .into_iter()
-        .map(|Diagnostic { code, pointer, message, help, position, .. }| Fault {
-            code: Some(code.to_owned()).filter(|code| !code.is_empty()),
-            line: position.map(|position| position.line),
-            column: position.map(|position| position.column),
-            help,
-            ..json::fault(&format!("{base}{pointer}"), &message)
-        })
-        .collect()
+pub(super) fn to_faults(base: &str, diagnostics: Vec<Diagnostic>) -> Vec<Fault> {
+    diagnostics.into_iter().map(|diagnostic| diagnostic.into_fault(base)).collect()
 }
 
 /// Two generations: what was not used while the young one filled up is dropped.

@@ -95,62 +95,62 @@ pub(crate) enum Error {
 }
 
 /// What a cause comes to.
-struct Verdict {
+struct ProblemKind {
     status: StatusCode,
     code: &'static str,
     level: Level,
 }
 
 impl Error {
-    fn verdict(&self) -> Verdict {
-        let told = |status, code| Verdict { status, code, level: Level::DEBUG };
-        let loud = |status, code| Verdict { status, code, level: Level::WARN };
-        let broken = |code| Verdict { status: StatusCode::INTERNAL_SERVER_ERROR, code, level: Level::ERROR };
+    fn verdict(&self) -> ProblemKind {
+        let problem = |status, code| ProblemKind { status, code, level: Level::DEBUG };
+        let loud = |status, code| ProblemKind { status, code, level: Level::WARN };
+        let broken = |code| ProblemKind { status: StatusCode::INTERNAL_SERVER_ERROR, code, level: Level::ERROR };
         match self {
-            Self::UnsupportedMediaType => told(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-            Self::BodyTooLarge => told(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-            Self::BodyTimeout { .. } => told(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
-            Self::BodyCut(_) => told(StatusCode::BAD_REQUEST, "body_cut_off"),
-            Self::TooDeep { .. } => told(StatusCode::BAD_REQUEST, "too_deep"),
-            Self::InvalidJson { .. } => told(StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::DuplicateKey { .. } => told(StatusCode::BAD_REQUEST, "duplicate_key"),
-            Self::InvalidRequest(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
-            Self::InvalidGid(_) => told(StatusCode::BAD_REQUEST, "invalid_gid"),
-            Self::InvalidQuery { .. } => told(StatusCode::BAD_REQUEST, "invalid_query"),
-            Self::BadCursor => told(StatusCode::BAD_REQUEST, "bad_cursor"),
-            Self::InvalidHeader { .. } => told(StatusCode::BAD_REQUEST, "invalid_header"),
-            Self::UnknownRoute => told(StatusCode::NOT_FOUND, "unknown_route"),
-            Self::MethodNotAllowed => told(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::UnknownWorkflow(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_workflow"),
-            Self::NoWorkflow(_) => told(StatusCode::NOT_FOUND, "unknown_workflow"),
-            Self::VersionConflict(_) => told(StatusCode::CONFLICT, "version_conflict"),
-            Self::DefinitionTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "definition_too_large"),
-            Self::InvalidDefinition(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_definition"),
+            Self::UnsupportedMediaType => problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::BodyTooLarge => problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyTimeout { .. } => problem(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::BodyCut(_) => problem(StatusCode::BAD_REQUEST, "body_cut_off"),
+            Self::TooDeep { .. } => problem(StatusCode::BAD_REQUEST, "too_deep"),
+            Self::InvalidJson { .. } => problem(StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::DuplicateKey { .. } => problem(StatusCode::BAD_REQUEST, "duplicate_key"),
+            Self::InvalidRequest(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
+            Self::InvalidGid(_) => problem(StatusCode::BAD_REQUEST, "invalid_gid"),
+            Self::InvalidQuery { .. } => problem(StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::BadCursor => problem(StatusCode::BAD_REQUEST, "bad_cursor"),
+            Self::InvalidHeader { .. } => problem(StatusCode::BAD_REQUEST, "invalid_header"),
+            Self::UnknownRoute => problem(StatusCode::NOT_FOUND, "unknown_route"),
+            Self::MethodNotAllowed => problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnknownWorkflow(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "unknown_workflow"),
+            Self::NoWorkflow(_) => problem(StatusCode::NOT_FOUND, "unknown_workflow"),
+            Self::VersionConflict(_) => problem(StatusCode::CONFLICT, "version_conflict"),
+            Self::DefinitionTooLarge => problem(StatusCode::UNPROCESSABLE_ENTITY, "definition_too_large"),
+            Self::InvalidDefinition(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_definition"),
             Self::SecretWithheld(_) => loud(StatusCode::FORBIDDEN, "secret_withheld"),
-            Self::InputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "input_too_large"),
-            Self::InvalidInput(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input"),
-            Self::InvalidBranch(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "invalid_branch"),
-            Self::UnknownService(_) => told(StatusCode::UNPROCESSABLE_ENTITY, "unknown_service"),
-            Self::OutputTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "output_too_large"),
-            Self::PayloadTooLarge => told(StatusCode::UNPROCESSABLE_ENTITY, "payload_too_large"),
-            Self::InvalidSignal => told(StatusCode::BAD_REQUEST, "invalid_signal"),
-            Self::GidExpired { .. } => told(StatusCode::CONFLICT, "gid_expired"),
-            Self::UnknownCallback => told(StatusCode::NOT_FOUND, "unknown_callback"),
-            Self::CallbackGone => told(StatusCode::GONE, "settled"),
+            Self::InputTooLarge => problem(StatusCode::UNPROCESSABLE_ENTITY, "input_too_large"),
+            Self::InvalidInput(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_input"),
+            Self::InvalidBranch(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_branch"),
+            Self::UnknownService(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "unknown_service"),
+            Self::OutputTooLarge => problem(StatusCode::UNPROCESSABLE_ENTITY, "output_too_large"),
+            Self::PayloadTooLarge => problem(StatusCode::UNPROCESSABLE_ENTITY, "payload_too_large"),
+            Self::InvalidSignal => problem(StatusCode::BAD_REQUEST, "invalid_signal"),
+            Self::GidExpired { .. } => problem(StatusCode::CONFLICT, "gid_expired"),
+            Self::UnknownCallback => problem(StatusCode::NOT_FOUND, "unknown_callback"),
+            Self::CallbackGone => problem(StatusCode::GONE, "settled"),
             Self::Busy { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            Self::Draining { .. } => told(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Draining { .. } => problem(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::Panicked => broken("internal"),
             Self::Coordinator(error) => match error {
-                runtime::Error::UnknownGid(_) => told(StatusCode::NOT_FOUND, "unknown_gid"),
-                runtime::Error::Expired { .. } => told(StatusCode::GONE, "expired"),
-                runtime::Error::GidConflict(_) => told(StatusCode::CONFLICT, "gid_conflict"),
-                runtime::Error::Rejected(rejection) => told(rejection_status(rejection), rejection.code()),
-                runtime::Error::Quarantined(_) => told(StatusCode::CONFLICT, "quarantined"),
+                runtime::Error::UnknownGid(_) => problem(StatusCode::NOT_FOUND, "unknown_gid"),
+                runtime::Error::Expired { .. } => problem(StatusCode::GONE, "expired"),
+                runtime::Error::GidConflict(_) => problem(StatusCode::CONFLICT, "gid_conflict"),
+                runtime::Error::Rejected(rejection) => problem(rejection_status(rejection), rejection.code()),
+                runtime::Error::Quarantined(_) => problem(StatusCode::CONFLICT, "quarantined"),
                 runtime::Error::Overloaded { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
                 runtime::Error::NotReady { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
                 runtime::Error::Unknown { .. } => loud(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
                 // The runtime says it once, and loudly.
-                runtime::Error::Damaged(_) => told(StatusCode::SERVICE_UNAVAILABLE, "database_damaged"),
+                runtime::Error::Damaged(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "database_damaged"),
                 runtime::Error::Store(_) => broken("internal"),
             },
         }
@@ -192,7 +192,7 @@ impl Error {
 
     /// The body; what an operator alone should read stays in the log.
     pub(super) fn problem(&self, trace_id: &str) -> Problem {
-        let Verdict { status, code, .. } = self.verdict();
+        let ProblemKind { status, code, .. } = self.verdict();
         let detail = match self {
             Self::Coordinator(runtime::Error::Store(_)) => Self::Panicked.to_string(),
             _ => self.to_string(),

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Api,
     error::Error,
-    middleware::Place,
+    middleware::Admission,
     params::{self, InPath, Query},
 };
 
@@ -54,7 +54,7 @@ type After = Option<(u64, usize)>;
 )]
 pub(super) async fn events(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -91,7 +91,7 @@ fn last_seen(headers: &HeaderMap) -> Result<After, Error> {
     })
 }
 
-async fn follow(api: Api, place: Place, gid: Gid, after: After) -> Result<Response, Error> {
+async fn follow(api: Api, place: Admission, gid: Gid, after: After) -> Result<Response, Error> {
     let Ok(waiting) = api.waiting.clone().try_acquire_owned() else {
         let what = "too many requests are waiting (this node's setting limits.waiting)".into();
         return Err(Error::Busy { what, retry_after: BUSY_RETRY });

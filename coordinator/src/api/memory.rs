@@ -25,10 +25,10 @@ struct State {
     total: usize,
     next: u64,
     /// The oldest first.
-    shares: BTreeMap<u64, Entry>,
+    shares: BTreeMap<u64, Holding>,
 }
 
-struct Entry {
+struct Holding {
     bytes: usize,
     since: Instant,
     gives_way: CancellationToken,
@@ -50,7 +50,7 @@ impl Room {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
-        state.shares.insert(id, Entry { bytes: 0, since: Instant::now(), gives_way });
+        state.shares.insert(id, Holding { bytes: 0, since: Instant::now(), gives_way });
         Share { room: Arc::clone(self), id }
     }
 
@@ -83,7 +83,7 @@ impl Share {
 }
 
 impl State {
-    fn remove(&mut self, id: u64) -> Option<Entry> {
+    fn remove(&mut self, id: u64) -> Option<Holding> {
         let entry = self.shares.remove(&id)?;
         self.total -= entry.bytes;
         Some(entry)

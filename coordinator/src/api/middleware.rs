@@ -34,7 +34,7 @@ use super::{
     error::Error,
     memory::Room,
     serve::Closing,
-    slow_readers::{Answer, at_least_rate},
+    slow_readers::{PacedBody, at_least_rate},
     trace,
 };
 use crate::telemetry::Metrics;
@@ -60,9 +60,9 @@ const SHED_RETRY: Duration = Duration::from_secs(1);
 
 /// A request's place among those being served.
 #[derive(Clone)]
-pub(super) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(super) struct Admission(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
-impl Place {
+impl Admission {
     /// Called before a wait.
     pub(super) fn give_back(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -85,7 +85,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     }
 }
 
-async fn placed(api: &Api, request: Request) -> Result<(Place, Request), Error> {
+async fn placed(api: &Api, request: Request) -> Result<(Admission, Request), Error> {
     let full = || busy("too many requests are being served (this node's setting limits.requests)");
     // Nothing is read in vain.
     if api.places.available_permits() == 0 {
@@ -107,7 +107,7 @@ async fn placed(api: &Api, request: Request) -> Result<(Place, Request), Error> 
         }
     };
     let permit = api.places.clone().try_acquire_owned().map_err(|_| full())?;
-    let place = Place(Arc::new(Mutex::new(Some(permit))));
+    let place = Admission(Arc::new(Mutex::new(Some(permit))));
     parts.extensions.insert(place.clone());
     Ok((place, Request::from_parts(parts, body)))
 }
@@ -124,7 +124,7 @@ pub(super) async fn keep(State(unread): State<Arc<Room>>, request: Request, next
     if !share.hold(usize::try_from(size).unwrap_or(usize::MAX)) && safe {
         return busy("too much of what was answered is still to be read").into_response();
     }
-    response.map(|body| Body::new(Answer::new(body, share)))
+    response.map(|body| Body::new(PacedBody::new(body, share)))
 }
 
 /// Writes the problem and the one log line of a call that failed.

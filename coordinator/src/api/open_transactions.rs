@@ -19,7 +19,7 @@ use super::{
     Api, definitions,
     error::Error,
     json::{self, DigestFormat, fault, suggest},
-    middleware::{self, Place},
+    middleware::{self, Admission},
     params::{self, InPath},
     response,
 };
@@ -70,7 +70,7 @@ pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Error> {
 )]
 pub(super) async fn enlist(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -78,7 +78,8 @@ pub(super) async fn enlist(
     let wait = params::wait(&parts.headers);
     let body = middleware::body(&parts.headers, body).await?;
     let (asked, canonical) = json::read_canonical::<BranchRequest>(&body)?;
-    let branch = definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::told("", faults)))?;
+    let branch =
+        definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::to_faults("", faults)))?;
     check_services(&api, &branch)?;
     let id = branch.id.clone();
     let command = |format: DigestFormat| {
@@ -113,7 +114,7 @@ pub(super) async fn enlist(
 )]
 pub(super) async fn commit(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -138,7 +139,7 @@ pub(super) async fn commit(
 )]
 pub(super) async fn cancel(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -153,7 +154,7 @@ pub(super) async fn cancel(
 /// Answers a command that was taken: 200 at rest, 202 while it is still driven.
 pub(super) async fn decided(
     api: &Api,
-    place: &Place,
+    place: &Admission,
     view: TransactionView,
     wait: Option<Duration>,
 ) -> Result<Response, Error> {

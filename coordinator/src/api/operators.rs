@@ -23,7 +23,7 @@ use super::{
     Api,
     error::Error,
     json,
-    middleware::{self, Place},
+    middleware::{self, Admission},
     open_transactions::{self, Nothing, check_reason, optional},
     params::{self, InPath, Query},
 };
@@ -43,7 +43,7 @@ const LONGEST_KEY: usize = 255;
 )]
 pub(super) async fn retry(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -66,7 +66,7 @@ pub(super) async fn retry(
 )]
 pub(super) async fn skip(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -89,7 +89,7 @@ pub(super) async fn skip(
 )]
 pub(super) async fn resolve(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -116,7 +116,7 @@ pub(super) async fn resolve(
 )]
 pub(super) async fn fail(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -139,7 +139,7 @@ pub(super) async fn fail(
 )]
 pub(super) async fn resume(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPath(gid): InPath,
     request: Request,
 ) -> Result<Response, Error> {
@@ -152,7 +152,7 @@ pub(super) async fn resume(
 
 async fn operate(
     api: &Api,
-    place: &Place,
+    place: &Admission,
     gid: &Gid,
     request: Request,
     read: impl FnOnce(&[u8]) -> Result<Command, Error>,

@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use skald_protocol::{BranchId, Status, TransactionView};
 
-use super::{Api, error::Error, middleware::Place, params};
+use super::{Api, error::Error, middleware::Admission, params};
 use crate::runtime::{self, Until};
 
 /// How many branches one answer holds, and how many it holds at most.
@@ -28,7 +28,7 @@ fn rests(view: &TransactionView) -> bool {
 /// Waits until the transaction settled or was suspended, if that was asked for.
 pub(super) async fn settled(
     api: &Api,
-    place: &Place,
+    place: &Admission,
     view: TransactionView,
     wait: Option<Duration>,
 ) -> Result<Waited, Error> {
@@ -42,7 +42,7 @@ pub(super) async fn settled(
 /// Waits until the branch's try has an outcome.
 pub(super) async fn tried(
     api: &Api,
-    place: &Place,
+    place: &Admission,
     view: TransactionView,
     branch: BranchId,
     time: Duration,
@@ -53,7 +53,7 @@ pub(super) async fn tried(
 /// A wait is a wish: where too many wait already, or the node goes down, the answer comes at once.
 async fn wait_until(
     api: &Api,
-    place: &Place,
+    place: &Admission,
     view: TransactionView,
     until: Until,
     time: Duration,

@@ -30,7 +30,7 @@ use tower::ServiceExt;
 use super::{
     connections::{Full, Seats},
     error::Error,
-    slow_readers::{Answer, Paced},
+    slow_readers::{Paced, PacedBody},
 };
 
 /// After an accept that failed for want of descriptors or memory.
@@ -111,7 +111,7 @@ pub async fn serve(
             let busy = seat.serve();
             request.extensions_mut().insert(Closing(seat.closed().clone()));
             let answer = router.clone().oneshot(request);
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer::new(body, busy))) }
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| PacedBody::new(body, busy))) }
         });
         let io = TokioIo::new(Paced::new(stream, connections.unread));
         let connection = open.watch(builder.serve_connection(io, service));

@@ -11,7 +11,7 @@ use skald_protocol::{Gid, Problem, SignalRequest, TransactionView};
 use super::{
     Api,
     error::Error,
-    middleware::{self, Place},
+    middleware::{self, Admission},
     open_transactions::{decided, optional},
     params::{self, InPaths},
 };
@@ -34,7 +34,7 @@ use super::{
 )]
 pub(super) async fn signal(
     State(api): State<Api>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<Admission>,
     InPaths(gid, name): InPaths,
     request: Request,
 ) -> Result<Response, Error> {

@@ -91,7 +91,7 @@ impl AsyncWrite for Paced {
 }
 
 /// An answer in pieces, so that it is as much read as is taken of it; and what is kept until the last piece is taken.
-pub(super) struct Answer<K> {
+pub(super) struct PacedBody<K> {
     body: Body,
     rest: Bytes,
     _kept: K,
@@ -99,13 +99,13 @@ pub(super) struct Answer<K> {
 
 const PIECE: usize = 32 << 10;
 
-impl<K> Answer<K> {
+impl<K> PacedBody<K> {
     pub(super) fn new(body: Body, kept: K) -> Self {
         Self { body, rest: Bytes::new(), _kept: kept }
     }
 }
 
-impl<K: Unpin> HttpBody for Answer<K> {
+impl<K: Unpin> HttpBody for PacedBody<K> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -146,7 +146,7 @@ mod tests {
     async fn an_answer_in_pieces_is_the_answer() {
         for size in [0, 1, PIECE, PIECE + 1, 5 * PIECE] {
             let whole: Bytes = (0..size).map(|n| n.to_le_bytes()[0]).collect();
-            let answer = Answer::new(Body::from(whole.clone()), ());
+            let answer = PacedBody::new(Body::from(whole.clone()), ());
             assert_eq!(answer.size_hint().exact(), Some(size as u64));
             assert_eq!(to_bytes(Body::new(answer), usize::MAX).await.unwrap(), whole);
         }

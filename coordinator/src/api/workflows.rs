@@ -75,14 +75,14 @@ pub(super) async fn publish(
             return match before(&api, &wanted, &content).await? {
                 Some(row) if strays.is_empty() => Ok(published(StatusCode::OK, &row, Vec::new())),
                 _ => {
-                    let mut all = definitions::told("", faults);
+                    let mut all = definitions::to_faults("", faults);
                     all.append(&mut strays);
                     Err(Error::InvalidDefinition(all))
                 }
             };
         }
     };
-    let warnings = definitions::told("", compiled.warnings);
+    let warnings = definitions::to_faults("", compiled.warnings);
     if let Err(withheld) = definitions::check_secrets(&api.coordinator, &compiled.plan, Some("")) {
         let row = before(&api, &wanted, &content).await?;
         return row.map(|row| published(StatusCode::OK, &row, warnings)).ok_or(withheld);

@@ -74,19 +74,17 @@ impl Finding {
 
 /// What the compiler says of a text, in the order of its lines.
 pub(super) fn findings(file: &str, text: &str, weight: Weight, diagnostics: Vec<Diagnostic>) -> Vec<Finding> {
-    let fault = |Diagnostic { code, pointer, message, help, position, .. }: Diagnostic| Fault {
-        pointer,
-        message,
-        code: Some(code.to_owned()),
-        line: position.map(|position| position.line),
-        column: position.map(|position| position.column),
-        help,
-    };
-    sorted(diagnostics.into_iter().map(|diagnostic| Finding::of(file, text, 0, weight, fault(diagnostic))))
+    let faults = diagnostics.into_iter().map(|diagnostic| diagnostic.into_fault(""));
+    sorted(faults.map(|fault| Finding::of(file, text, 0, weight, fault)))
 }
 
 /// What a coordinator says of it. It was sent without the space around it.
-pub(super) fn told(file: &str, text: &str, weight: Weight, faults: impl IntoIterator<Item = Fault>) -> Vec<Finding> {
+pub(super) fn of_coordinator(
+    file: &str,
+    text: &str,
+    weight: Weight,
+    faults: impl IntoIterator<Item = Fault>,
+) -> Vec<Finding> {
     let sent = text.len() - text.trim_start().len();
     sorted(faults.into_iter().map(|fault| Finding::of(file, text, sent, weight, fault)))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
-use skald_engine::simulate::{End, Fault, Flaw, Scenarios, Strike, Verdict, diagram, explore, judge};
+use skald_engine::simulate::{End, Flaw, InjectedFault, Scenarios, Strike, Verdict, diagram, explore, judge};
 
 use super::{
     Error, Exit,
@@ -38,7 +38,7 @@ pub(super) struct Explore {
 
 /// One run, judged.
 struct Explored {
-    faults: Vec<Fault>,
+    faults: Vec<InjectedFault>,
     verdict: Verdict,
 }
 
@@ -67,12 +67,12 @@ impl Explore {
                 output.put(&report(&scene, &explored, &examples, (&unreached, &left_out), took), String::new)?
             }
             Format::Table => {
-                tell_input(&scene, &unreached);
+                print_input(&scene, &unreached);
                 left_out.iter().for_each(|left_out| anstream::eprintln!("{left_out}"));
                 output.line(&if self.each { each(&explored) } else { grouped(&explored) })?;
-                tell_operators(&output, &explored)?;
+                print_suspended(&output, &explored)?;
                 for (index, example) in examples.iter().enumerate() {
-                    tell_example(&output, &scene, example, index, examples.len())?;
+                    print_example(&output, &scene, example, index, examples.len())?;
                 }
                 output.line(&summary(&explored, examples.len()))?;
                 anstream::eprintln!("{}", pace(explored.len(), took));
@@ -84,7 +84,7 @@ impl Explore {
 }
 
 /// Plays every scenario, on as many threads as the machine has.
-fn judged(scene: &Scene, list: Vec<Vec<Fault>>) -> Vec<Explored> {
+fn judged(scene: &Scene, list: Vec<Vec<InjectedFault>>) -> Vec<Explored> {
     let bar = indicatif::ProgressBar::new(u64::try_from(list.len()).unwrap_or(u64::MAX));
     if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:30} {pos}/{len} faults, {eta} left") {
         bar.set_style(style);
@@ -150,7 +150,7 @@ fn shape(what: &str) -> &str {
     what.split(" (").next().unwrap_or(what)
 }
 
-fn tell_input(scene: &Scene, unreached: &[String]) {
+fn print_input(scene: &Scene, unreached: &[String]) {
     if let Some(input) = &scene.stage.input {
         let made = if scene.made { " (made from the definition's schema; --input gives another)" } else { "" };
         anstream::eprintln!("input{made}: {}", input.text());
@@ -162,13 +162,14 @@ fn tell_input(scene: &Scene, unreached: &[String]) {
 
 /// The fault that is looked at: the last, but for an answer that only an abort shows to be lacking.
 fn title(run: &Explored) -> String {
-    let lacking = |fault: &&Fault| matches!(fault, Fault::Strike { strike: Strike::Bare | Strike::NotJson, .. });
+    let lacking =
+        |fault: &&InjectedFault| matches!(fault, InjectedFault::Strike { strike: Strike::Bare | Strike::NotJson, .. });
     let fault = run.faults.first().filter(lacking).or(run.faults.last());
     fault.map_or_else(|| "none".to_owned(), |fault| fault.title().to_owned())
 }
 
 fn subject(run: &Explored) -> String {
-    let subjects: Vec<_> = run.faults.iter().rev().map(Fault::subject).collect();
+    let subjects: Vec<_> = run.faults.iter().rev().map(InjectedFault::subject).collect();
     match subjects.as_slice() {
         [] => "-".to_owned(),
         [one] => one.clone(),
@@ -187,7 +188,7 @@ fn grouped(explored: &[Explored]) -> String {
         });
         *kinds[index].1.entry(run.verdict.end).or_default() += 1;
     }
-    kinds.sort_by_key(|(kind, _)| Fault::rank(kind));
+    kinds.sort_by_key(|(kind, _)| InjectedFault::rank(kind));
     let rows = kinds.into_iter().map(|(kind, ends)| {
         let count = |end| ends.get(&end).map_or_else(String::new, usize::to_string);
         let all: usize = ends.values().sum();
@@ -211,7 +212,7 @@ const fn end(end: End) -> &'static str {
 }
 
 /// Nothing but a person ends these, whatever the definition says.
-fn tell_operators(output: &Output, explored: &[Explored]) -> Result<(), Error> {
+fn print_suspended(output: &Output, explored: &[Explored]) -> Result<(), Error> {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for run in explored.iter().filter(|run| run.verdict.end == End::Operator) {
         for remark in &run.verdict.remarks {
@@ -237,7 +238,7 @@ fn what(run: &Explored) -> String {
     format!("{}: {}.", sentence(run), flaws.join("; "))
 }
 
-fn tell_example(
+fn print_example(
     output: &Output,
     scene: &Scene,
     example: &CounterExample<'_>,
@@ -268,7 +269,7 @@ fn tell_example(
 }
 
 fn drawing(scene: &Scene, run: &Explored) -> String {
-    diagram(&what(run), &scene.stage.tell(&run.faults).timeline)
+    diagram(&what(run), &scene.stage.play_recorded(&run.faults).timeline)
 }
 
 /// A file for every bad end, numbered as they were found.
@@ -288,7 +289,9 @@ fn draw_all(scene: &Scene, explored: &[Explored], folder: &Path) -> Result<(), E
 
 fn file_name(run: &Explored) -> String {
     let mut name = String::new();
-    for letter in format!("{} {}", run.faults.last().map_or_else(String::new, Fault::subject), title(run)).chars() {
+    for letter in
+        format!("{} {}", run.faults.last().map_or_else(String::new, InjectedFault::subject), title(run)).chars()
+    {
         match letter {
             letter if letter.is_ascii_alphanumeric() => name.push(letter),
             _ if name.ends_with('-') || name.is_empty() => {}

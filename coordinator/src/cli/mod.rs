@@ -157,7 +157,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<Exit, Error> {
     }
 }
 
-fn warn(warnings: &[config::Fault]) {
+fn warn(warnings: &[config::ConfigFault]) {
     for warning in warnings {
         anstream::eprintln!("warning: {warning}");
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use skald_protocol::OperationKind;
 use skald_sdk::{
     SigningKeys,
-    contract::{self, Subject, Verdict},
+    contract::{self, Conformance, Subject},
 };
 
 use super::{Error, Exit, Output, table, tx::json};
@@ -57,9 +57,9 @@ impl Participant {
         output.put(&report, || {
             let rows = report.findings.iter().map(|finding| {
                 let verdict = match finding.verdict {
-                    Verdict::Kept => "kept",
-                    Verdict::Broken => "BROKEN",
-                    Verdict::NotChecked => "not checked",
+                    Conformance::Kept => "kept",
+                    Conformance::Broken => "BROKEN",
+                    Conformance::NotChecked => "not checked",
                 };
                 [finding.check.to_owned(), verdict.to_owned(), finding.message.clone()]
             });

@@ -12,7 +12,7 @@ use skald_protocol::{Fault, Json, parse_duration};
 
 use super::{
     Error,
-    diagnose::{Finding, Weight, findings, told},
+    diagnose::{Finding, Weight, findings, of_coordinator},
     output::{Format, Output},
     tx::{json, read},
 };
@@ -144,7 +144,7 @@ impl Scene {
             help: flaw.help.map(str::to_owned),
         };
         // Counted in the whole text; a coordinator's faults count from the definition's first letter on.
-        let mut findings = told(&self.file, self.text.trim_start(), Weight::Fault, [fault]);
+        let mut findings = of_coordinator(&self.file, self.text.trim_start(), Weight::Fault, [fault]);
         findings.pop().unwrap_or_else(|| unreachable!("one fault, one finding"))
     }
 }

@@ -10,7 +10,7 @@ use skald_protocol::{
 use super::{
     Error,
     output::{Output, table},
-    timeline::{line, said, status_style},
+    timeline::{error_text, line, status_style},
 };
 use crate::config::Setting;
 
@@ -101,7 +101,7 @@ pub(super) fn transaction(output: &Output, view: &TransactionView) -> Result<(),
         }
         if let Some(error) = &view.error {
             let at = error.step.as_ref().map(|step| format!(" at {step}")).unwrap_or_default();
-            put("error", &format!("{}{at}", said(error)));
+            put("error", &format!("{}{at}", error_text(error)));
         }
         for (key, value) in &view.labels {
             put("label", &format!("{key}={value}"));
@@ -128,7 +128,7 @@ fn branches(branches: &[BranchView]) -> String {
             "-".into(),
             without_operation(branch),
             String::new(),
-            branch.error.as_ref().map(said).unwrap_or_default(),
+            branch.error.as_ref().map(error_text).unwrap_or_default(),
         ];
         let mut rows: Vec<[String; 6]> = Vec::new();
         for operation in &branch.operations {
@@ -139,7 +139,7 @@ fn branches(branches: &[BranchView]) -> String {
                 operation.operation.to_string(),
                 operation.status.to_string(),
                 operation.attempts.to_string(),
-                operation.last_error.as_ref().map(said).unwrap_or_default(),
+                operation.last_error.as_ref().map(error_text).unwrap_or_default(),
             ]);
         }
         if rows.is_empty() { vec![blank] } else { rows }

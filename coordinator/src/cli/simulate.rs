@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Color, Style};
 use clap::Args;
 use serde::Serialize;
-use skald_engine::simulate::{End, Entry, Fault, How, Strike, Verdict, What, condensed, judge, named};
+use skald_engine::simulate::{End, How, InjectedFault, Strike, TimelineEntry, Verdict, What, condensed, judge, named};
 use skald_protocol::{CallOutcome, Json, OperationKind, Status, Timestamp, TransactionView};
 
 use super::{
@@ -50,26 +50,26 @@ fn failing(text: &str) -> Result<Failing, String> {
 }
 
 #[derive(Serialize)]
-struct Told<'t> {
+struct Report<'t> {
     end: End,
     input: Option<&'t Json>,
     input_was_made: bool,
     verdict: &'t Verdict,
     transaction: &'t TransactionView,
-    timeline: &'t [Entry],
+    timeline: &'t [TimelineEntry],
 }
 
 impl Simulate {
     pub(super) fn run(self, output: &Output) -> Result<Exit, Error> {
         let output = self.given.output(output);
         let scene = self.given.scene()?;
-        let faults: Vec<Fault> = self.fail.iter().map(|fail| fail.fault(&scene)).collect::<Result<_, _>>()?;
-        let run = scene.stage.tell(&faults);
+        let faults: Vec<InjectedFault> = self.fail.iter().map(|fail| fail.fault(&scene)).collect::<Result<_, _>>()?;
+        let run = scene.stage.play_recorded(&faults);
         let verdict = judge(&scene.stage, &faults, &run);
         let timeline = condensed(run.timeline);
         match output.format {
             Format::Json => {
-                let told = Told {
+                let told = Report {
                     end: verdict.end,
                     input: scene.stage.input.as_ref(),
                     input_was_made: scene.made,
@@ -88,7 +88,7 @@ impl Simulate {
                 for entry in &timeline {
                     output.line(&line(entry))?;
                 }
-                tell_end(&output, &scene, &verdict, &run.view, run.took)?;
+                print_end(&output, &scene, &verdict, &run.view, run.took)?;
             }
         }
         let settled = matches!(run.status, Status::Succeeded | Status::Compensated);
@@ -97,7 +97,7 @@ impl Simulate {
 }
 
 impl Failing {
-    fn fault(&self, scene: &Scene) -> Result<Fault, Error> {
+    fn fault(&self, scene: &Scene) -> Result<InjectedFault, Error> {
         let Self { step, operation, attempt, strike } = self.clone();
         let branch = named(&scene.stage.plan, &step);
         let branch = branch.ok_or_else(|| Error::Usage(format!("--fail: there is no step `{step}`")))?;
@@ -111,11 +111,11 @@ impl Failing {
                 None => return Err(Error::Usage(format!("--fail: the step `{step}` calls nobody"))),
             },
         };
-        Ok(Fault::Strike { branch: step, operation, ask: false, attempt, strike })
+        Ok(InjectedFault::Strike { branch: step, operation, ask: false, attempt, strike })
     }
 }
 
-fn tell_end(
+fn print_end(
     output: &Output,
     scene: &Scene,
     verdict: &Verdict,
@@ -134,7 +134,7 @@ fn tell_end(
         output.line(&format!("output: {}", answer.text()))?;
     }
     if let Some(error) = &view.error {
-        output.line(&format!("error: {}", timeline::said(error)))?;
+        output.line(&format!("error: {}", timeline::error_text(error)))?;
     }
     for remark in &verdict.remarks {
         output.line(remark)?;
@@ -145,7 +145,7 @@ fn tell_end(
     Ok(())
 }
 
-fn line(entry: &Entry) -> String {
+fn line(entry: &TimelineEntry) -> String {
     let after = std::time::Duration::from_millis(entry.at_ms).as_secs_f64();
     let at = format!("{DIM}{after:>8.3}s{DIM:#}");
     match &entry.what {

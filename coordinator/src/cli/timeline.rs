@@ -38,7 +38,7 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
         PublicEventKind::Began => (PLAIN, '▶', "", "began".into()),
         PublicEventKind::Enlisted { branch } => (PLAIN, '+', branch.as_str(), "enlisted".into()),
         PublicEventKind::AttemptFailed { branch, operation, attempt, outcome, error, .. } => {
-            (LATER, '↻', branch.as_str(), format!("{operation} attempt {attempt} {outcome}: {}", said(error)))
+            (LATER, '↻', branch.as_str(), format!("{operation} attempt {attempt} {outcome}: {}", error_text(error)))
         }
         PublicEventKind::OperationPending { branch, operation } => {
             (LATER, '…', branch.as_str(), format!("{operation} is pending"))
@@ -49,13 +49,13 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
             (style, mark, branch.as_str(), format!("{}{again}", done(*operation)))
         }
         PublicEventKind::OperationRefused { branch, operation, error, .. } => {
-            (BAD, '✘', branch.as_str(), format!("{operation} refused: {}", said(error)))
+            (BAD, '✘', branch.as_str(), format!("{operation} refused: {}", error_text(error)))
         }
         PublicEventKind::OperationExhausted { branch, operation, error } => {
-            (BAD, '✘', branch.as_str(), format!("{operation} given up: {}", said(error)))
+            (BAD, '✘', branch.as_str(), format!("{operation} given up: {}", error_text(error)))
         }
         PublicEventKind::BranchStuck { branch, operation, error } => {
-            (BAD, '!', branch.as_str(), format!("{operation} is stuck: {}", said(error)))
+            (BAD, '!', branch.as_str(), format!("{operation} is stuck: {}", error_text(error)))
         }
         PublicEventKind::CancelRequested { reason } => {
             (BACK, '⏹', "", with_reason("cancel was asked for", reason.as_deref()))
@@ -63,13 +63,13 @@ fn parts(kind: &PublicEventKind) -> (Style, char, &str, String) {
         PublicEventKind::DeadlinePassed => (BACK, '⏹', "", "the deadline passed".into()),
         PublicEventKind::Decided { decision: Decision::Commit, .. } => (GOOD, '◆', "", "decided: commit".into()),
         PublicEventKind::Decided { decision: Decision::Abort, error } => {
-            let why = error.as_ref().map(|error| format!(" ({})", said(error))).unwrap_or_default();
+            let why = error.as_ref().map(|error| format!(" ({})", error_text(error))).unwrap_or_default();
             (BACK, '◆', "", format!("decided: abort{why}"))
         }
         PublicEventKind::Signalled { name, .. } => (GOOD, '✉', "", format!("signal {name}")),
         PublicEventKind::StepSkipped { branch } => (DIM, '↷', branch.as_str(), "skipped by its condition".into()),
         PublicEventKind::StepDone { branch, .. } => (GOOD, '✔', branch.as_str(), "done".into()),
-        PublicEventKind::StepFailed { branch, error } => (BAD, '✘', branch.as_str(), said(error)),
+        PublicEventKind::StepFailed { branch, error } => (BAD, '✘', branch.as_str(), error_text(error)),
         PublicEventKind::ArmChosen { branch, arm } => (PLAIN, '⑂', branch.as_str(), format!("takes arm {}", arm + 1)),
         PublicEventKind::WaitBegan { branch, signal, signals, until } => {
             let what = awaited(signal.as_ref(), signals);
@@ -100,7 +100,7 @@ fn done(operation: OperationKind) -> &'static str {
     }
 }
 
-pub(crate) fn said(error: &ErrorView) -> String {
+pub(crate) fn error_text(error: &ErrorView) -> String {
     match &error.message {
         Some(message) => format!("{}: {message}", error.code),
         None => error.code.clone(),

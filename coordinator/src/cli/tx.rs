@@ -82,7 +82,7 @@ enum Verb {
         gid: Gid,
         branch: BranchId,
         #[arg(value_enum)]
-        outcome: Outcome,
+        outcome: ResolveAs,
         /// The branch's output, as JSON or @FILE.
         #[arg(long, value_name = "JSON")]
         result: Option<String>,
@@ -171,7 +171,7 @@ struct Dry {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Outcome {
+enum ResolveAs {
     Succeeded,
     Refused,
 }
@@ -208,8 +208,8 @@ impl Tx {
             }
             Verb::Resolve { gid, branch, outcome, result, reason, dry } => {
                 let outcome = match outcome {
-                    Outcome::Succeeded => ResolvedOutcome::Succeeded,
-                    Outcome::Refused => ResolvedOutcome::Refused,
+                    ResolveAs::Succeeded => ResolvedOutcome::Succeeded,
+                    ResolveAs::Refused => ResolvedOutcome::Refused,
                 };
                 let result = result.map(|text| json("--result", &text)).transpose()?;
                 let command = Operator::Resolve(ResolveRequest { branch, outcome, output: result, reason });

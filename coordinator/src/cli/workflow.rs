@@ -13,7 +13,7 @@ use skald_sdk::{Client, Publication};
 
 use super::{
     Error, Exit,
-    diagnose::{Finding, Weight, findings, told},
+    diagnose::{Finding, Weight, findings, of_coordinator},
     explore::Explore,
     output::{Format, Output, table},
     remote::{Named, Remote, named},
@@ -126,7 +126,7 @@ fn check(files: &[PathBuf], output: &Output) -> Result<Exit, Error> {
             },
             Err(error) => {
                 unread += 1;
-                tell_error(&error);
+                print_error(&error);
             }
         }
     }
@@ -162,7 +162,7 @@ fn draw(path: &Path, others: &[PathBuf], dot: bool, output: &Output) -> Result<E
     let plan = match definition::compile_with(&text, &super::play::library(others)?) {
         Ok(compiled) => compiled.plan,
         Err(faults) => {
-            tell(&findings(&path.display().to_string(), &text, Weight::Fault, faults));
+            print_findings(&findings(&path.display().to_string(), &text, Weight::Fault, faults));
             return Ok(Exit::Faulty);
         }
     };
@@ -207,7 +207,7 @@ async fn publish(client: &Client, files: &[PathBuf], output: &Output) -> Result<
             Ok(Sent::Refused) => {}
             // No coordinator for one of them is none for the rest.
             Err(error @ Error::Client(_)) if published.is_empty() => return Err(error),
-            Err(error) => tell_error(&error),
+            Err(error) => print_error(&error),
         }
     }
     output.put(&published, || {
@@ -224,7 +224,7 @@ async fn publish_one(client: &Client, path: &Path, file: &str) -> Result<Sent, E
     let stated = serde_json::from_str::<Stated>(&text).ok().filter(Stated::is_addressable);
     let (Some(stated), Ok(definition)) = (stated, Json::from_text(text.clone())) else {
         let faults = definition::compile(&text).err().unwrap_or_default();
-        tell(&findings(file, &text, Weight::Fault, faults));
+        print_findings(&findings(file, &text, Weight::Fault, faults));
         return Ok(Sent::Refused);
     };
     let (result, view) = match client.publish(&stated.name, &stated.version, &definition).await {
@@ -235,21 +235,21 @@ async fn publish_one(client: &Client, path: &Path, file: &str) -> Result<Sent, E
             if faults.is_empty() {
                 anstream::eprintln!("error: {file}: {error}");
             }
-            tell(&told(file, &text, Weight::Fault, faults));
+            print_findings(&of_coordinator(file, &text, Weight::Fault, faults));
             return Ok(Sent::Refused);
         }
         Err(error) => return Err(error.into()),
     };
-    tell(&told(file, &text, Weight::Warning, view.warnings.iter().cloned()));
+    print_findings(&of_coordinator(file, &text, Weight::Warning, view.warnings.iter().cloned()));
     Ok(Sent::Published(result, view))
 }
 
-fn tell(findings: &[Finding]) {
+fn print_findings(findings: &[Finding]) {
     for finding in findings {
         anstream::eprintln!("{}", finding.render());
     }
 }
 
-fn tell_error(error: &Error) {
+fn print_error(error: &Error) {
     anstream::eprintln!("error: {}", super::chain(error));
 }

@@ -47,11 +47,11 @@ pub enum Error {
     #[error("the configuration file {path} cannot be read: {source}")]
     Unreadable { path: String, source: std::io::Error },
     #[error("the configuration is wrong{}", lines(.0))]
-    Faulty(Vec<Fault>),
+    Faulty(Vec<ConfigFault>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Dotted; empty where a whole source is at fault.
     pub key: String,
     pub origin: Origin,
@@ -71,7 +71,7 @@ pub struct Setting {
 pub struct Loaded {
     pub config: Config,
     /// Variables that only look like settings.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ConfigFault>,
     figment: Figment,
 }
 
@@ -86,7 +86,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
             Ok(data) => figment = figment.merge(Source::of_file(origin, data)),
             Err(error) => {
                 let message = error.kind.to_string().trim_end().to_owned();
-                return Err(Error::Faulty(vec![Fault { key: String::new(), origin, message }]));
+                return Err(Error::Faulty(vec![ConfigFault { key: String::new(), origin, message }]));
             }
         }
     }
@@ -111,7 +111,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
             // Of keys that contradict each other, one that somebody set is at fault rather than a default.
             let set = keys.iter().find(|key| origin(&figment, key) != Origin::Default);
             let key = set.or(keys.first()).cloned().unwrap_or_default();
-            faults.push(Fault { origin: origin(&figment, &key), key, message });
+            faults.push(ConfigFault { origin: origin(&figment, &key), key, message });
         }
     }
     match config {
@@ -121,11 +121,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
 }
 
 /// Serde stops at its first fault, so what is at fault is noted, taken out and the rest read again.
-fn extract(figment: &Figment, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) -> Option<Config> {
+fn extract(figment: &Figment, faults: &mut Vec<ConfigFault>, warnings: &mut Vec<ConfigFault>) -> Option<Config> {
     let mut dict = match figment.data().map(|mut profiles| profiles.remove(&Profile::Default).unwrap_or_default()) {
         Ok(dict) => dict,
         Err(errors) => {
-            faults.extend(errors.into_iter().map(|error| Fault {
+            faults.extend(errors.into_iter().map(|error| ConfigFault {
                 key: error.path.join("."),
                 origin: error.metadata.as_ref().map_or(Origin::Default, Origin::of),
                 message: error.kind.to_string(),
@@ -150,7 +150,7 @@ fn extract(figment: &Figment, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>
                 Some(variable) => (&mut *faults, format!("there is no such setting; did you mean {variable}?")),
                 None => (&mut *warnings, "is no setting, and is passed over".to_owned()),
             };
-            to.push(Fault { key: String::new(), origin: found, message });
+            to.push(ConfigFault { key: String::new(), origin: found, message });
             remove(&mut dict, &path);
             continue;
         }
@@ -160,7 +160,7 @@ fn extract(figment: &Figment, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>
             // Serde's word for what TOML and JSON call otherwise.
             kind => kind.to_string().replace("a sequence", "a list such as [\"a\", \"b\"]"),
         };
-        faults.push(Fault { origin: found, key: path.join("."), message });
+        faults.push(ConfigFault { origin: found, key: path.join("."), message });
         if !remove(&mut dict, &path) {
             return None;
         }
@@ -328,7 +328,7 @@ impl serde::Serialize for Origin {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.origin)?;
         if !self.key.is_empty() {
@@ -338,7 +338,7 @@ impl fmt::Display for Fault {
     }
 }
 
-fn lines(faults: &[Fault]) -> String {
+fn lines(faults: &[ConfigFault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 

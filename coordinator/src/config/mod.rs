@@ -16,7 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use skald_engine::plan::{Auth, Value};
 
-pub use load::{Error, Fault, Loaded, Origin, Setting, Sources, load};
+pub use load::{ConfigFault, Error, Loaded, Origin, Setting, Sources, load};
 pub use value::{DatabaseUrl, Destination, HttpUrl, Secret, Span};
 
 const LEAST_CONNECTIONS: u32 = 5;

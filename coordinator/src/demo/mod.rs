@@ -76,31 +76,31 @@ pub async fn run(options: &Options) -> Result<(), Error> {
         config.services.insert(name.clone(), Service { url, ..Service::default() });
     }
     let server = Server::start(config, Schema::Migrate).await?;
-    let told = tell(&server.url(), &shop, options).await;
+    let told = run_story(&server.url(), &shop, options).await;
     server.shutdown().await?;
     told
 }
 
-async fn tell(url: &str, shop: &Shop, options: &Options) -> Result<(), Error> {
+async fn run_story(url: &str, shop: &Shop, options: &Options) -> Result<(), Error> {
     let client = Client::new(url)?;
-    say(&format!("A coordinator at {url}, six participants, one process; SQLite in a temporary directory.\n"))?;
+    print_line(&format!("A coordinator at {url}, six participants, one process; SQLite in a temporary directory.\n"))?;
     let stories = story::stories();
     let mut gids = Vec::new();
     for (number, story) in (1..).zip(&stories) {
         let bold = anstyle::Style::new().bold();
         let dim = anstyle::Style::new().dimmed();
-        say(&format!("{bold}{number}. {}{bold:#}\n   {dim}{}{dim:#}", story.name, story.tells))?;
+        print_line(&format!("{bold}{number}. {}{bold:#}\n   {dim}{}{dim:#}", story.name, story.tells))?;
         let told = tokio::time::timeout(LONGEST, story.play(&client)).await;
         gids.push(told.map_err(|_| Error::Endless(story.name))??);
-        say("")?;
+        print_line("")?;
     }
     let faults = sum_up(&client, shop, &stories, &gids).await?;
-    say(&format!(
+    print_line(&format!(
         "Where to look{}: {url}/docs (the API)  {url}/v1/transactions  {url}/metrics",
         if options.serve { "" } else { " (with --serve)" }
     ))?;
     if options.serve {
-        say(&format!("or: SKALD_URL={url} skald tx list\nctrl-c ends it."))?;
+        print_line(&format!("or: SKALD_URL={url} skald tx list\nctrl-c ends it."))?;
         stop_signal()?.await;
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::Unexpected(faults)) }
@@ -117,7 +117,7 @@ impl Story {
             }
             Start::Tcc { .. } => client.begin_open(None, "30s", [].into()).await?,
         };
-        tokio::try_join!(print(client, &view), self.decide(client, &view.gid))?;
+        tokio::try_join!(print_timeline(client, &view), self.decide(client, &view.gid))?;
         Ok(view.gid)
     }
 
@@ -161,11 +161,11 @@ fn branch(service: &str, body: &serde_json::Value) -> BranchRequest {
     }
 }
 
-async fn print(client: &Client, view: &TransactionView) -> Result<(), Error> {
+async fn print_timeline(client: &Client, view: &TransactionView) -> Result<(), Error> {
     let mut follow = client.follow(&view.gid);
     let mut began = None;
     while let Some(event) = follow.next().await? {
-        say(&timeline::line(&event, *began.get_or_insert(event.at)))?;
+        print_line(&timeline::line(&event, *began.get_or_insert(event.at)))?;
     }
     Ok(())
 }
@@ -183,7 +183,7 @@ async fn sum_up(client: &Client, shop: &Shop, stories: &[Story], gids: &[Gid]) -
         rows.push([story.name.to_owned(), gid.to_string(), view.status.to_string(), took, verdict.to_owned()]);
         faults.extend(wrong);
     }
-    say(&table(["ORDER", "GID", "ENDED", "TOOK", ""], rows))?;
+    print_line(&table(["ORDER", "GID", "ENDED", "TOOK", ""], rows))?;
     let orders = stories.iter().filter(|story| story.is_shipped()).count();
     let tickets: i64 = stories.iter().map(Story::tickets).sum();
     let ledger = ledger(shop, orders, tickets);
@@ -200,7 +200,7 @@ async fn sum_up(client: &Client, shop: &Shop, stories: &[Story], gids: &[Gid]) -
             if found == expected { "as it should".into() } else { format!("WRONG: {expected}") },
         ]
     });
-    say(&table(["THE PARTICIPANTS' BOOKS", "", ""], rows))?;
+    print_line(&table(["THE PARTICIPANTS' BOOKS", "", ""], rows))?;
     Ok(faults)
 }
 
@@ -235,6 +235,6 @@ impl Story {
     }
 }
 
-fn say(text: &str) -> Result<(), Error> {
+fn print_line(text: &str) -> Result<(), Error> {
     writeln!(anstream::stdout(), "{text}").map_err(|source| Error::Io { what: "stdout", source })
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 /// Longer than the demo's definitions wait for an answer.
 const TOO_LONG: Duration = Duration::from_millis(700);
 
-type Answer = (StatusCode, Value);
+type HttpReply = (StatusCode, Value);
 
 /// What every service of the shop has done and not undone; each service touches its own part only.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Holds {
 #[derive(Clone)]
 pub(super) struct Shop {
     books: Arc<Mutex<Books>>,
-    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    answers: Arc<Mutex<HashMap<String, HttpReply>>>,
     http: reqwest::Client,
 }
 
@@ -112,7 +112,7 @@ impl Shop {
     }
 
     /// The first answer to a key is the answer for good, unless the service was not able to give one.
-    fn once(&self, service: &str, path: &str, call: &Call) -> Answer {
+    fn once(&self, service: &str, path: &str, call: &Call) -> HttpReply {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = answers.get(&call.key) {
             return answer.clone();
@@ -160,11 +160,11 @@ async fn call_back(http: reqwest::Client, url: String, output: Value) {
     }
 }
 
-fn done(body: Value) -> Answer {
+fn done(body: Value) -> HttpReply {
     (StatusCode::OK, body)
 }
 
-fn refused(code: &str, message: &str) -> Answer {
+fn refused(code: &str, message: &str) -> HttpReply {
     (StatusCode::UNPROCESSABLE_ENTITY, json!({"code": code, "message": message}))
 }
 
@@ -175,7 +175,7 @@ impl Books {
         *struck
     }
 
-    fn carry_out(&mut self, service: &str, path: &str, call: &Call) -> Answer {
+    fn carry_out(&mut self, service: &str, path: &str, call: &Call) -> HttpReply {
         let gid = call.gid.clone();
         let cents = call.body["cents"].as_i64().unwrap_or_default();
         match (service, path) {
@@ -211,7 +211,7 @@ impl Books {
     }
 }
 
-fn tcc(holds: &mut Holds, capacity: i64, path: &str, gid: &str, amount: i64) -> Answer {
+fn tcc(holds: &mut Holds, capacity: i64, path: &str, gid: &str, amount: i64) -> HttpReply {
     match path {
         "hold" if holds.total() + amount > capacity => {
             refused("not_enough", &format!("{} of {capacity} are left", capacity - holds.total()))

@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 use contract::{Contract, Native, Sending, Unsendable};
 use lanes::Lanes;
-use service::{Place, Services};
+use service::{Destination, Services};
 use token::CallbackTokens;
 use transport::{Failure, Transport, Unanswered};
 
@@ -151,7 +151,7 @@ struct Inner {
 
 struct Job {
     outgoing: Outgoing,
-    place: Place,
+    place: Destination,
     slot: Box<dyn ReplySlot>,
 }
 
@@ -288,7 +288,12 @@ impl Inner {
     }
 
     /// `None`: it was withheld.
-    async fn attempt(&self, outgoing: &Outgoing, place: Place, started: SystemTime) -> Option<(Option<u16>, Reply)> {
+    async fn attempt(
+        &self,
+        outgoing: &Outgoing,
+        place: Destination,
+        started: SystemTime,
+    ) -> Option<(Option<u16>, Reply)> {
         // It may have waited, here or for a thread.
         if !outgoing.permit.holds() {
             return None;
@@ -314,7 +319,7 @@ impl Inner {
     fn encode(
         &self,
         outgoing: &Outgoing,
-        place: &Place,
+        place: &Destination,
         started: SystemTime,
     ) -> Result<(&dyn Contract, contract::Message), Unsendable> {
         let Some(contract) = self.contracts.get(&outgoing.contract) else {

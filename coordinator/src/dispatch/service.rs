@@ -64,7 +64,7 @@ struct Base {
 }
 
 /// Where one call goes.
-pub(super) struct Place {
+pub(super) struct Destination {
     pub(super) url: Url,
     pub(super) lane: Arc<str>,
     pub(super) max_concurrency: Option<usize>,
@@ -82,7 +82,7 @@ impl Services {
         Ok(Self { settings, known: RwLock::default() })
     }
 
-    pub(super) fn locate(&self, outgoing: &Outgoing) -> Result<Place, Unsendable> {
+    pub(super) fn locate(&self, outgoing: &Outgoing) -> Result<Destination, Unsendable> {
         let request = &outgoing.request;
         let site = request.service.as_ref().map(|name| self.site(name, outgoing.plan.services.get(name)));
         let mut place = match (&request.target, site) {
@@ -90,7 +90,7 @@ impl Services {
             (Target::Path(path), Some(site)) => {
                 let site = site?;
                 let (lane, max_concurrency) = (site.lane.clone(), site.max_concurrency);
-                Place { url: site.target(path)?, lane, max_concurrency, site: Some(site) }
+                Destination { url: site.target(path)?, lane, max_concurrency, site: Some(site) }
             }
             (Target::Url(text), site) => {
                 let url = parse(text)?;
@@ -98,9 +98,9 @@ impl Services {
                 match site.and_then(Result::ok).filter(|site| site.base.origin == origin) {
                     Some(site) => {
                         let (lane, max_concurrency) = (site.lane.clone(), site.max_concurrency);
-                        Place { url, lane, max_concurrency, site: Some(site) }
+                        Destination { url, lane, max_concurrency, site: Some(site) }
                     }
-                    None => Place { url, lane: origin.into(), max_concurrency: None, site: None },
+                    None => Destination { url, lane: origin.into(), max_concurrency: None, site: None },
                 }
             }
         };
@@ -263,7 +263,7 @@ impl Base {
     }
 }
 
-impl Place {
+impl Destination {
     /// Adds the service's headers where the operation set none, and its authentication over whatever is there.
     pub(super) fn authenticate(&self, headers: &mut HeaderMap, secrets: &Secrets) -> Result<(), Unsendable> {
         let Some(site) = &self.site else { return Ok(()) };

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     Error,
-    contract::{Answer, Message, Payload},
+    contract::{HttpAnswer, Message, Payload},
     egress::{Denied, EgressPolicy, Guarded},
     permit::{HeldBack, Permit, PermittedBody},
 };
@@ -112,7 +112,7 @@ impl Transport {
         message: Message,
         most: usize,
         permit: &Permit,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<HttpAnswer, Unanswered> {
         self.egress.check(&url).map_err(Failure::Denied)?;
         let mut request = Request::new(message.method, url);
         *request.headers_mut() = message.headers;
@@ -127,22 +127,22 @@ impl Transport {
         let expected = response.content_length().unwrap_or(0);
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let Ok(expected) = usize::try_from(expected) else {
-            return Ok(Answer { status, headers, body: Payload::TooLarge });
+            return Ok(HttpAnswer { status, headers, body: Payload::TooLarge });
         };
         if expected > most {
-            return Ok(Answer { status, headers, body: Payload::TooLarge });
+            return Ok(HttpAnswer { status, headers, body: Payload::TooLarge });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(cut_off)? {
             if body.len() + chunk.len() > most {
-                return Ok(Answer { status, headers, body: Payload::TooLarge });
+                return Ok(HttpAnswer { status, headers, body: Payload::TooLarge });
             }
             if body.is_empty() {
                 body.reserve_exact(expected.max(chunk.len()));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body: Payload::Whole(body) })
+        Ok(HttpAnswer { status, headers, body: Payload::Whole(body) })
     }
 }
 

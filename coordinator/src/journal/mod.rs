@@ -33,7 +33,7 @@ pub use writer::{Ended, Writer};
 
 /// What became of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AppendOutcome {
     Durable,
     /// Another node moved first, or the gid of a begin is taken.
     Conflict,
@@ -69,7 +69,7 @@ pub struct Done {
 pub struct Landed {
     pub gid: Gid,
     pub ticket: u64,
-    pub outcome: Outcome,
+    pub outcome: AppendOutcome,
 }
 
 /// What a client makes in one turn.
@@ -82,7 +82,7 @@ struct Submission {
 
 #[derive(Debug)]
 enum Outside {
-    Append(Box<Append>, Claim, oneshot::Sender<Outcome>),
+    Append(Box<Append>, Claim, oneshot::Sender<AppendOutcome>),
     Flush(oneshot::Sender<()>),
     Project(oneshot::Sender<()>),
 }
@@ -125,7 +125,7 @@ impl Journal {
     }
 
     /// An append by one who does not hold the transaction.
-    pub async fn append(&self, append: Append, claim: Claim) -> Result<Outcome, Closed> {
+    pub async fn append(&self, append: Append, claim: Claim) -> Result<AppendOutcome, Closed> {
         let (answer, answered) = oneshot::channel();
         self.depth.fetch_add(1, Ordering::Relaxed);
         self.outside.send(Outside::Append(Box::new(append), claim, answer)).await.map_err(|_| Closed)?;

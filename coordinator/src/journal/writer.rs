@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Claim, Done, Entry, Health, Landed, Outcome, Outside, Recent, Submission, locked};
+use super::{AppendOutcome, Claim, Done, Entry, Health, Landed, Outside, Recent, Submission, locked};
 use crate::{
     store::{Append, Appended, Batch, Error, NodeId, Projection, Store},
     telemetry::Metrics,
@@ -44,7 +44,7 @@ pub enum Ended {
 #[derive(Debug)]
 enum Origin {
     Client { client: usize, ticket: u64 },
-    Outside(oneshot::Sender<Outcome>),
+    Outside(oneshot::Sender<AppendOutcome>),
 }
 
 #[derive(Debug)]
@@ -298,7 +298,7 @@ impl Writer {
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(withdrawn.len(), Ordering::Relaxed);
         for Queued { append, origin, .. } in withdrawn {
-            origin.tell(append.gid, Outcome::Withdrawn, &mut done);
+            origin.report(append.gid, AppendOutcome::Withdrawn, &mut done);
         }
         self.send(done);
     }
@@ -383,13 +383,13 @@ impl Writer {
         let rows = part.batch.appends.into_iter().zip(part.origins).zip(answers);
         for ((append, origin), answer) in rows {
             let outcome = match answer {
-                Appended::Durable => Outcome::Durable,
+                Appended::Durable => AppendOutcome::Durable,
                 Appended::Conflict => {
                     self.metrics.append_conflict();
-                    Outcome::Conflict
+                    AppendOutcome::Conflict
                 }
             };
-            origin.tell(append.gid, outcome, &mut done);
+            origin.report(append.gid, outcome, &mut done);
         }
         for (projection, client) in part.batch.projections.into_iter().zip(part.owners) {
             done[client].projected.push((projection.gid, projection.seq));
@@ -403,7 +403,7 @@ impl Writer {
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
         self.projected.done += part.owners.len() as u64;
         for (append, origin) in part.batch.appends.into_iter().zip(part.origins) {
-            origin.tell(append.gid, Outcome::Refused, &mut done);
+            origin.report(append.gid, AppendOutcome::Refused, &mut done);
         }
         for (projection, client) in part.batch.projections.into_iter().zip(part.owners) {
             if !self.projections.contains_key(&projection.gid) {
@@ -430,7 +430,7 @@ impl Queued {
 }
 
 impl Origin {
-    fn tell(self, gid: Gid, outcome: Outcome, done: &mut [Done]) {
+    fn report(self, gid: Gid, outcome: AppendOutcome, done: &mut [Done]) {
         match self {
             Self::Client { client, ticket } => done[client].appends.push(Landed { gid, ticket, outcome }),
             Self::Outside(answer) => {

@@ -115,20 +115,20 @@ pub(super) enum Completion {
 }
 
 /// A place in the inbox that was reserved before its call was sent.
-pub(super) struct Slot {
+pub(super) struct ReservedSlot {
     permit: Option<mpsc::OwnedPermit<Completion>>,
     ticket: u64,
     gid: Gid,
     call: Call,
 }
 
-impl Slot {
+impl ReservedSlot {
     pub(super) fn new(permit: mpsc::OwnedPermit<Completion>, ticket: u64, gid: Gid, call: Call) -> Box<Self> {
         Box::new(Self { permit: Some(permit), ticket, gid, call })
     }
 }
 
-impl ReplySlot for Slot {
+impl ReplySlot for ReservedSlot {
     fn put(mut self: Box<Self>, incoming: Incoming) {
         if let Some(permit) = self.permit.take() {
             permit.send(Completion::Reply { ticket: self.ticket, incoming });
@@ -136,7 +136,7 @@ impl ReplySlot for Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ReservedSlot {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             permit.send(Completion::Withheld { ticket: self.ticket, gid: self.gid.clone(), call: self.call });

@@ -36,7 +36,7 @@ pub(super) struct Replayed {
 
 /// Why a journal or plan cannot be used.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum LoadError {
     Newer,
     Corrupt(String),
     Store(Error),
@@ -62,16 +62,16 @@ impl Plans {
         cache.insert(digest, plan);
     }
 
-    pub(super) async fn get(&self, store: &dyn Store, digest: &[u8; 32]) -> Result<Arc<Plan>, Fault> {
+    pub(super) async fn get(&self, store: &dyn Store, digest: &[u8; 32]) -> Result<Arc<Plan>, LoadError> {
         if let Some(plan) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(digest) {
             return Ok(Arc::clone(plan));
         }
-        let stored = store.plan(digest).await.map_err(Fault::Store)?;
-        let stored = stored.ok_or_else(|| Fault::Corrupt(format!("plan {} is missing", hex::encode(digest))))?;
+        let stored = store.plan(digest).await.map_err(LoadError::Store)?;
+        let stored = stored.ok_or_else(|| LoadError::Corrupt(format!("plan {} is missing", hex::encode(digest))))?;
         let plan = match Plan::decode(stored.format, &stored.plan) {
             Ok(plan) => Arc::new(plan),
-            Err(PlanError::Newer { .. }) => return Err(Fault::Newer),
-            Err(error @ PlanError::Undecodable(_)) => return Err(Fault::Corrupt(error.to_string())),
+            Err(PlanError::Newer { .. }) => return Err(LoadError::Newer),
+            Err(error @ PlanError::Undecodable(_)) => return Err(LoadError::Corrupt(error.to_string())),
         };
         self.keep(*digest, Arc::clone(&plan));
         Ok(plan)
@@ -79,21 +79,21 @@ impl Plans {
 }
 
 /// Decodes a journal; `seq` must count from 0 without a gap.
-pub(super) fn decode(stored: &[StoredRecord]) -> Result<Vec<(u64, Record)>, Fault> {
+pub(super) fn decode(stored: &[StoredRecord]) -> Result<Vec<(u64, Record)>, LoadError> {
     let mut records = Vec::with_capacity(stored.len());
     for (expected, record) in (0..).zip(stored) {
         if record.format > event::FORMAT {
-            return Err(Fault::Newer);
+            return Err(LoadError::Newer);
         }
         if record.seq != expected {
-            return Err(Fault::Corrupt(format!("record {expected} is missing: {} follows", record.seq)));
+            return Err(LoadError::Corrupt(format!("record {expected} is missing: {} follows", record.seq)));
         }
         let decoded = Record::decode(&record.bytes)
-            .map_err(|error| Fault::Corrupt(format!("record {expected} cannot be read: {error}")))?;
+            .map_err(|error| LoadError::Corrupt(format!("record {expected} cannot be read: {error}")))?;
         records.push((record.seq, decoded));
     }
     if records.is_empty() {
-        return Err(Fault::Corrupt("the journal is empty".to_owned()));
+        return Err(LoadError::Corrupt("the journal is empty".to_owned()));
     }
     Ok(records)
 }
@@ -115,17 +115,17 @@ pub(super) fn bytes(records: &[StoredRecord]) -> usize {
 /// Work on so many bytes of journal: where that takes milliseconds, on no thread that serves others.
 pub(super) async fn unhurried<T: Send + 'static>(
     bytes: usize,
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
     if bytes < LARGE {
         return work();
     }
     let worked = tokio::task::spawn_blocking(work).await;
     // The node goes down: the journal is as good as it was.
-    worked.unwrap_or(Err(Fault::Store(Error::Deposed)))
+    worked.unwrap_or(Err(LoadError::Store(Error::Deposed)))
 }
 
-pub(super) async fn plan_of(plans: &Plans, store: &dyn Store, row: &Row) -> Result<Arc<Plan>, Fault> {
+pub(super) async fn plan_of(plans: &Plans, store: &dyn Store, row: &Row) -> Result<Arc<Plan>, LoadError> {
     plans.get(store, &row.plan).await
 }
 
@@ -145,8 +145,8 @@ async fn replay(plans: &Plans, store: &dyn Store, loaded: Loaded) -> Result<Foun
             unhurried(bytes, move || {
                 let decoded = decode(&records)?.into_iter().map(|(_, record)| record).collect();
                 guarded("replay", || Transaction::replay(gid, plan, decoded))
-                    .map_err(Fault::Corrupt)?
-                    .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
+                    .map_err(LoadError::Corrupt)?
+                    .map_err(|corrupt| LoadError::Corrupt(corrupt.to_string()))
             })
             .await
         }
@@ -154,9 +154,9 @@ async fn replay(plans: &Plans, store: &dyn Store, loaded: Loaded) -> Result<Foun
     };
     match replayed {
         Ok(tx) => Ok(Found::Here(Box::new(Replayed { tx, row, next_seq, bytes }))),
-        Err(Fault::Newer) => Ok(Found::Newer(row)),
-        Err(Fault::Corrupt(reason)) => Ok(Found::Corrupt(row, reason)),
-        Err(Fault::Store(error)) => Err(error),
+        Err(LoadError::Newer) => Ok(Found::Newer(row)),
+        Err(LoadError::Corrupt(reason)) => Ok(Found::Corrupt(row, reason)),
+        Err(LoadError::Store(error)) => Err(error),
     }
 }
 

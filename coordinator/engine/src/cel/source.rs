@@ -101,7 +101,7 @@ pub(super) fn parse(text: &str) -> Result<IdedExpr, Refused> {
         return Err(Refused::syntax("nothing stands between ${ and }"));
     }
     let parser = PrattParser::new().max_recursion_depth(BRACKETS + 1).error_recovery_limit(0);
-    parser.parse(text).map_err(|errors| told(text, &errors))
+    parser.parse(text).map_err(|errors| first_fault(text, &errors))
 }
 
 fn too_deep() -> Refused {
@@ -132,7 +132,7 @@ fn fault(text: &str, at: usize, what: &str) -> Refused {
 }
 
 /// The first fault in the house's words.
-fn told(text: &str, errors: &ParseErrors) -> Refused {
+fn first_fault(text: &str, errors: &ParseErrors) -> Refused {
     if let Some(deep) = errors.errors.iter().find(|error| error.msg.starts_with("expression recursion limit")) {
         debug_assert_eq!(deep.pos, (0, 0), "it has no place");
         return too_deep();

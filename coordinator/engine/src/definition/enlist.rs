@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 
 use skald_protocol::{BranchRequest, OperationKind};
 
-use super::{
-    Diagnostic, check,
-    document::Defaults,
-    fill::Filling,
-    operation::{Draft, Inherited, Known},
-    read::{Faults, Node, Object, Place, quote},
-    scope::{ENLISTED, Scope},
-    source, types,
-};
 use crate::{
+    definition::{
+        Diagnostic,
+        check::{
+            safety,
+            scope::{ENLISTED, Scope},
+            types,
+        },
+        diagnostic::Code,
+        lower::defaults::Filling,
+        syntax::{
+            document::Defaults,
+            json,
+            operation::{Draft, Inherited, Known},
+            read::{Faults, Node, Object, Place, quote},
+        },
+    },
     plan::{Body, Branch, Operation, Role},
     value::{Map, Value},
 };
@@ -53,7 +60,7 @@ fn parts(request: &BranchRequest, faults: &mut Faults) -> Option<Value> {
     let mut members = Map::new();
     for (name, part) in parts {
         if let Some(json) = part
-            && let Some(value) = source::parse(json.text(), &root.key(name), faults)
+            && let Some(value) = json::parse(json.text(), &root.key(name), faults)
         {
             members.insert(name.to_owned(), value);
         }
@@ -69,7 +76,11 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
     let id = request.branch.as_str();
     if id.contains('.') {
         let place = object.place.key("branch");
-        faults.add("E004", &place, format!("{} is not a branch's name: [A-Za-z0-9_~-], at most 256", quote(id)));
+        faults.add(
+            Code::InvalidValue,
+            &place,
+            format!("{} is not a branch's name: [A-Za-z0-9_~-], at most 256", quote(id)),
+        );
     }
     let known = Known { services: None, retries: BTreeMap::new() };
     let inherited = object.take("service").map(|node| Inherited { name: known.service(&node, faults) });
@@ -94,7 +105,7 @@ fn read(request: &BranchRequest, value: &Value, faults: &mut Faults) -> Option<B
         let draft = Draft::read(&node, kind, inherited.as_ref(), &known, faults);
         scope.operation(&draft, called, &mut |scope, place, template| scope.template(template, place, faults));
         types::check_enlisted(&draft, faults);
-        check::on_exhausted(&draft, Role::Tcc, faults);
+        safety::on_exhausted(&draft, Role::Tcc, faults);
         Some(filling.operation(&draft))
     };
     Some(Branch {

@@ -3,58 +3,34 @@
 //! All faults come at once, each with its code and its place. What a definition costs is bounded before it is read, so
 //! hostile text is refused or compiled in milliseconds; nothing recurses deeper than JSON may nest.
 
-mod chain;
 mod check;
-mod document;
+mod diagnostic;
+mod editor_schema;
 mod enlist;
-mod fill;
-mod given;
-mod idle;
-mod include;
-mod kind;
-mod language;
-mod locate;
+mod input_schema;
 mod lower;
-mod operation;
-mod order;
-mod read;
-mod retry;
-mod schema;
-mod scope;
-mod secret;
-mod service;
-mod source;
-mod step;
-mod types;
-mod warn;
+mod syntax;
 
 use std::collections::BTreeMap;
 
+pub use diagnostic::{Code, Diagnostic, Position};
+pub use editor_schema::language_schema;
 pub use enlist::enlist;
-pub use include::{Library, Wanted};
-pub use kind::is_signal;
-pub use language::language_schema;
-pub use locate::{Position, position};
-pub use schema::{InputSchema, is_format};
-pub(crate) use source::reason;
+pub use input_schema::{InputSchema, is_format};
+pub(crate) use syntax::json::reason;
+pub use syntax::{
+    include::{Library, Wanted},
+    position::position,
+    step_kind::is_signal,
+};
 
 use crate::plan::Plan;
-use document::Document;
-use locate::Mark;
-use order::Order;
-use read::{Faults, Node, Place};
-
-/// One fault of a definition: a code of docs/workflows.md, the JSON pointer of its place, what is wrong and what to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
-    pub code: &'static str,
-    pub pointer: String,
-    pub message: String,
-    pub help: Option<String>,
-    /// In the text of a definition: of the name where it should not be there, else of the value.
-    pub position: Option<Position>,
-    mark: Mark,
-}
+use check::{cost, lint, order::Order, safety, scope, types};
+use syntax::{
+    document::Document,
+    json, position as positions,
+    read::{Faults, Node, Place},
+};
 
 /// A definition that was proven.
 #[derive(Debug, Clone)]
@@ -75,32 +51,32 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
 pub fn compile_with(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>> {
     let mut compiled = compiled(source, library);
     match &mut compiled {
-        Ok(compiled) => locate::place(source, &mut compiled.warnings),
-        Err(faults) => locate::place(source, faults),
+        Ok(compiled) => positions::place(source, &mut compiled.warnings),
+        Err(faults) => positions::place(source, faults),
     }
     compiled
 }
 
 fn compiled(source: &str, library: &Library) -> Result<Compiled, Vec<Diagnostic>> {
     let mut faults = Faults::new();
-    let Some(value) = source::parse(source, &Place::default(), &mut faults) else { return Err(faults.into_list()) };
+    let Some(value) = json::parse(source, &Place::default(), &mut faults) else { return Err(faults.into_list()) };
     let Some(mut document) = Document::read(&Node::new(&value, Place::default()), library, &[], &mut faults) else {
         return Err(faults.into_list());
     };
     let order = Order::of(&document.steps, &mut faults);
-    let parts = check::parts(&document.steps, order.as_ref(), &mut faults);
-    lower::check_bounds(&document, &parts, &mut faults);
+    let parts = safety::parts(&document.steps, order.as_ref(), &mut faults);
+    lower::plan::check_bounds(&document, &parts, &mut faults);
     scope::check(&document.steps, order.as_ref(), document.output.as_ref(), &mut faults);
     let costs = types::check(&document.steps, order.as_ref(), document.schema, document.output.as_ref(), &mut faults);
     if let Some(order) = &order {
-        chain::check(&document.steps, order, &costs, &mut faults);
+        cost::check(&document.steps, order, &costs, &mut faults);
     }
     match order {
         Some(order) if faults.is_empty() => {
-            let warnings = warn::warnings(&document, &parts, &order);
+            let warnings = lint::warnings(&document, &parts, &order);
             let labels = std::mem::take(&mut document.labels);
             let input = document.input.take();
-            Ok(Compiled { plan: lower::plan(&document, &parts, &order), warnings, labels, input })
+            Ok(Compiled { plan: lower::plan::plan(&document, &parts, &order), warnings, labels, input })
         }
         _ => Err(faults.into_list()),
     }

@@ -179,8 +179,9 @@ impl Chart {
             let from = end_of(*before, previous);
             let kind = match (&previous.block, branch.arm) {
                 (Some(Block::Choose(conditions)), Some(arm)) if arm.gate == *before => {
-                    let condition =
-                        arm.index.map(|index| conditions.get(index).map_or_else(|| "otherwise".to_owned(), said));
+                    let condition = arm
+                        .index
+                        .map(|index| conditions.get(index).map_or_else(|| "otherwise".to_owned(), template_text));
                     condition.map_or(Arrow::Then, Arrow::If)
                 }
                 _ => Arrow::Then,
@@ -208,7 +209,7 @@ impl Chart {
             let is_in = |other: Arm| other.gate == arm.gate && other.index == Some(index);
             if !branches.iter().any(|branch| branch.arm.is_some_and(is_in)) {
                 let from = End::Node(space.base + arm.gate);
-                let condition = conditions.get(index).map_or_else(|| "otherwise".to_owned(), said);
+                let condition = conditions.get(index).map_or_else(|| "otherwise".to_owned(), template_text);
                 self.edges.push(Edge { from, to, kind: Arrow::If(condition) });
             }
         }
@@ -253,7 +254,7 @@ fn undoes_within(branches: &[Branch], block: usize) -> bool {
 fn frame_title(branch: &Branch) -> Option<String> {
     match (branch.role, &branch.block) {
         (_, Some(Block::Map(map))) => {
-            Some(format!("{}: for each {} of {}", branch.step, map.variable, said(&map.items)))
+            Some(format!("{}: for each {} of {}", branch.step, map.variable, template_text(&map.items)))
         }
         (Role::Parallel { fail: Fail::Fast }, _) => Some(branch.step.clone()),
         (Role::Parallel { fail: Fail::WaitAll }, _) => Some(format!("{} (wait_all)", branch.step)),
@@ -297,13 +298,13 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
         (Role::Retriable, _) => Some("retriable".to_owned()),
         (Role::ReadOnly, _) => Some("read_only".to_owned()),
         (Role::Tcc, _) => Some("try, confirm, cancel".to_owned()),
-        (_, Some(Block::Wait(Wait::For(time)))) => Some(format!("waits for {}", said(time))),
-        (_, Some(Block::Wait(Wait::Until(time)))) => Some(format!("waits until {}", said(time))),
+        (_, Some(Block::Wait(Wait::For(time)))) => Some(format!("waits for {}", template_text(time))),
+        (_, Some(Block::Wait(Wait::Until(time)))) => Some(format!("waits until {}", template_text(time))),
         (_, Some(Block::Wait(Wait::Signal { name, timeout, .. }))) => {
-            Some(format!("waits for the signal {}, at most {}", said(name), duration_text(*timeout)))
+            Some(format!("waits for the signal {}, at most {}", template_text(name), duration_text(*timeout)))
         }
         (_, Some(Block::Wait(Wait::First { names, timeout, .. }))) => {
-            let names: Vec<_> = names.iter().map(said).collect();
+            let names: Vec<_> = names.iter().map(template_text).collect();
             Some(format!("waits for the first signal of {}, at most {}", names.join(", "), duration_text(*timeout)))
         }
         (_, Some(Block::Fail { error, .. })) => Some(format!("fails: {error}")),
@@ -315,7 +316,7 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
         lines.push(second.join(" · "));
     }
     if let Some(when) = &branch.when {
-        lines.push(format!("when {}", said(when)));
+        lines.push(format!("when {}", template_text(when)));
     }
     let mut counts: BTreeMap<BranchStatus, usize> = BTreeMap::new();
     for status in statuses {
@@ -332,7 +333,7 @@ fn lines(branch: &Branch, statuses: &[BranchStatus]) -> Vec<String> {
 }
 
 /// A template as it was written, without the marks around an expression.
-fn said(template: &Template) -> String {
+fn template_text(template: &Template) -> String {
     let source = template.source();
     let value = template.value();
     let text = value.as_str().map_or_else(|| source.text().to_owned(), str::to_owned);

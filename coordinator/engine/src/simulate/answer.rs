@@ -21,7 +21,7 @@ use crate::{
 /// One scripted answer.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Answer {
+pub struct ScriptedAnswer {
     /// 200, or 202 where the operation is asynchronous.
     pub status: Option<u16>,
     pub headers: BTreeMap<String, String>,
@@ -57,7 +57,7 @@ pub enum CallbackOutcome {
 /// Branch (or step) → operation → its answers in order; the last repeats.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
-    scripted: BTreeMap<String, BTreeMap<OperationKind, Vec<Answer>>>,
+    scripted: BTreeMap<String, BTreeMap<OperationKind, Vec<ScriptedAnswer>>>,
     made: SyntheticAnswers,
 }
 
@@ -108,7 +108,7 @@ impl Answers {
                 // Untagged enums do not say which member is wrong.
                 let list = match answers.text() {
                     list if list.starts_with('[') => serde_json::from_str(list),
-                    one => serde_json::from_str::<Answer>(one).map(|one| vec![one]),
+                    one => serde_json::from_str::<ScriptedAnswer>(one).map(|one| vec![one]),
                 };
                 let list = list.map_err(|error| fault(&at, reason(&error)))?;
                 if list.is_empty() {
@@ -122,7 +122,13 @@ impl Answers {
     }
 
     /// The answer at this turn, if it is scripted.
-    pub(super) fn script(&self, branch: &Branch, id: &BranchId, kind: OperationKind, turn: usize) -> Option<&Answer> {
+    pub(super) fn script(
+        &self,
+        branch: &Branch,
+        id: &BranchId,
+        kind: OperationKind,
+        turn: usize,
+    ) -> Option<&ScriptedAnswer> {
         let of = |name: &str| self.scripted.get(name).and_then(|operations| operations.get(&kind));
         let list = of(id.as_str()).or_else(|| of(&branch.step))?;
         list.get(turn).or_else(|| list.last())
@@ -150,7 +156,7 @@ impl Answers {
     }
 }
 
-impl Answer {
+impl ScriptedAnswer {
     /// What its participant does to give it: the operation's own rules say what it means, else its status.
     pub(super) fn business(&self, asynchronous: bool, rules: &[Rule], made: impl FnOnce() -> Value) -> Business {
         let status = self.status.unwrap_or(if asynchronous { 202 } else { 200 });
@@ -170,8 +176,8 @@ impl Answer {
         );
         let usual = if means == Means::Refused { "refused".to_owned() } else { format!("http_{status}") };
         let own = Error {
-            code: self.said("code").unwrap_or(usual),
-            message: self.said("message").or_else(|| Some(status.to_string())),
+            code: self.body_text("code").unwrap_or(usual),
+            message: self.body_text("message").or_else(|| Some(status.to_string())),
         };
         let error = match judged {
             Some(judged) => judged.error(own),
@@ -186,7 +192,7 @@ impl Answer {
         }
     }
 
-    fn said(&self, member: &str) -> Option<String> {
+    fn body_text(&self, member: &str) -> Option<String> {
         self.body.as_ref()?.value().get(member)?.as_str().map(str::to_owned)
     }
 }

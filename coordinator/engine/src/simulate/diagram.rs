@@ -9,12 +9,12 @@ use skald_protocol::{CallOutcome, Decision, ErrorView, PublicEventKind};
 
 use super::{
     participant::How,
-    timeline::{Attempt, Entry, What, condensed},
+    timeline::{Attempt, TimelineEntry, What, condensed},
 };
 
 /// Draws what happened; `title` is a sentence.
 #[must_use]
-pub fn diagram(title: &str, timeline: &[Entry]) -> String {
+pub fn diagram(title: &str, timeline: &[TimelineEntry]) -> String {
     let timeline = condensed(timeline.to_vec());
     let mut drawing = Drawing { text: String::new(), services: Vec::new() };
     drawing.line(format_args!("---\ntitle: \"{}\"\n---\nsequenceDiagram", title.replace('"', "'")));
@@ -39,11 +39,11 @@ pub fn diagram(title: &str, timeline: &[Entry]) -> String {
         match &entry.what {
             What::Call { of, service, method, target, .. } if arrived.contains(&key(of)) => {
                 let to = drawing.actor(service);
-                drawing.line(format_args!("    C->>{to}: {} ({method} {})", said(of), clean(target)));
+                drawing.line(format_args!("    C->>{to}: {} ({method} {})", attempt_label(of), clean(target)));
             }
             What::Call { of, service, method, target, .. } => {
                 let to = drawing.actor(service);
-                drawing.line(format_args!("    C-x{to}: {} ({method} {})", said(of), clean(target)));
+                drawing.line(format_args!("    C-x{to}: {} ({method} {})", attempt_label(of), clean(target)));
             }
             _ => drawing.entry(&entry.what),
         }
@@ -76,7 +76,7 @@ impl Drawing {
                 if *late {
                     self.line(format_args!(
                         "    Note over {at}: {} arrives, nobody waits for its answer: {how}",
-                        said(of)
+                        attempt_label(of)
                     ));
                 } else if how != "executed" && how != "asked" {
                     self.line(format_args!("    Note over {at}: {how}"));
@@ -91,13 +91,13 @@ impl Drawing {
                 };
                 let nobody = error.as_ref().is_some_and(|error| error.code == "timeout" || error.code == "connect");
                 if nobody && *outcome != CallOutcome::Refused {
-                    self.line(format_args!("    Note over C: {}: {text}", said(of)));
+                    self.line(format_args!("    Note over C: {}: {text}", attempt_label(of)));
                 } else {
                     self.line(format_args!("    {from}-->>C: {text}"));
                 }
             }
             What::Unrenderable { of, reason } => {
-                self.line(format_args!("    Note over C: {} cannot be rendered: {}", said(of), clean(reason)));
+                self.line(format_args!("    Note over C: {} cannot be rendered: {}", attempt_label(of), clean(reason)));
             }
             What::CalledBack { branch, operation, service, verdict } => {
                 let from = self.actor(service);
@@ -158,7 +158,7 @@ const fn taken(how: How) -> &'static str {
     }
 }
 
-fn said(of: &Attempt) -> String {
+fn attempt_label(of: &Attempt) -> String {
     let ask = if of.ask { " status_check" } else { "" };
     let again = if of.attempt > 1 { format!(" attempt {}", of.attempt) } else { String::new() };
     format!("{} {}{ask}{again}", of.branch, of.operation)

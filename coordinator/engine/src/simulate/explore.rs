@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skald_protocol::{Decision, OperationKind, Timestamp};
 
 use super::{
-    Fate, Fault, Run, Stage, Strike, When, lookup,
+    Fate, InjectedFault, Run, Stage, Strike, When, lookup,
     world::{Point, START},
 };
 use crate::plan::{Block, Branch, Phase, Role};
@@ -24,7 +24,7 @@ const RECORDS: usize = 300;
 #[non_exhaustive]
 pub struct Scenarios {
     pub good: Run,
-    pub list: Vec<Vec<Fault>>,
+    pub list: Vec<Vec<InjectedFault>>,
     /// Steps that no run calls: this input takes another way.
     pub unreached: Vec<String>,
     /// What was left out because there is so much of it.
@@ -36,19 +36,19 @@ pub struct Scenarios {
 pub fn explore(stage: &Stage, pairs: bool) -> Scenarios {
     let good = stage.play(&[]);
     let single = around(stage, &good);
-    let mut list: Vec<Vec<Fault>> = single.iter().map(|fault| vec![fault.clone()]).collect();
+    let mut list: Vec<Vec<InjectedFault>> = single.iter().map(|fault| vec![fault.clone()]).collect();
     let mut known: BTreeSet<Point> = good.points.iter().cloned().collect();
     for (base, run) in aborts(stage, &good).into_iter().chain(questions(stage, &good)) {
         known.extend(run.points.iter().cloned());
         let beside = around(stage, &run).into_iter().filter(|fault| match fault {
             // What arrives late arrives after its undo here.
-            Fault::Strike { strike: Strike::DuplicateLate | Strike::Late, .. } => !same_point(&base, fault),
-            Fault::Strike { branch, operation, ask, .. } => {
+            InjectedFault::Strike { strike: Strike::DuplicateLate | Strike::Late, .. } => !same_point(&base, fault),
+            InjectedFault::Strike { branch, operation, ask, .. } => {
                 let late = lookup::spec(&stage.plan, branch).is_some_and(|spec| spec.phase != Phase::Main);
                 operation.is_undo() || *ask || late
             }
-            Fault::Crash { .. } => true,
-            Fault::Cancel { .. } | Fault::Deadline { .. } | Fault::Signal { .. } => false,
+            InjectedFault::Crash { .. } => true,
+            InjectedFault::Cancel { .. } | InjectedFault::Deadline { .. } | InjectedFault::Signal { .. } => false,
         });
         list.extend(beside.map(|fault| vec![base.clone(), fault]));
     }
@@ -81,18 +81,18 @@ fn unreached(branches: &[Branch], path: &str, reached: &BTreeSet<String>) -> Vec
     missed
 }
 
-fn same_point(first: &Fault, second: &Fault) -> bool {
+fn same_point(first: &InjectedFault, second: &InjectedFault) -> bool {
     match (first, second) {
         (
-            Fault::Strike { branch, operation, ask, attempt, .. },
-            Fault::Strike { branch: other, operation: of, ask: asks, attempt: at, .. },
+            InjectedFault::Strike { branch, operation, ask, attempt, .. },
+            InjectedFault::Strike { branch: other, operation: of, ask: asks, attempt: at, .. },
         ) => branch == other && operation == of && ask == asks && attempt == at,
         _ => false,
     }
 }
 
 /// All that can strike a run: its calls and its records.
-fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
+fn around(stage: &Stage, run: &Run) -> Vec<InjectedFault> {
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
     for point in chosen(&run.points) {
@@ -109,19 +109,19 @@ fn around(stage: &Stage, run: &Run) -> Vec<Fault> {
     for (record, at) in run.records.iter().enumerate().filter(|(record, _)| is_chosen(*record, run.records.len())) {
         for when in [When::Lost, When::Recorded, When::Sent] {
             if record > 0 || when != When::Lost {
-                faults.push(Fault::Crash { record, when });
+                faults.push(InjectedFault::Crash { record, when });
             }
         }
-        faults.push(Fault::Cancel { record, when: When::Recorded });
-        faults.push(Fault::Cancel { record, when: When::Sent });
+        faults.push(InjectedFault::Cancel { record, when: When::Recorded });
+        faults.push(InjectedFault::Cancel { record, when: When::Sent });
         deadlines.insert(after(*at));
     }
     for signal in &run.signals {
         for fate in [Fate::Missing, Fate::Late, Fate::Early, Fate::Twice] {
-            faults.push(Fault::Signal { name: signal.clone(), fate });
+            faults.push(InjectedFault::Signal { name: signal.clone(), fate });
         }
     }
-    faults.extend(deadlines.into_iter().map(|after_ms| Fault::Deadline { after_ms }));
+    faults.extend(deadlines.into_iter().map(|after_ms| InjectedFault::Deadline { after_ms }));
     faults
 }
 
@@ -173,9 +173,9 @@ fn after(at: Timestamp) -> u64 {
     u64::try_from(at.0 - START.0).unwrap_or(0) + 1
 }
 
-fn strike_at(point: &Point, strike: Strike) -> Fault {
+fn strike_at(point: &Point, strike: Strike) -> InjectedFault {
     let Point { branch, operation, ask, attempt, .. } = point.clone();
-    Fault::Strike { branch, operation, ask, attempt, strike }
+    InjectedFault::Strike { branch, operation, ask, attempt, strike }
 }
 
 fn spec<'s>(stage: &'s Stage, point: &Point) -> Option<&'s Branch> {
@@ -201,7 +201,7 @@ fn fits(stage: &Stage, spec: &Branch, point: &Point, strike: Strike) -> bool {
 }
 
 /// Runs that are forced to abort, and what forced them.
-fn aborts(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
+fn aborts(stage: &Stage, good: &Run) -> Vec<(InjectedFault, Run)> {
     let forward = forward(good);
     let undos = |run: &Run| -> BTreeSet<(String, OperationKind)> {
         let undos = run.points.iter().filter(|point| point.operation.is_undo());
@@ -233,7 +233,7 @@ fn aborts(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
 }
 
 /// What an abort makes of an answer that lacks what an undo reads of it.
-fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<Fault>> {
+fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<InjectedFault>> {
     let forward = forward(good);
     let mut both = Vec::new();
     for (index, point) in forward.iter().enumerate() {
@@ -248,7 +248,7 @@ fn lacking(stage: &Stage, good: &Run) -> Vec<Vec<Fault>> {
 }
 
 /// Runs in which a `status_check` is asked.
-fn questions(stage: &Stage, good: &Run) -> Vec<(Fault, Run)> {
+fn questions(stage: &Stage, good: &Run) -> Vec<(InjectedFault, Run)> {
     let mut bases = Vec::new();
     let mut seen = BTreeSet::new();
     for point in chosen(&good.points) {

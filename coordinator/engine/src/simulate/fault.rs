@@ -9,7 +9,7 @@ pub(super) const OUTAGE_MS: i64 = 10 * 60 * 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum InjectedFault {
     /// One call of one operation is struck (some strikes last).
     Strike {
         branch: String,
@@ -184,7 +184,7 @@ impl fmt::Display for Strike {
     }
 }
 
-impl Fault {
+impl InjectedFault {
     /// Of the faults that are no strikes, in a table's order.
     const OTHERS: [&'static str; 9] = [
         "crash, its last append lost",
@@ -241,7 +241,7 @@ impl Fault {
 }
 
 /// A sentence without its full stop.
-impl fmt::Display for Fault {
+impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Strike { branch, operation, ask, attempt, strike } => {

@@ -25,15 +25,15 @@ use skald_protocol::{Decision, Gid, Json, OperationKind, Status, Timestamp, Tran
 
 use self::world::{Point, World};
 pub use self::{
-    answer::{Answer, Answers, Callback, CallbackOutcome, Unscriptable},
+    answer::{Answers, Callback, CallbackOutcome, ScriptedAnswer, Unscriptable},
     diagram::diagram,
     explore::{Scenarios, explore},
-    fault::{Fate, Fault, Strike, When},
+    fault::{Fate, InjectedFault, Strike, When},
     input::sample,
     lookup::named,
     participant::{How, Ledger},
     place::pointer,
-    timeline::{Attempt, Entry, What, condensed},
+    timeline::{Attempt, TimelineEntry, What, condensed},
     verdict::{End, Flaw, Verdict, judge},
 };
 use crate::plan::Plan;
@@ -88,7 +88,7 @@ pub struct Run {
     points: Vec<Point>,
     pub calls: usize,
     /// Only where it was asked for.
-    pub timeline: Vec<Entry>,
+    pub timeline: Vec<TimelineEntry>,
 }
 
 impl Stage {
@@ -104,13 +104,13 @@ impl Stage {
 
     /// Plays one transaction to its end.
     #[must_use]
-    pub fn play(&self, faults: &[Fault]) -> Run {
+    pub fn play(&self, faults: &[InjectedFault]) -> Run {
         World::play(self, faults, false)
     }
 
     /// The same, and tells what happened.
     #[must_use]
-    pub fn tell(&self, faults: &[Fault]) -> Run {
+    pub fn play_recorded(&self, faults: &[InjectedFault]) -> Run {
         World::play(self, faults, true)
     }
 }

@@ -10,7 +10,7 @@ use crate::{call::Barrier, event::Error};
 
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
-pub struct Entry {
+pub struct TimelineEntry {
     /// Since the begin, in virtual time.
     pub at_ms: u64,
     #[serde(flatten)]
@@ -100,7 +100,7 @@ const TOLD: u32 = 3;
 
 /// Without the middle of long rows of attempts.
 #[must_use]
-pub fn condensed(timeline: Vec<Entry>) -> Vec<Entry> {
+pub fn condensed(timeline: Vec<TimelineEntry>) -> Vec<TimelineEntry> {
     let mut last: BTreeMap<(BranchId, OperationKind), u32> = BTreeMap::new();
     for entry in &timeline {
         if let What::Call { of, .. } = &entry.what {
@@ -131,7 +131,7 @@ pub fn condensed(timeline: Vec<Entry>) -> Vec<Entry> {
                 let key = (of.branch.clone(), of.operation);
                 let attempts = last.get(&key).copied().unwrap_or(0).saturating_sub(TOLD + 1);
                 if said.insert(key) {
-                    kept.push(Entry { at_ms: entry.at_ms, what: What::More { of, attempts } });
+                    kept.push(TimelineEntry { at_ms: entry.at_ms, what: What::More { of, attempts } });
                 }
             }
         }

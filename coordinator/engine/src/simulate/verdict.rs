@@ -7,7 +7,7 @@
 use serde::Serialize;
 use skald_protocol::{BranchStatus, BranchView, Decision, ErrorView, OperationKind, OperationStatus, Status};
 
-use super::{Fault, Ledger, Run, Stage, Strike, lookup};
+use super::{InjectedFault, Ledger, Run, Stage, Strike, lookup};
 use crate::{
     call::Outcome,
     plan::{Branch, OnExhausted, Phase, Role},
@@ -66,21 +66,22 @@ const NEVER_REFUSE: &str =
 
 const PURE: &str = "After the commit nothing can be taken back: read what may be absent with `has()` or `coalesce`.";
 
-fn told(error: &ErrorView) -> String {
+fn error_text(error: &ErrorView) -> String {
     match &error.message {
         Some(message) => format!("{}: {message}", error.code),
         None => error.code.clone(),
     }
 }
 
-pub fn judge(stage: &Stage, faults: &[Fault], run: &Run) -> Verdict {
+pub fn judge(stage: &Stage, faults: &[InjectedFault], run: &Run) -> Verdict {
     let mut judge = Judge { stage, faults, run, flaws: Vec::new() };
     judge.wrongs();
     let mut remarks = Vec::new();
     if run.resumed {
         remarks.push("an operator let it go on after its deadline, as `on_timeout: suspend` asks for".to_owned());
     }
-    let lasts = faults.iter().any(|fault| matches!(fault, Fault::Strike { strike, .. } if strike.is_permanent()));
+    let lasts =
+        faults.iter().any(|fault| matches!(fault, InjectedFault::Strike { strike, .. } if strike.is_permanent()));
     let end = match run.status {
         _ if !run.finished && lasts => {
             remarks.push("its participant fails for ever, and its retries never end".to_owned());
@@ -114,7 +115,7 @@ pub fn judge(stage: &Stage, faults: &[Fault], run: &Run) -> Verdict {
 
 struct Judge<'r> {
     stage: &'r Stage,
-    faults: &'r [Fault],
+    faults: &'r [InjectedFault],
     run: &'r Run,
     flaws: Vec<Flaw>,
 }
@@ -247,12 +248,12 @@ impl<'r> Judge<'r> {
             let Some(spec) = self.spec(view) else { continue };
             let Some(stuck) = view.operations.last() else {
                 end = End::Bad;
-                let error = view.error.as_ref().map_or_else(|| "it failed".to_owned(), told);
+                let error = view.error.as_ref().map_or_else(|| "it failed".to_owned(), error_text);
                 self.add(view, None, format!("`{}` is stuck ({error})", view.branch), Some(PURE));
                 continue;
             };
             let kind = stuck.operation;
-            let error = stuck.last_error.as_ref().map_or_else(|| "it failed".to_owned(), told);
+            let error = stuck.last_error.as_ref().map_or_else(|| "it failed".to_owned(), error_text);
             match self.excuse(view, spec, kind) {
                 Some(why) => remarks.push(format!("the {kind} of `{}` waits for an operator: {why}", view.branch)),
                 None => {
@@ -288,7 +289,7 @@ impl<'r> Judge<'r> {
         }
         let settling = !kind.is_forward() || spec.phase != Phase::Main || self.run.decision == Some(Decision::Commit);
         let is_struck = self.faults.iter().any(|fault| {
-            matches!(fault, Fault::Strike { branch, operation, strike, .. }
+            matches!(fault, InjectedFault::Strike { branch, operation, strike, .. }
                 if strike.is_permanent() && view.branch.as_str() == branch && *operation == kind)
         });
         if is_struck && settling {
@@ -299,7 +300,7 @@ impl<'r> Judge<'r> {
         }
         let refuses = self.ledger(view).refuses(kind) || matches!(self.ledger(view).truth(kind), Outcome::Refused(_));
         let is_fault = self.faults.iter().any(|fault| {
-            matches!(fault, Fault::Strike { branch, operation, strike, .. } if view.branch.as_str() == branch
+            matches!(fault, InjectedFault::Strike { branch, operation, strike, .. } if view.branch.as_str() == branch
                 && *operation == kind
                 && matches!(strike, Strike::Refused | Strike::TimeoutThenRefused | Strike::CallbackRefused))
         });
@@ -315,12 +316,14 @@ impl<'r> Judge<'r> {
         if spec.role == Role::Pivot && kind.is_forward() {
             return Some(SAY_PIVOT);
         }
-        let passing =
-            self.faults.iter().any(|fault| !matches!(fault, Fault::Strike { strike: Strike::RefusedForEver, .. }));
+        let passing = self
+            .faults
+            .iter()
+            .any(|fault| !matches!(fault, InjectedFault::Strike { strike: Strike::RefusedForEver, .. }));
         let refused = view.operations.last().and_then(|operation| operation.last_error.as_ref());
         let refused = refused.is_some_and(|error| !error.code.starts_with("http_5"));
         let scripted = !self.faults.iter().any(|fault| {
-            matches!(fault, Fault::Strike { branch, operation, .. } if view.branch.as_str() == branch && *operation == kind)
+            matches!(fault, InjectedFault::Strike { branch, operation, .. } if view.branch.as_str() == branch && *operation == kind)
         });
         match kind.is_undo() {
             true if refused && scripted => Some(NEVER_REFUSE),

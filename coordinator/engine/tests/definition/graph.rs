@@ -190,7 +190,10 @@ fn e112_an_undo_where_nothing_is_undone() {
     for role in ["pivot", "retriable", "read_only"] {
         let step = saga("a").replacen('{', &format!(r#"{{"role":"{role}","#), 1);
         let faults = compile(&definition("", &step)).unwrap_err();
-        assert_eq!((faults.len(), faults[0].code, faults[0].pointer.as_str()), (1, "E112", "/steps/0/compensate"));
+        assert_eq!(
+            (faults.len(), faults[0].code.as_str(), faults[0].pointer.as_str()),
+            (1, "E112", "/steps/0/compensate")
+        );
     }
 }
 
@@ -318,5 +321,5 @@ fn e004_a_block_s_name_leaves_room_for_its_gate() {
     };
     compile(&definition("", &choice(255))).unwrap();
     let faults = compile(&definition("", &choice(256))).unwrap_err();
-    assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), ["E004"]);
+    assert_eq!(faults.iter().map(|fault| fault.code.as_str()).collect::<Vec<_>>(), ["E004"]);
 }

@@ -11,7 +11,10 @@ fn e004_bad_names_versions_labels_and_words() {
     for (name, version) in [("Order", "1.0"), ("-a", "v1.0.0"), ("a_b", "1.0.0.0"), ("", "")] {
         let definition =
             definition.replace(r#""name":"d","version":"1.0.0""#, &format!(r#""name":"{name}","version":"{version}""#));
-        assert_eq!(compile(&definition).unwrap_err().iter().map(|fault| fault.code).collect::<Vec<_>>(), ["E004"; 2]);
+        assert_eq!(
+            compile(&definition).unwrap_err().iter().map(|fault| fault.code.as_str()).collect::<Vec<_>>(),
+            ["E004"; 2]
+        );
     }
     check(
         &definition.replace(r#""name":"d","version":"1.0.0""#, r#""name":"Order","version":"1.0""#),
@@ -135,7 +138,7 @@ fn e004_unlimited_attempts_need_a_deadline() {
 fn e004_bad_urls_paths_methods_and_headers() {
     for url in ["stock:8080", "/x", "ftp://a/", "http://", "http://u:p@a/", "http://a/#f", "http://a/ b"] {
         let faults = compile(&definition("", &action(&format!(r#""url":"{url}""#)))).unwrap_err();
-        assert_eq!((faults.len(), faults[0].code), (1, "E004"), "{url}");
+        assert_eq!((faults.len(), faults[0].code.as_str()), (1, "E004"), "{url}");
     }
     for url in ["HTTP://stock/x", "Https://stock:8080/${input.id}"] {
         compile(&definition("", &action(&format!(r#""url":"{url}""#)))).unwrap();

@@ -160,7 +160,7 @@ fn a_workflow_with_phases_of_its_own_is_not_included() {
         let mut library = Library::default();
         library.add(&payment.to_string());
         let faults = compile_with(&whole.to_string(), &library).unwrap_err();
-        let told: Vec<_> = faults.iter().map(|fault| (fault.code, fault.pointer.as_str())).collect();
+        let told: Vec<_> = faults.iter().map(|fault| (fault.code.as_str(), fault.pointer.as_str())).collect();
         assert_eq!(told, [("E106", "/steps/0/saga/workflow")], "{faults:#?}");
     }
 }

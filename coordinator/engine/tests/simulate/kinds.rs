@@ -1,7 +1,7 @@
 //! Every kind of step is explored: maps, choices, waits, conditions, included sagas, polls, outcome rules.
 
 use serde_json::{Value, json};
-use skald_engine::simulate::{Answers, End, Fate, Fault, Stage, pointer};
+use skald_engine::simulate::{Answers, End, Fate, InjectedFault, Stage, pointer};
 use skald_protocol::Status;
 
 use super::{answering, explored, including, pivot, saga, stage, step, tcc, with};
@@ -30,7 +30,7 @@ fn a_map_is_undone_per_item_and_confirmed_per_item() {
     let (_, good, _) = &explored.runs[0];
     assert!(items.iter().all(|item| good.ledgers[*item].confirmed == 1), "{:?}", good.ledgers);
     let struck =
-        |(faults, ..): &&(Vec<Fault>, _, _)| faults.iter().any(|fault| fault.subject() == "each.1.hold cancel");
+        |(faults, ..): &&(Vec<InjectedFault>, _, _)| faults.iter().any(|fault| fault.subject() == "each.1.hold cancel");
     assert!(explored.runs.iter().filter(struck).count() > 5, "undos of items are struck");
     assert_eq!(explored.unreached, Vec::<String>::new());
 }
@@ -89,7 +89,7 @@ fn a_signal_may_be_missing_late_early_or_doubled() {
         let explored = explored(&stage(&saga(&json!([step("reserve"), wait, step("charge")]))));
         explored.all_is_well();
         let end = |fate| {
-            let missing = Fault::Signal { name: "approval".to_owned(), fate };
+            let missing = InjectedFault::Signal { name: "approval".to_owned(), fate };
             explored.runs.iter().find(|(faults, ..)| *faults == [missing.clone()]).map(|(.., verdict)| verdict.end)
         };
         let without = if on_timeout == "fail" { End::Undone } else { End::Done };
@@ -108,13 +108,13 @@ fn of_several_signals_each_may_be_the_first_and_none_may_come() {
     let explored = explored(&stage);
     explored.all_is_well();
     let end = |name: &str, fate| {
-        let fault = Fault::Signal { name: name.to_owned(), fate };
+        let fault = InjectedFault::Signal { name: name.to_owned(), fate };
         explored.runs.iter().find(|(faults, ..)| *faults == [fault.clone()]).map(|(.., verdict)| verdict.end)
     };
     let of = |name| [Fate::Missing, Fate::Late, Fate::Early, Fate::Twice].map(|fate| end(name, fate).unwrap());
     assert_eq!(of("approved"), [End::Undone, End::Undone, End::Done, End::Done]);
     assert_eq!(of("rejected"), [End::Done, End::Done, End::Undone, End::Done]);
-    let early = stage.play(&[Fault::Signal { name: "rejected".to_owned(), fate: Fate::Early }]);
+    let early = stage.play(&[InjectedFault::Signal { name: "rejected".to_owned(), fate: Fate::Early }]);
     let error = early.view.error.unwrap();
     assert_eq!((error.code.as_str(), error.message.as_deref()), ("rejected", Some("word-why")));
 }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 use skald_engine::{
     definition,
-    simulate::{Answers, End, Fault, Run, Scenarios, Stage, Verdict, explore, judge, sample},
+    simulate::{Answers, End, InjectedFault, Run, Scenarios, Stage, Verdict, explore, judge, sample},
 };
 use skald_protocol::Json;
 
@@ -50,7 +50,7 @@ pub(crate) fn recorder(definition: &Value, script: &Json) -> Stage {
 
 /// Every run with its verdict, the one without a fault first.
 pub(crate) struct Explored {
-    pub(crate) runs: Vec<(Vec<Fault>, Run, Verdict)>,
+    pub(crate) runs: Vec<(Vec<InjectedFault>, Run, Verdict)>,
     pub(crate) unreached: Vec<String>,
 }
 

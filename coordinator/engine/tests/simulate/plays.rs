@@ -2,12 +2,12 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use skald_engine::simulate::{Answers, Entry, Fault, Strike, What, When, sample};
+use skald_engine::simulate::{Answers, InjectedFault, Strike, TimelineEntry, What, When, sample};
 use skald_protocol::{Json, OperationKind, Status};
 
 use super::{answering, pivot, recorder, saga, stage, step, with};
 
-fn lines(timeline: &[Entry]) -> String {
+fn lines(timeline: &[TimelineEntry]) -> String {
     let lines = timeline.iter().filter_map(|entry| {
         let what = match &entry.what {
             What::Call { of, method, target, body, .. } => {
@@ -30,7 +30,7 @@ fn lines(timeline: &[Entry]) -> String {
 #[test]
 fn a_run_tells_calls_answers_and_events_in_their_order() {
     let definition = saga(&json!([step("reserve"), step("charge")]));
-    let run = stage(&definition).tell(&[Fault::Strike {
+    let run = stage(&definition).play_recorded(&[InjectedFault::Strike {
         branch: "charge".to_owned(),
         operation: OperationKind::Action,
         ask: false,
@@ -57,8 +57,8 @@ fn a_run_tells_calls_answers_and_events_in_their_order() {
 #[test]
 fn the_same_stage_and_faults_are_the_same_run() {
     let stage = stage(&saga(&json!([step("reserve"), step("charge"), pivot("pay")])));
-    let faults = [Fault::Crash { record: 2, when: When::Sent }];
-    let (one, other) = (stage.tell(&faults), stage.tell(&faults));
+    let faults = [InjectedFault::Crash { record: 2, when: When::Sent }];
+    let (one, other) = (stage.play_recorded(&faults), stage.play_recorded(&faults));
     assert_eq!(lines(&one.timeline), lines(&other.timeline));
     assert!(lines(&one.timeline).contains("taken over"));
     assert_eq!(one.took, stage.play(&faults).took, "whether it is told makes no difference");
@@ -69,7 +69,7 @@ fn answers_are_scripted_in_order_and_the_last_repeats() {
     let script = json!({"charge": {"action": [{"status": 503}, {"status": 503, "delay": "1s"}, {"body": {"id": 7}}]}});
     let definition =
         with(saga(&json!([step("reserve"), step("charge")])), &json!({"output": "${steps.charge.output.id}"}));
-    let run = answering(&definition, &script).tell(&[]);
+    let run = answering(&definition, &script).play_recorded(&[]);
     assert_eq!(run.status, Status::Succeeded);
     assert_eq!(run.view.output.unwrap().text(), "7");
     assert_eq!(lines(&run.timeline).matches("-> charge action").count(), 3);
@@ -92,7 +92,7 @@ fn a_number_of_a_scripted_answer_keeps_its_digits() {
     let whole = with(saga(&json!([step("charge")])), &json!({"output": "${steps.charge.output.id}"}));
     for number in ["123456789012345678901234567890", "12345678901234567.89", "9007199254740993", "10.0"] {
         let script = format!(r#"{{"charge": {{"action": {{"body": {{"id": {number}}}}}}}}}"#);
-        let run = recorder(&whole, &Json::from_text(script).unwrap()).tell(&[]);
+        let run = recorder(&whole, &Json::from_text(script).unwrap()).play_recorded(&[]);
         assert_eq!(run.view.output.unwrap().text(), number);
     }
 }
@@ -104,7 +104,7 @@ fn made_answers_have_every_member_that_is_read() {
     let score = json!({"name": "score", "service": "shop", "role": "read_only", "action": {"method": "GET", "path": "/score"},
         "output": {"fine": "${self.response.body.result.approved}"}});
     let definition = saga(&json!([step("quote"), score, with(step("charge"), &reads)]));
-    let run = stage(&definition).tell(&[]);
+    let run = stage(&definition).play_recorded(&[]);
     assert_eq!(run.status, Status::Succeeded, "{}", lines(&run.timeline));
     let told = lines(&run.timeline);
     assert!(told.contains(r#"{"first":"quote-sku","ok":true,"total":100}"#), "{told}");

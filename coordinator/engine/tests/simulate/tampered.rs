@@ -1,13 +1,13 @@
 //! The verdict is about the ledgers: whatever the coordinator says, an undo that was forgotten is seen.
 
 use serde_json::json;
-use skald_engine::simulate::{End, Fault, Run, Stage, Strike, judge};
+use skald_engine::simulate::{End, InjectedFault, Run, Stage, Strike, judge};
 use skald_protocol::{OperationKind, Status};
 
 use super::{pivot, saga, stage, step, tcc};
 
-fn strike(branch: &str, operation: OperationKind, strike: Strike) -> Fault {
-    Fault::Strike { branch: branch.to_owned(), operation, ask: false, attempt: 1, strike }
+fn strike(branch: &str, operation: OperationKind, strike: Strike) -> InjectedFault {
+    InjectedFault::Strike { branch: branch.to_owned(), operation, ask: false, attempt: 1, strike }
 }
 
 fn flaws(stage: &Stage, run: &Run) -> Vec<String> {

@@ -46,7 +46,7 @@ fn an_undo_that_reads_the_answer_of_what_it_undoes_is_caught() {
             Note over C: reserve compensate is stuck: expression_failed: ${self.output.id}: the forward operation has no output
             Note over C: suspended
             Note over s0: reserve action arrives, nobody waits for its answer: executed
-    "#]].assert_eq(&diagram("reserve stands", &stage.tell(faults).timeline));
+    "#]].assert_eq(&diagram("reserve stands", &stage.play_recorded(faults).timeline));
 }
 
 #[test]

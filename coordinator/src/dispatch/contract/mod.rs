@@ -20,7 +20,7 @@ pub trait Contract: Send + Sync + 'static {
 
     /// Of a whole answer. A call with `ask` set asks what became of another: nothing but its answer's own words may
     /// pass for that operation's outcome.
-    fn classify(&self, outgoing: &Outgoing, answer: Answer) -> Reply;
+    fn classify(&self, outgoing: &Outgoing, answer: HttpAnswer) -> Reply;
 }
 
 /// One attempt that is about to be made.
@@ -41,7 +41,7 @@ pub struct Message {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Payload,

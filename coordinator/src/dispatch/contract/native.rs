@@ -20,7 +20,7 @@ use skald_engine::{
 };
 use skald_protocol::{self as protocol, Json, OperationKind};
 
-use super::{Answer, Contract, Message, Outgoing, Payload, Sending, Unsendable};
+use super::{Contract, HttpAnswer, Message, Outgoing, Payload, Sending, Unsendable};
 use crate::dispatch::transport::Shared;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(protocol::IDEMPOTENCY_KEY);
@@ -102,14 +102,14 @@ impl Contract for Native {
         Ok(Message { method, headers, body: request.body.clone().map(|body| Shared(body).into()) })
     }
 
-    fn classify(&self, outgoing: &Outgoing, answer: Answer) -> Reply {
+    fn classify(&self, outgoing: &Outgoing, answer: HttpAnswer) -> Reply {
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| pause(value, SystemTime::now()));
         let barrier = answer.headers.get(BARRIER).and_then(barrier);
         let request = &outgoing.request;
         let judged = if request.outcome.is_empty() { None } else { judged(&request.outcome, &answer) };
         let mut outcome = match judged {
             Some(outcome) => outcome,
-            None if outgoing.call.ask => told(answer.status, answer.body),
+            None if outgoing.call.ask => status_outcome(answer.status, answer.body),
             None => outcome(answer.status, answer.body, request.asynchronous),
         };
         if let Outcome::Succeeded(response) = &mut outcome
@@ -166,7 +166,7 @@ fn pass_on(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// What the definition's own rules say; `None`: nothing.
-fn judged(rules: &[Rule], answer: &Answer) -> Option<Outcome> {
+fn judged(rules: &[Rule], answer: &HttpAnswer) -> Option<Outcome> {
     let (status, body) = (answer.status, &answer.body);
     let response = success(status, body.clone());
     let answered = Answered::new(status.as_u16(), texts(&answer.headers), response.body.as_ref());
@@ -228,7 +228,7 @@ fn json(bytes: Vec<u8>) -> Result<Json, Dropped> {
 
 /// `{code, message}` or problem+json with a `code`; else `refused`, the status line and what the body says.
 fn refusal(status: StatusCode, body: &Payload) -> Error {
-    match said(body) {
+    match error_of(body) {
         Some((Some(code), message)) => Error { code, message },
         Some((None, Some(message))) => Error::new("refused", format!("{status}: {message}")),
         Some((None, None)) | None => Error::new("refused", status.to_string()),
@@ -237,14 +237,14 @@ fn refusal(status: StatusCode, body: &Payload) -> Error {
 
 /// The code is ours: what a participant says while it fails is only for people.
 fn failed(status: StatusCode, body: &Payload) -> Error {
-    let (code, message) = said(body).unwrap_or_default();
+    let (code, message) = error_of(body).unwrap_or_default();
     let told: Vec<_> = [Some(status.to_string()), code, message].into_iter().flatten().collect();
     Error::new(format!("http_{}", status.as_u16()), told.join(": "))
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct ErrorBody {
     code: Option<serde_json::Value>,
     message: Option<serde_json::Value>,
     detail: Option<serde_json::Value>,
@@ -252,7 +252,7 @@ struct Said {
     title: Option<serde_json::Value>,
 }
 
-impl Said {
+impl ErrorBody {
     /// A code and a message.
     fn words(self) -> (Option<String>, Option<String>) {
         let text = |value: Option<serde_json::Value>, longest: usize| match value {
@@ -270,9 +270,9 @@ impl Said {
 }
 
 /// What an answer that is no success says: the usual members of an object, else the text as it is.
-fn said(body: &Payload) -> Option<(Option<String>, Option<String>)> {
+fn error_of(body: &Payload) -> Option<(Option<String>, Option<String>)> {
     let Payload::Whole(bytes) = body else { return None };
-    match serde_json::from_slice::<Said>(bytes).map(Said::words) {
+    match serde_json::from_slice::<ErrorBody>(bytes).map(ErrorBody::words) {
         Ok((None, None)) | Err(_) => {
             // Of a long text its beginning is enough.
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * LONGEST_MESSAGE)]);
@@ -293,16 +293,16 @@ fn shorten(mut text: String, longest: usize) -> String {
 }
 
 #[derive(Deserialize)]
-struct Told<'a> {
+struct StatusBody<'a> {
     outcome: &'a str,
     #[serde(borrow, default)]
     output: Option<&'a RawValue>,
     #[serde(default)]
-    error: Option<Said>,
+    error: Option<ErrorBody>,
 }
 
 /// What a `status_check` was told. Anything but a clear word leaves the outcome unknown.
-fn told(status: StatusCode, body: Payload) -> Outcome {
+fn status_outcome(status: StatusCode, body: Payload) -> Outcome {
     let unclear = |message: String| Outcome::Unknown(Error::new("status_unclear", message));
     let bytes = match body {
         Payload::Whole(bytes) if status == StatusCode::OK => bytes,
@@ -315,7 +315,7 @@ fn told(status: StatusCode, body: Payload) -> Outcome {
         Ok(body) => body,
         Err(dropped) => return unclear(dropped.why().to_owned()),
     };
-    let told = match serde_json::from_str::<Told<'_>>(body.text()) {
+    let told = match serde_json::from_str::<StatusBody<'_>>(body.text()) {
         Ok(told) => told,
         Err(error) => return unclear(plain(&error.to_string())),
     };
@@ -325,7 +325,7 @@ fn told(status: StatusCode, body: Payload) -> Outcome {
                 told.output.filter(|output| output.get() != "null").map(|output| Json::from(output.to_owned()));
             Outcome::Succeeded(Response { status: status.as_u16(), body: output, ..Response::default() })
         }
-        "refused" => Outcome::Refused(match told.error.and_then(Said::error) {
+        "refused" => Outcome::Refused(match told.error.and_then(ErrorBody::error) {
             Some((code, message)) => Error { code, message },
             None => Error { code: "refused".to_owned(), message: None },
         }),

@@ -10,7 +10,7 @@ use crate::{
     dispatch::{Outgoing, Permit},
     runtime::{
         context::TaskContext,
-        inbox::{Slot, Work},
+        inbox::{ReservedSlot, Work},
     },
 };
 
@@ -52,7 +52,7 @@ impl ActiveTransaction {
                         contract: began.contract.clone(),
                         permit: self.permit(context),
                     };
-                    let slot = Slot::new(permit, self.ticket, self.tx.gid().clone(), call);
+                    let slot = ReservedSlot::new(permit, self.ticket, self.tx.gid().clone(), call);
                     context.dispatcher.send(outgoing, slot);
                 }
                 Err(Unrendered::Never(error)) => {

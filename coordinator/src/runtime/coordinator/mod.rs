@@ -32,13 +32,13 @@ use super::{
     active::{SHOWN, dry_run, is_satisfied},
     clock::Moment,
     inbox::{Refusal, Responder, TaskRequest, Work},
-    load::{self, Fault, Found, Plans, Replayed, guarded},
+    load::{self, Found, LoadError, Plans, Replayed, guarded},
     membership::{Drain, Membership},
     session::NodeSession,
 };
 use crate::{
     dispatch::{Withheld, token::CallbackTokens},
-    journal::{Claim, Closed, Outcome},
+    journal::{AppendOutcome, Claim, Closed},
     store::{self, Append, Damage, Row},
 };
 
@@ -186,11 +186,11 @@ impl Coordinator {
             if decided.record {
                 let append = foreign(gid, next_seq, decided.events, now);
                 match session.journal.append(append, claim.clone()).await.map_err(|Closed| self.lost_place())? {
-                    Outcome::Durable => {}
-                    Outcome::Conflict => continue,
+                    AppendOutcome::Durable => {}
+                    AppendOutcome::Conflict => continue,
                     // Whoever withdrew it is not there to be told.
-                    Outcome::Withdrawn => return Err(Error::not_ready(NOT_TAKEN)),
-                    Outcome::Refused => {
+                    AppendOutcome::Withdrawn => return Err(Error::not_ready(NOT_TAKEN)),
+                    AppendOutcome::Refused => {
                         return Err(Error::Store(store::Error::Refused("the command was not stored".to_owned())));
                     }
                 }
@@ -297,8 +297,8 @@ impl Coordinator {
                 load::unhurried(bytes, move || {
                     let records = load::decode(&loaded.records)?;
                     guarded("publish", || Transaction::publish(&gid, &plan, &records))
-                        .map_err(Fault::Corrupt)?
-                        .map_err(|corrupt| Fault::Corrupt(corrupt.to_string()))
+                        .map_err(LoadError::Corrupt)?
+                        .map_err(|corrupt| LoadError::Corrupt(corrupt.to_string()))
                 })
                 .await
             }
@@ -311,12 +311,12 @@ impl Coordinator {
                 }
                 Ok(events)
             }
-            Err(Fault::Newer) => Err(Error::not_ready("the transaction was written by a newer build")),
-            Err(Fault::Corrupt(reason)) => {
+            Err(LoadError::Newer) => Err(Error::not_ready("the transaction was written by a newer build")),
+            Err(LoadError::Corrupt(reason)) => {
                 shared.quarantine(gid.clone(), reason);
                 Err(Error::Quarantined(gid.clone()))
             }
-            Err(Fault::Store(error)) => Err(unreachable(error)),
+            Err(LoadError::Store(error)) => Err(unreachable(error)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skald_engine::plan::FORMAT;
 use skald_protocol::WorkflowRef;
 
-use super::{super::PreparedPlan, Coordinator, Error, Fault, unreachable};
+use super::{super::PreparedPlan, Coordinator, Error, LoadError, unreachable};
 use crate::store::{self, Publish, Published, StoredPlan, Workflow, WorkflowRow};
 
 impl Coordinator {
@@ -51,9 +51,9 @@ impl Coordinator {
         let shared = &self.inner.shared;
         let digest = workflow.row.plan;
         let plan = shared.plans.get(&*shared.store, &digest).await.map_err(|fault| match fault {
-            Fault::Newer => Error::not_ready("the workflow was published by a newer build"),
-            Fault::Corrupt(reason) => Error::Store(store::Error::Refused(reason)),
-            Fault::Store(error) => unreachable(error),
+            LoadError::Newer => Error::not_ready("the workflow was published by a newer build"),
+            LoadError::Corrupt(reason) => Error::Store(store::Error::Refused(reason)),
+            LoadError::Store(error) => unreachable(error),
         })?;
         let encoded = plan.encode();
         Ok(PreparedPlan { plan: Arc::clone(&plan), digest, encoded, definition: Some(workflow.definition.clone()) })

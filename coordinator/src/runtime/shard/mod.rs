@@ -33,7 +33,7 @@ use super::{
     turn::{Turn, aside, rest_after, worked},
 };
 use crate::{
-    journal::{Done, Journal, Landed, Outcome},
+    journal::{AppendOutcome, Done, Journal, Landed},
     store::NodeId,
 };
 
@@ -320,10 +320,10 @@ impl ShardTask {
                 continue;
             }
             match outcome {
-                Outcome::Durable => self.with(&gid, ActiveTransaction::durable),
-                Outcome::Conflict => self.overtaken(gid, Duration::ZERO),
-                Outcome::Refused => self.refused(gid),
-                Outcome::Withdrawn => self.withdrawn(&gid),
+                AppendOutcome::Durable => self.with(&gid, ActiveTransaction::durable),
+                AppendOutcome::Conflict => self.overtaken(gid, Duration::ZERO),
+                AppendOutcome::Refused => self.refused(gid),
+                AppendOutcome::Withdrawn => self.withdrawn(&gid),
             }
         }
         for (gid, seq) in done.projected {

@@ -28,7 +28,7 @@ pub(super) enum Nature {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct JournalRow<'a> {
     pub(super) gid: &'a str,
     pub(super) seq: i64,
     pub(super) nature: Nature,
@@ -48,7 +48,7 @@ pub(super) struct Change<'a> {
 
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<JournalRow<'a>>,
     pub(super) begins: Vec<(&'a str, &'a Begin)>,
     pub(super) plans: Vec<&'a StoredPlan>,
     pub(super) changes: Vec<Change<'a>>,
@@ -87,7 +87,7 @@ impl<'a> Parts<'a> {
                 None if append.foreign => Nature::Foreign,
                 None => Nature::Own,
             };
-            parts.entries.push(Entry { gid, seq, nature, record: &append.record });
+            parts.entries.push(JournalRow { gid, seq, nature, record: &append.record });
             let projection = projection.filter(|projection| nature == Nature::Own || projection.seq > append.seq);
             match (nature, projection) {
                 (Nature::Begin, _) | (Nature::Own, None) => {}
@@ -189,6 +189,6 @@ pub(super) async fn resolve(
 }
 
 /// How many of a batch's rows must have been written if nothing conflicted.
-pub(super) fn full(entries: &[Entry<'_>]) -> i64 {
+pub(super) fn full(entries: &[JournalRow<'_>]) -> i64 {
     rows(entries.len())
 }

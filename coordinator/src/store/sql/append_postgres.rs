@@ -4,9 +4,9 @@
 //! lock is held to the commit, so a take-over waits for a batch under way. Parts that a batch lacks are left out of the
 //! text.
 //!
-//! There are two ways. The hopeful one takes it that nothing conflicts: plain inserts, and the database's own unique keys
+//! There are two ways. The optimistic one takes it that nothing conflicts: plain inserts, and the database's own unique keys
 //! refuse the whole batch if something does. Then, and for a while after, and where a node appends to what it does not
-//! hold, the careful one says which rows conflict and lets the others in.
+//! hold, the checked one says which rows conflict and lets the others in.
 //!
 //! A statement is planned once and kept, and planned anew as the tables grow (`plan_of`). Even so no part may depend on
 //! the planner's guess: membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one UPDATE is
@@ -27,7 +27,7 @@ use skald_protocol::Status;
 
 use super::{
     super::{Batch, Error, NodeId, Projection, StoredPlan},
-    append::{Change, Entry, Nature, Parts, full},
+    append::{Change, JournalRow, Nature, Parts, full},
     connect::STALE,
     dialect::{Sql, sql},
     session::{Kind, Pool, Query, Session},
@@ -102,13 +102,13 @@ const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
 /// Of a batch without appends.
 const NODE: &str = " SELECT batch FROM node";
 
-/// Batches that go the careful way after one that met a conflict: whoever sends a begin twice may do so again.
-const CAREFUL: usize = 64;
+/// Batches that go the checked way after one that met a conflict: whoever sends a begin twice may do so again.
+const CHECKED: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    Hopeful,
-    Careful,
+    Optimistic,
+    Checked,
 }
 
 /// Batches for which a plan is kept at most.
@@ -121,7 +121,7 @@ fn plan_of(batch: i64) -> i64 {
 }
 
 fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
-    let careful = |text: &'static str| if way == Way::Careful { text } else { "" };
+    let checked = |text: &'static str| if way == Way::Checked { text } else { "" };
     let mut text = String::with_capacity(4096);
     let mut add = |part: &str| text.push_str(part);
     add(if fenced { FENCE } else { NO_FENCE });
@@ -130,15 +130,15 @@ fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
     }
     if !parts.begins.is_empty() {
         add(BEGINS);
-        add(careful(UNLESS_THERE));
+        add(checked(UNLESS_THERE));
         add(")");
         if parts.has_labels() {
             add(LABELS);
-            add(careful(OF_THE_BEGUN));
+            add(checked(OF_THE_BEGUN));
             add(")");
         }
     }
-    if way == Way::Careful {
+    if way == Way::Checked {
         add(WRITTEN);
         add(JOURNAL);
         add(if parts.begins.is_empty() { ALLOWED_WITHOUT_BEGINS } else { ALLOWED });
@@ -147,14 +147,14 @@ fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
     }
     if !parts.changes.is_empty() {
         add(CHANGES.text(Kind::Postgres));
-        add(careful(OF_THE_WRITTEN));
+        add(checked(OF_THE_WRITTEN));
         add(CHANGED.text(Kind::Postgres));
         add(")");
     }
     add(match way {
-        Way::Careful => ANSWER,
-        Way::Hopeful if parts.entries.is_empty() => NODE,
-        Way::Hopeful => JOURNAL,
+        Way::Checked => ANSWER,
+        Way::Optimistic if parts.entries.is_empty() => NODE,
+        Way::Optimistic => JOURNAL,
     });
     numbered(text, batch)
 }
@@ -168,8 +168,8 @@ fn numbered(mut text: String, batch: i64) -> String {
 /// What one batch leaves to the next.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
-    /// How many batches still go the careful way.
-    careful: AtomicUsize,
+    /// How many batches still go the checked way.
+    checked: AtomicUsize,
     /// The server's process that wrote one batch has all at hand for the next; a pool would let each of its own have a turn.
     session: Mutex<Option<(Instant, Session)>>,
 }
@@ -217,12 +217,12 @@ pub(super) async fn append(
     let parts = Parts::new(batch, &HashSet::new())?;
     let foreign = parts.entries.iter().any(|entry| entry.nature == Nature::Foreign);
     // Only one batch of a node is written at a time.
-    let left = previous.careful.load(Ordering::Relaxed);
-    previous.careful.store(left.saturating_sub(1), Ordering::Relaxed);
+    let left = previous.checked.load(Ordering::Relaxed);
+    previous.checked.store(left.saturating_sub(1), Ordering::Relaxed);
     if left == 0 && !foreign && !pool.is_wrapped() {
         let mut session = previous.session(pool).await?;
-        match hoped(&mut session, fenced, node, expected, &parts).await {
-            Err(Error::Refused(_)) => previous.careful.store(CAREFUL, Ordering::Relaxed),
+        match optimistic(&mut session, fenced, node, expected, &parts).await {
+            Err(Error::Refused(_)) => previous.checked.store(CHECKED, Ordering::Relaxed),
             Ok(()) => {
                 previous.keep(pool, session);
                 return Ok(HashSet::new());
@@ -233,7 +233,7 @@ pub(super) async fn append(
         }
     }
     let mut session = pool.session().await?;
-    let query = query(fenced, Way::Careful, node, expected, &parts);
+    let query = query(fenced, Way::Checked, node, expected, &parts);
     let answer = query.fetch_optional(&mut session).await?.ok_or(Error::Deposed)?;
     if answer.get::<Option<i64>>(0)?.is_none() {
         return Err(Error::Deposed);
@@ -249,15 +249,15 @@ pub(super) async fn append(
 }
 
 /// All or nothing: nothing where the node's row was not its own any more.
-async fn hoped(
+async fn optimistic(
     session: &mut Session,
     fenced: bool,
     node: NodeId,
     expected: i64,
     parts: &Parts<'_>,
 ) -> Result<(), Error> {
-    let lone = lone(fenced, node, expected, parts);
-    let query = lone.unwrap_or_else(|| query(fenced, Way::Hopeful, node, expected, parts));
+    let single_append = single_append(fenced, node, expected, parts);
+    let query = single_append.unwrap_or_else(|| query(fenced, Way::Optimistic, node, expected, parts));
     let landed = if parts.entries.is_empty() {
         query.fetch_optional(session).await?.is_some()
     } else {
@@ -267,7 +267,7 @@ async fn hoped(
 }
 
 /// A batch of one append and nothing else.
-fn lone(fenced: bool, node: NodeId, expected: i64, parts: &Parts<'_>) -> Option<Query> {
+fn single_append(fenced: bool, node: NodeId, expected: i64, parts: &Parts<'_>) -> Option<Query> {
     let [entry] = parts.entries.as_slice() else { return None };
     if parts.has_labels() || !parts.plans.is_empty() || !parts.changes.is_empty() {
         return None;
@@ -343,7 +343,7 @@ fn bind_begins(query: Query, parts: &Parts<'_>) -> Query {
         .bind_array(labels.iter().map(|(.., at)| *at).collect())
 }
 
-fn bind_entries(query: Query, entries: &[Entry<'_>]) -> Query {
+fn bind_entries(query: Query, entries: &[JournalRow<'_>]) -> Query {
     query
         .bind_array(entries.iter().map(|entry| entry.gid).collect())
         .bind_array(entries.iter().map(|entry| entry.seq).collect())

@@ -38,23 +38,23 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, found: impl Into<String>, verdict: Verdict) -> Self {
+    fn new(check: &'static str, found: impl Into<String>, verdict: CheckResult) -> Self {
         let (weight, advice) = match verdict {
-            Verdict::Ok => (Weight::Ok, None),
-            Verdict::Warning(advice) => (Weight::Warning, Some(advice)),
-            Verdict::Fault(advice) => (Weight::Fault, Some(advice)),
+            CheckResult::Ok => (Weight::Ok, None),
+            CheckResult::Warning(advice) => (Weight::Warning, Some(advice)),
+            CheckResult::Fault(advice) => (Weight::Fault, Some(advice)),
         };
         Self { check, weight, found: found.into(), advice }
     }
 }
 
 #[derive(Clone, Copy)]
-enum Verdict {
+enum CheckResult {
     Ok,
     Warning(&'static str),
     Fault(&'static str),
 }
-use Verdict::{Fault, Ok as Fine, Warning};
+use CheckResult::{Fault, Ok as Fine, Warning};
 
 const SETTING: Sql = sql!("SELECT current_setting($1, true)");
 const STANDBY: &str = "SELECT pg_is_in_recovery()";

@@ -18,7 +18,8 @@ impl Infer<'_> {
                     [Kinds::NULL, Kinds::BOOL, Kinds::NUMBER, Kinds::TEXT, Kinds::BYTES, Kinds::LIST, Kinds::MAP];
                 let is_null = one == Kinds::NULL || two == Kinds::NULL;
                 if !is_null && !classes.iter().any(|class| one.may_be(*class) && two.may_be(*class)) {
-                    let message = format!("{} never equals {}", self.said(a, &both[0]), self.said(b, &both[1]));
+                    let message =
+                        format!("{} never equals {}", self.type_label(a, &both[0]), self.type_label(b, &both[1]));
                     self.unfit(message, None);
                 }
                 (Type::BOOL, a.weight().min(b.weight()))
@@ -73,7 +74,7 @@ impl Infer<'_> {
     }
 
     pub(super) fn pair(&mut self, name: &str, a: &Type, b: &Type, both: &[Op; 2], help: Option<&'static str>) {
-        let (one, two) = (self.said(a, &both[0]), self.said(b, &both[1]));
+        let (one, two) = (self.type_label(a, &both[0]), self.type_label(b, &both[1]));
         self.unfit(format!("`{name}` does not take {one} and {two}"), help);
     }
 
@@ -91,7 +92,7 @@ impl Infer<'_> {
         for ((kind, taken), arg) in kinds.iter().zip(function.takes()).zip(args) {
             if !kind.kinds.may_be(*taken) {
                 let name = function.name();
-                let message = format!("`{name}` does not take {}", self.said(kind, arg));
+                let message = format!("`{name}` does not take {}", self.type_label(kind, arg));
                 let help = (function == Function::Text).then_some("Write json() for the JSON text of a value.");
                 self.unfit(message, help);
             }

@@ -286,19 +286,19 @@ impl<'a> Infer<'a> {
 
     fn needs(&mut self, kind: &Type, taken: Kinds, what: &str, op: &Op) {
         if !kind.kinds.may_be(taken) {
-            self.unfit(format!("{what} does not take {}", self.said(kind, op)), None);
+            self.unfit(format!("{what} does not take {}", self.type_label(kind, op)), None);
         }
     }
 
     fn must_be(&mut self, kind: &Type, wanted: Kinds, what: &str, op: Option<&Op>) {
         if !kind.kinds.may_be(wanted) {
-            let said = op.map_or_else(|| kind.kinds.describe(), |op| self.said(kind, op));
+            let said = op.map_or_else(|| kind.kinds.describe(), |op| self.type_label(kind, op));
             self.unfit(format!("{what} is {said} and not {}", wanted.describe()), None);
         }
     }
 
     /// What a value is, with its name where it has one.
-    fn said(&self, kind: &Type, op: &Op) -> String {
+    fn type_label(&self, kind: &Type, op: &Op) -> String {
         let described = kind.kinds.describe();
         match self.way(op) {
             Some(way) if way.path.source.len() <= 60 => format!("{described} (`{}`)", way.path.source),
@@ -380,7 +380,7 @@ impl<'a> Infer<'a> {
     fn comprehension(&mut self, looped: &Loop) -> Known {
         let (range, cost) = self.op(&looped.range);
         if !range.kinds.may_be(Kinds::LIST.or(Kinds::MAP)) {
-            let said = self.said(&range, &looped.range);
+            let said = self.type_label(&range, &looped.range);
             self.unfit(format!("{said} has no items to go through"), None);
         }
         let way = self.way(&looped.range);

@@ -1,19 +1,26 @@
 //! E207 of all that is evaluated with no call between: no call's outcome may set off more than a transaction may evaluate
 //! until the next one's.
 
-use super::{
-    order::Order,
-    read::{Faults, list, quote},
-    step::{Kind, Steps},
-    types::{Cost, known},
+use crate::{
+    definition::{
+        check::{
+            order::Order,
+            types::{Cost, known},
+        },
+        diagnostic::Code,
+        syntax::{
+            read::{Faults, list, quote},
+            step::{Kind, Steps},
+        },
+    },
+    limit,
 };
-use crate::limit;
 
 /// Steps named in a fault.
 const NAMED: usize = 3;
 const MOST: u64 = limit::EVALUATED >> 10;
 
-pub(super) fn check(steps: &Steps<'_>, order: &Order, costs: &[Cost], faults: &mut Faults) {
+pub(in crate::definition) fn check(steps: &Steps<'_>, order: &Order, costs: &[Cost], faults: &mut Faults) {
     let chain = |from| Chain::from(from, steps, order, costs);
     // All of it together, for most definitions.
     let all = Chain { steps, costs, begun: vec![true; costs.len()], ended: vec![true; costs.len()], from: None };
@@ -25,7 +32,7 @@ pub(super) fn check(steps: &Steps<'_>, order: &Order, costs: &[Cost], faults: &m
         let chain = chain(from);
         let total = chain.whole();
         if total > MOST {
-            return chain.tell(total, faults);
+            return chain.report(total, faults);
         }
     }
 }
@@ -95,7 +102,7 @@ impl<'c, 'a> Chain<'c, 'a> {
         within.saturating_add(own).saturating_add(end)
     }
 
-    fn tell(&self, total: u64, faults: &mut Faults) {
+    fn report(&self, total: u64, faults: &mut Faults) {
         let own = |step: &usize| self.costs[*step].turn + self.costs[*step].end;
         let mut costly: Vec<usize> = (0..self.costs.len()).filter(|step| self.begun[*step] && own(step) > 0).collect();
         costly.sort_by_key(|step| std::cmp::Reverse(own(step)));
@@ -117,7 +124,7 @@ impl<'c, 'a> Chain<'c, 'a> {
         let help =
             "Lower the `maxItems` (of a map: `max_items`) of what they go through, or let a participant compute it.";
         faults.of_another(self.steps.stand_in(worst), |faults| {
-            faults.add_with("E207", &self.steps.list[worst].place, message, help);
+            faults.add_with(Code::TooCostly, &self.steps.list[worst].place, message, help);
         });
     }
 }

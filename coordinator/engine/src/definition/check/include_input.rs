@@ -4,26 +4,31 @@
 
 use std::cell::Cell;
 
-use super::read::{Faults, quote};
-use crate::cel::types::{Kinds, Map, Presence, Type};
+use crate::{
+    cel::types::{Kinds, Map, Presence, Type},
+    definition::{
+        diagnostic::Code,
+        syntax::read::{Faults, quote},
+    },
+};
 
 /// What is given, where it stands, and to whom.
-pub(super) struct Given<'g> {
-    pub(super) kind: &'g Type,
+pub(in crate::definition) struct Given<'g> {
+    pub(in crate::definition) kind: &'g Type,
     /// Of the `input`, or of the step where it is the including transaction's own.
-    pub(super) pointer: String,
+    pub(in crate::definition) pointer: String,
     /// Whether something is written at a pointer below.
-    pub(super) is_written: &'g dyn Fn(&str) -> bool,
-    pub(super) title: &'g str,
+    pub(in crate::definition) is_written: &'g dyn Fn(&str) -> bool,
+    pub(in crate::definition) title: &'g str,
     /// Members that are still looked at: one schema may be asked for in a thousand steps.
-    pub(super) left: Cell<usize>,
+    pub(in crate::definition) left: Cell<usize>,
 }
 
 /// Of one step.
-pub(super) const LOOKED_AT: usize = 1_000;
+pub(in crate::definition) const LOOKED_AT: usize = 1_000;
 
 impl Given<'_> {
-    pub(super) fn check(&self, wanted: &Type, faults: &mut Faults) {
+    pub(in crate::definition) fn check(&self, wanted: &Type, faults: &mut Faults) {
         self.value(self.kind, wanted, "", faults);
     }
 
@@ -33,7 +38,7 @@ impl Given<'_> {
             let (given, wanted) = (given.kinds.describe(), wanted.kinds.describe());
             let name = below.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("input");
             let message = format!("{} is {given}, and the workflow {} takes {wanted}", quote(name), self.title);
-            faults.add_at("E206", self.pointer(below), message, None);
+            faults.add_at(Code::WrongType, self.pointer(below), message, None);
             return;
         }
         if given.kinds == Kinds::MAP
@@ -58,7 +63,7 @@ impl Given<'_> {
                         let message =
                             format!("{} may be absent, and the workflow {} requires it", quote(name), self.title);
                         let help = format!("Name {} in the `required` of the schema that it comes from.", quote(name));
-                        faults.add_at("E204", self.pointer(&below), message, Some(help));
+                        faults.add_at(Code::MayBeAbsent, self.pointer(&below), message, Some(help));
                     }
                     self.value(&known.kind, &member.kind, &below, faults);
                 }
@@ -68,7 +73,7 @@ impl Given<'_> {
                         .nearest(name, others.map(|name| &**name))
                         .map(|near| near.replace("Did you mean", "Is it what is given as"));
                     let message = format!("{} is missing: the workflow {} requires it", quote(name), self.title);
-                    faults.add_at("E206", self.pointer(below), message, help);
+                    faults.add_at(Code::WrongType, self.pointer(below), message, help);
                 }
                 None => {}
             }

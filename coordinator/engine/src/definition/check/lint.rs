@@ -2,21 +2,28 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    Diagnostic,
-    check::{Part, Parts},
-    document::Document,
-    idle,
-    operation::Draft,
-    order::Order,
-    read::{Faults, Place, quote},
+use crate::{
+    definition::{
+        Diagnostic,
+        check::{
+            order::Order,
+            safety::{Part, Parts},
+            unused,
+        },
+        diagnostic::Code,
+        syntax::{
+            document::Document,
+            operation::Draft,
+            read::{Faults, Place, quote},
+        },
+    },
+    plan::Role,
 };
-use crate::plan::Role;
 
 /// Below it an asynchronous participant hardly has the time to call back.
 const TIGHT: Duration = Duration::from_secs(10);
 
-pub(super) fn warnings(document: &Document<'_>, parts: &Parts, order: &Order) -> Vec<Diagnostic> {
+pub(in crate::definition) fn warnings(document: &Document<'_>, parts: &Parts, order: &Order) -> Vec<Diagnostic> {
     let mut warnings = Faults::new();
     let mut used = BTreeSet::new();
     // An included definition was warned about when it was published.
@@ -34,7 +41,7 @@ pub(super) fn warnings(document: &Document<'_>, parts: &Parts, order: &Order) ->
                             let pointer = format!("{}{below}", place.pointer());
                             let message = "an undo also follows attempts of unknown outcome, which left no response";
                             let help = "Undo by what was sent: `self.request.body`, `self.idempotency_key`.";
-                            warnings.add_at("W303", pointer, message.to_owned(), Some(help.to_owned()));
+                            warnings.add_at(Code::UndoByAnswer, pointer, message.to_owned(), Some(help.to_owned()));
                         }
                     });
                 });
@@ -42,17 +49,17 @@ pub(super) fn warnings(document: &Document<'_>, parts: &Parts, order: &Order) ->
             if *part == Part::As(Role::Pivot) && operation.status_check.is_none() && !operation.idempotent {
                 let message = "a pivot of unknown outcome can only be resent, and a refusal of that is not believed";
                 let help = "Add `status_check`, or \"idempotent\": true where a resend's answer may be trusted.";
-                warnings.add_with("W307", &operation.place, message, help);
+                warnings.add_with(Code::PivotUnanswerable, &operation.place, message, help);
             }
         }
     }
     let services = Place::default().key("services");
     for name in document.known.services.iter().flat_map(|services| services.keys()) {
         if !used.contains(name) {
-            warnings.add("W305", &services.key(name), format!("no step uses the service {}", quote(name)));
+            warnings.add(Code::Unused, &services.key(name), format!("no step uses the service {}", quote(name)));
         }
     }
-    idle::warn(document, order, &mut warnings);
+    unused::warn(document, order, &mut warnings);
     warnings.into_list()
 }
 
@@ -61,9 +68,9 @@ fn pending(operation: &Draft<'_>, warnings: &mut Faults) {
     let place = operation.place.key("async");
     if pending.heartbeat.is_none() && pending.poll.is_none() {
         let message = "without a heartbeat a participant that died is noticed when the timeout ends";
-        warnings.add_with("W306", &place, message, "Add `heartbeat`.");
+        warnings.add_with(Code::ShortTimeout, &place, message, "Add `heartbeat`.");
     }
     if pending.timeout < TIGHT {
-        warnings.add("W306", &place.key("timeout"), "the timeout leaves little time to finish");
+        warnings.add(Code::ShortTimeout, &place.key("timeout"), "the timeout leaves little time to finish");
     }
 }

@@ -7,26 +7,29 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{
-    read::{Faults, Node, quote},
-    step::Steps,
+use crate::definition::{
+    diagnostic::Code,
+    syntax::{
+        read::{Faults, Node, quote},
+        step::Steps,
+    },
 };
 
 /// Between steps. A wide block behind a long `after` would make a large plan of a small definition.
 const EDGES: usize = 50_000;
 
 #[derive(Debug)]
-pub(super) struct Order {
+pub(in crate::definition) struct Order {
     /// Direct predecessors by step that stand beside it; none: it is among the first of its arm.
-    pub(super) own: Vec<Vec<usize>>,
+    pub(in crate::definition) own: Vec<Vec<usize>>,
     /// Of a block: the last steps of its arms.
-    pub(super) exits: Vec<Vec<usize>>,
+    pub(in crate::definition) exits: Vec<Vec<usize>>,
     /// Direct predecessors by step: of a block its exits, ...
-    pub(super) after: Vec<Vec<usize>>,
+    pub(in crate::definition) after: Vec<Vec<usize>>,
     /// ... and what it begins after.
-    pub(super) entries: Vec<Vec<usize>>,
+    pub(in crate::definition) entries: Vec<Vec<usize>>,
     /// All steps, predecessors first, else as they stand in the document; a block comes after what is in it.
-    pub(super) sequence: Vec<usize>,
+    pub(in crate::definition) sequence: Vec<usize>,
     ancestors: Bits,
 }
 
@@ -59,7 +62,7 @@ impl Bits {
 
 impl Order {
     /// `None`: there is a cycle, or no end of edges, which is reported.
-    pub(super) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
+    pub(in crate::definition) fn of(steps: &Steps<'_>, faults: &mut Faults) -> Option<Self> {
         let count = steps.list.len();
         let none = || vec![Vec::new(); count];
         let mut edges = Edges { after: none(), own: none(), exits: none(), entries: none() };
@@ -73,7 +76,7 @@ impl Order {
             let message =
                 format!("too_many_edges: {edges} pairs of steps that follow each other; at most {EDGES} are taken");
             faults.add_with(
-                "E001",
+                Code::InvalidJson,
                 &steps.place,
                 message,
                 "Put a step or a block between those that all wait for all.",
@@ -110,11 +113,11 @@ impl Order {
         Some(Self { own, exits, after, entries, sequence, ancestors })
     }
 
-    pub(super) fn follows(&self, step: usize, earlier: usize) -> bool {
+    pub(in crate::definition) fn follows(&self, step: usize, earlier: usize) -> bool {
         self.ancestors.has(step, earlier)
     }
 
-    pub(super) fn are_related(&self, one: usize, other: usize) -> bool {
+    pub(in crate::definition) fn are_related(&self, one: usize, other: usize) -> bool {
         one == other || self.follows(one, other) || self.follows(other, one)
     }
 }
@@ -175,11 +178,16 @@ fn named(
             own.insert(*sibling);
         } else if steps.names[scope].contains_key(name) {
             let message = format!("{} stands in another array than this step", quote(name));
-            faults.add_with("E103", &node.place, message, "Name the block that holds it, or move one of the two.");
+            faults.add_with(
+                Code::InvalidAfter,
+                &node.place,
+                message,
+                "Name the block that holds it, or move one of the two.",
+            );
         } else {
             let help = faults.nearest(name, names.keys().copied());
             let message = format!("there is no step {} beside this one", quote(name));
-            faults.add_at("E103", node.place.pointer(), message, help);
+            faults.add_at(Code::InvalidAfter, node.place.pointer(), message, help);
         }
     }
     own.into_iter().collect()
@@ -209,6 +217,6 @@ fn report_cycles(steps: &Steps<'_>, after: &[Vec<usize>], waits: &[usize], fault
         }
         names.push(steps.list[first].name);
         let place = &steps.list[first].place;
-        faults.add("E104", place, format!("these steps wait for each other: {}", names.join(" → ")));
+        faults.add(Code::OrderCycle, place, format!("these steps wait for each other: {}", names.join(" → ")));
     }
 }

@@ -2,17 +2,22 @@
 
 use skald_protocol::{BranchId, OperationKind};
 
-use super::{
-    operation::Draft,
-    order::Order,
-    read::{Faults, Place, list, quote},
-    step::{Kind, Said, Step, Steps},
+use crate::{
+    definition::{
+        check::order::Order,
+        diagnostic::Code,
+        syntax::{
+            operation::Draft,
+            read::{Faults, Place, list, quote},
+            step::{Kind, Said, Step, Steps},
+        },
+    },
+    plan::{OnExhausted, Phase, Role},
 };
-use crate::plan::{OnExhausted, Phase, Role};
 
 /// What a step is to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::definition) enum Part {
     As(Role),
     /// An action with neither undo nor role.
     Bare,
@@ -52,13 +57,13 @@ impl Part {
 
 /// What every step is, and whether it runs only after the commit.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) list: Vec<Part>,
-    pub(super) tail: Vec<bool>,
+pub(in crate::definition) struct Parts {
+    pub(in crate::definition) list: Vec<Part>,
+    pub(in crate::definition) tail: Vec<bool>,
 }
 
 /// `order` is absent where it is cyclic.
-pub(super) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Faults) -> Parts {
+pub(in crate::definition) fn parts(steps: &Steps<'_>, order: Option<&Order>, faults: &mut Faults) -> Parts {
     let list: Vec<_> = steps.list.iter().map(Part::of).collect();
     let mut pivots = all(&list, Role::Pivot);
     pivots.retain(|pivot| steps.list[*pivot].phase == Phase::Main);
@@ -99,7 +104,7 @@ fn all(list: &[Part], role: Role) -> Vec<usize> {
 
 impl Steps<'_> {
     /// Where faults of an included definition's step are told.
-    pub(super) fn stand_in(&self, step: usize) -> Option<(String, String)> {
+    pub(in crate::definition) fn stand_in(&self, step: usize) -> Option<(String, String)> {
         let step = &self.list[step];
         let included = self.included.get(step.scope.checked_sub(1)?)?;
         Some((step.place.pointer(), format!("in {}, step {}", included.title, quote(step.name))))
@@ -123,7 +128,7 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
     match &step.kind {
         Kind::Saga { .. } if part == Part::As(Role::Pivot) && !main => {
             let message = format!("a pivot in {place}: {since} there is nothing to decide");
-            faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\".");
+            faults.add_with(Code::MisplacedInTail, &step.place, message, "Write \"role\": \"retriable\".");
         }
         Kind::Saga { compensate: Some(compensate), .. } => {
             if let Some((said, _)) = &step.role
@@ -131,7 +136,7 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
             {
                 let message = "an undo on a step that is never undone";
                 let help = "Drop `compensate`, or drop `role`: the undo makes the step compensatable.";
-                faults.add_with("E112", &compensate.place, message, help);
+                faults.add_with(Code::MisplacedUndo, &compensate.place, message, help);
             } else if tail {
                 let message = format!("an undo in {place}: {since} nothing is undone");
                 let help = if main {
@@ -139,17 +144,22 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
                 } else {
                     "Drop `compensate`, and make the step `retriable`."
                 };
-                faults.add_with("E112", &compensate.place, message, help);
+                faults.add_with(Code::MisplacedUndo, &compensate.place, message, help);
             }
         }
         Kind::Saga { .. } if part == Part::Bare && !step.misspelt => {
             if tail {
                 let message = format!("in {place} a step with an effect must be driven until it is done");
-                faults.add_with("E113", &step.place, message, "Write \"role\": \"retriable\", or \"read_only\".");
+                faults.add_with(
+                    Code::MisplacedInTail,
+                    &step.place,
+                    message,
+                    "Write \"role\": \"retriable\", or \"read_only\".",
+                );
             } else {
                 let message = "the step can be neither undone nor is it said why it need not be";
                 let help = "Add `compensate`, or a `role`: pivot, retriable or read_only.";
-                faults.add_with("E110", &step.place, message, help);
+                faults.add_with(Code::MissingUndo, &step.place, message, help);
             }
         }
         Kind::Tcc { try_, confirm, cancel } => {
@@ -157,15 +167,15 @@ fn undo(step: &Step<'_>, part: Part, tail: bool, faults: &mut Faults) {
             let missing: Vec<_> =
                 three.iter().filter(|(_, operation)| operation.is_none()).map(|(name, _)| *name).collect();
             if !missing.is_empty() && !step.misspelt {
-                faults.add("E120", &step.place, format!("the TCC step lacks {}", list(missing)));
+                faults.add(Code::IncompleteTcc, &step.place, format!("the TCC step lacks {}", list(missing)));
             }
             if let Some((_, place)) = &step.role {
                 let help = "Drop `role`: a TCC step is confirmed or cancelled.";
-                faults.add_with("E112", place, "a TCC step takes no role", help);
+                faults.add_with(Code::MisplacedUndo, place, "a TCC step takes no role", help);
             }
             if tail {
                 let message = format!("a TCC step in {place}: {since} nothing is tried");
-                faults.add_with("E112", &step.place, message, ahead);
+                faults.add_with(Code::MisplacedUndo, &step.place, message, ahead);
             }
         }
         _ => {}
@@ -190,11 +200,16 @@ fn fails_in_tail(step: &Step<'_>, tail: bool, faults: &mut Faults) {
                 Phase::Main => "Move it before the pivot and the retriable steps.",
                 Phase::OnAbort | Phase::OnEnd => "Move it to `steps`.",
             };
-            faults.add_with("E113", &step.place, format!("a `fail` in {spot}: {since} nothing is given up"), help);
+            faults.add_with(
+                Code::MisplacedInTail,
+                &step.place,
+                format!("a `fail` in {spot}: {since} nothing is given up"),
+                help,
+            );
         }
         Kind::Wait { place, .. } if tail && fails(step) => {
             let message = format!("a wait in {spot} that may fail: {since} nothing is given up");
-            faults.add_with("E113", place, message, "Write \"on_timeout\": \"continue\".");
+            faults.add_with(Code::MisplacedInTail, place, message, "Write \"on_timeout\": \"continue\".");
         }
         _ => {}
     }
@@ -218,7 +233,7 @@ fn ends(steps: &Steps<'_>, parts: &Parts, order: &Order, faults: &mut Faults) {
             if step.scope != 0 {
                 let message = "a `succeed` in an included workflow would end the whole transaction";
                 let help = "Include a version without it: skip what is not needed with `when` or a `choice`.";
-                faults.add_with("E114", place, message, help);
+                faults.add_with(Code::UnsafePlace, place, message, help);
             } else if parts.tail[index] {
                 let (spot, since) = of_tail(step.phase);
                 let message = format!("a `succeed` in {spot}: {since} there is nothing to decide");
@@ -228,18 +243,28 @@ fn ends(steps: &Steps<'_>, parts: &Parts, order: &Order, faults: &mut Faults) {
                     }
                     Phase::OnAbort | Phase::OnEnd => "Skip what follows with `when`.",
                 };
-                faults.add_with("E113", place, message, help);
+                faults.add_with(Code::MisplacedInTail, place, message, help);
             } else if let Some(block) = many {
                 let (kind, name) = match steps.list[block].kind {
                     Kind::Map { .. } => ("map", steps.list[block].name),
                     _ => ("block", steps.list[block].name),
                 };
                 let message = format!("a `succeed` in the {kind} {}: others of it may be under way", quote(name));
-                faults.add_with("E114", place, message, "Let a step in it compute what decides, and end behind it.");
+                faults.add_with(
+                    Code::UnsafePlace,
+                    place,
+                    message,
+                    "Let a step in it compute what decides, and end behind it.",
+                );
             } else if let Some(other) = beside {
                 let name = quote(steps.list[other].name);
                 let message = format!("{name} may be under way when this ends the transaction");
-                faults.add_with("E114", place, message, "Put it behind that step, with `after` or outside the block.");
+                faults.add_with(
+                    Code::UnsafePlace,
+                    place,
+                    message,
+                    "Put it behind that step, with `after` or outside the block.",
+                );
             }
         });
     }
@@ -266,18 +291,25 @@ fn conditions(steps: &Steps<'_>, pivots: &[usize], faults: &mut Faults) {
         faults.of_another(stand_in, |faults| {
             if let Some(place) = own {
                 let help = "Let a step before it decide, or put one pivot into every arm of a `choice`.";
-                faults.add_with("E118", place, "a pivot with a condition: without it nothing would commit", help);
+                faults.add_with(
+                    Code::ConditionalPivot,
+                    place,
+                    "a pivot with a condition: without it nothing would commit",
+                    help,
+                );
             }
             if let Some(map) = around.iter().copied().find(|block| steps.is_map(*block)) {
                 let message = format!("a pivot in the map {}: only one step commits", quote(steps.list[map].name));
-                faults.add_with("E114", &step.place, message, "Put it behind the map.");
+                faults.add_with(Code::UnsafePlace, &step.place, message, "Put it behind the map.");
             }
         });
         for block in around {
             let Some((_, place)) = &steps.list[block].when else { continue };
             let message = format!("a condition on a block that holds the pivot {}", quote(step.name));
             let help = "Put one pivot into every arm of a `choice` instead.";
-            faults.of_another(steps.stand_in(block), |faults| faults.add_with("E118", place, message, help));
+            faults.of_another(steps.stand_in(block), |faults| {
+                faults.add_with(Code::ConditionalPivot, place, message, help)
+            });
         }
     }
     for (index, step) in steps.list.iter().enumerate() {
@@ -288,7 +320,9 @@ fn conditions(steps: &Steps<'_>, pivots: &[usize], faults: &mut Faults) {
         if with > 0 && neither {
             let message = format!("{with} of the {} arms hold a pivot, the others do not", arms.len());
             let help = "Put a pivot or a `succeed` into every arm, or one pivot behind the choice.";
-            faults.of_another(steps.stand_in(index), |faults| faults.add_with("E118", &step.place, message, help));
+            faults.of_another(steps.stand_in(index), |faults| {
+                faults.add_with(Code::ConditionalPivot, &step.place, message, help)
+            });
         }
     }
 }
@@ -312,14 +346,14 @@ fn around_pivot(steps: &Steps<'_>, step: usize, part: Part, pivots: &[usize], or
         && let Some(first) = pivots.iter().find(|pivot| order.follows(step, **pivot))
     {
         let message = format!("a second pivot: {} comes before it", quote(steps.list[*first].name));
-        faults.add_with("E111", place, message, "One step commits; what follows it is `retriable`.");
+        faults.add_with(Code::SecondPivot, place, message, "One step commits; what follows it is `retriable`.");
     }
     if part == Part::As(Role::Retriable)
         && let Some(pivot) = pivots.iter().find(|pivot| order.follows(**pivot, step))
     {
         let message = format!("the pivot {} follows this retriable step", quote(steps.list[*pivot].name));
         let help = "A retriable step runs after the commit: move it behind the pivot, or give it an undo.";
-        faults.add_with("E117", place, message, help);
+        faults.add_with(Code::RetriableBeforePivot, place, message, help);
     }
     // Of two pivots side by side the later one is told.
     let stranger = |pivot: &&usize| {
@@ -332,7 +366,7 @@ fn around_pivot(steps: &Steps<'_>, step: usize, part: Part, pivots: &[usize], or
     {
         let message = format!("the step may run before or after the pivot {}", quote(steps.list[*pivot].name));
         let help = "Put it before the pivot or behind it, with `after` or outside the block.";
-        faults.add_with("E114", place, message, help);
+        faults.add_with(Code::UnsafePlace, place, message, help);
     }
 }
 
@@ -348,12 +382,12 @@ fn exhaustion(step: &Step<'_>, part: Part, faults: &mut Faults) {
     {
         let message = "a retriable step that gives up must say what then";
         let help = "Add \"on_exhausted\": \"suspend\" or \"ignore\" to the action, or drop the bound.";
-        faults.add_with("E115", &place, message, help);
+        faults.add_with(Code::ExhaustionUndecided, &place, message, help);
     }
 }
 
 /// What `on_exhausted` may say where.
-pub(super) fn on_exhausted(operation: &Draft<'_>, role: Role, faults: &mut Faults) {
+pub(in crate::definition) fn on_exhausted(operation: &Draft<'_>, role: Role, faults: &mut Faults) {
     let Some(said) = operation.on_exhausted else { return };
     let allowed: &[(&str, OnExhausted)] = match (operation.kind.is_forward(), role) {
         (true, Role::Retriable) => &[("suspend", OnExhausted::Suspend), ("ignore", OnExhausted::Ignore)],
@@ -363,7 +397,7 @@ pub(super) fn on_exhausted(operation: &Draft<'_>, role: Role, faults: &mut Fault
     if !allowed.iter().any(|(_, allowed)| *allowed == said) {
         let place = operation.place.key("on_exhausted");
         let words = list(allowed.iter().map(|(word, _)| *word));
-        faults.add("E004", &place, format!("here `on_exhausted` can only be {words}"));
+        faults.add(Code::InvalidValue, &place, format!("here `on_exhausted` can only be {words}"));
     }
 }
 
@@ -395,6 +429,6 @@ fn path(steps: &Steps<'_>, index: usize, faults: &mut Faults) {
     if length > BranchId::MAX {
         let message =
             format!("the path of {} is {length} letters long, and {} are taken", quote(step.name), BranchId::MAX);
-        faults.add_with("E004", &step.place, message, "Shorten the names of the blocks around it.");
+        faults.add_with(Code::InvalidValue, &step.place, message, "Shorten the names of the blocks around it.");
     }
 }

@@ -1,12 +1,15 @@
 //! What an expression may read where it stands (docs/workflows.md, Expressions): E202 and E203, in plain paths and in CEL.
 
-use super::{
-    operation::Draft,
-    order::Order,
-    read::{Faults, Place, list, quote},
-    step::{Kind, Steps},
-};
 use crate::{
+    definition::{
+        check::order::Order,
+        diagnostic::Code,
+        syntax::{
+            operation::Draft,
+            read::{Faults, Place, list, quote},
+            step::{Kind, Steps},
+        },
+    },
     plan::{Phase, Wait},
     template::{Path, Template},
 };
@@ -18,26 +21,26 @@ const SELF: [&str; 4] = ["request", "response", "output", "idempotency_key"];
 
 /// Where an expression stands.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Scope<'s> {
-    pub(super) roots: &'static [&'static str],
+pub(in crate::definition) struct Scope<'s> {
+    pub(in crate::definition) roots: &'static [&'static str],
     /// What of `self` is there.
-    pub(super) own: &'static [&'static str],
-    pub(super) steps: Option<&'s Steps<'s>>,
+    pub(in crate::definition) own: &'static [&'static str],
+    pub(in crate::definition) steps: Option<&'s Steps<'s>>,
     /// Whose names are known: an index in `Steps::names`.
-    pub(super) names: usize,
+    pub(in crate::definition) names: usize,
     /// The step it stands in, and what comes before that; without one all steps are done.
-    pub(super) step: Option<usize>,
+    pub(in crate::definition) step: Option<usize>,
     /// What stands in the step is done too.
-    pub(super) from_end: bool,
-    pub(super) order: Option<&'s Order>,
+    pub(in crate::definition) from_end: bool,
+    pub(in crate::definition) order: Option<&'s Order>,
 }
 
 const IN_STEP: &[&str] = &["input", "steps", "transaction", "signals", "config", "self"];
 const BESIDE_STEP: &[&str] = &["input", "steps", "transaction", "signals", "config"];
 const IN_RULE: &[&str] = &["response"];
-pub(super) const ENLISTED: &[&str] = &["transaction", "self"];
+pub(in crate::definition) const ENLISTED: &[&str] = &["transaction", "self"];
 
-pub(super) fn check(
+pub(in crate::definition) fn check(
     steps: &Steps<'_>,
     order: Option<&Order>,
     output: Option<&(Template, Place<'_>)>,
@@ -50,7 +53,7 @@ pub(super) fn check(
 }
 
 /// Shows every template of a definition, with the step whose place it has and the scope it is read in.
-pub(super) fn each<'s>(
+pub(in crate::definition) fn each<'s>(
     steps: &'s Steps<'s>,
     order: Option<&'s Order>,
     output: Option<&(Template, Place<'_>)>,
@@ -113,7 +116,7 @@ pub(super) fn each<'s>(
 
 impl Scope<'_> {
     /// Every template of an operation. `called`: the coordinator makes the forward call, so it knows request and response.
-    pub(super) fn operation(
+    pub(in crate::definition) fn operation(
         self,
         operation: &Draft<'_>,
         called: bool,
@@ -144,7 +147,7 @@ impl Scope<'_> {
     }
 
     /// The names of the items of the maps around it.
-    pub(super) fn variables(&self) -> Vec<&str> {
+    pub(in crate::definition) fn variables(&self) -> Vec<&str> {
         let (Some(steps), Some(step)) = (self.steps, self.step) else { return Vec::new() };
         let own = self.from_end.then_some(step);
         let around = own.into_iter().chain(steps.around(step).map(|(block, _)| block));
@@ -157,7 +160,7 @@ impl Scope<'_> {
             .collect()
     }
 
-    pub(super) fn template(self, template: &Template, place: &Place<'_>, faults: &mut Faults) {
+    pub(in crate::definition) fn template(self, template: &Template, place: &Place<'_>, faults: &mut Faults) {
         template.each_read(|below, path, names| {
             if !faults.is_full()
                 && let Err((code, message, help)) = self.path(path, names, faults)
@@ -168,7 +171,7 @@ impl Scope<'_> {
     }
 
     /// `names`: of items, known beside the roots.
-    fn path(self, path: &Path, names: &[String], faults: &mut Faults) -> Result<(), Fault> {
+    fn path(self, path: &Path, names: &[String], faults: &mut Faults) -> Result<(), Refusal> {
         let root = path.root.as_str();
         let variables = self.variables();
         if variables.contains(&root) {
@@ -220,7 +223,7 @@ impl Scope<'_> {
         self.steps.zip(self.step).map_or(Phase::Main, |(steps, step)| steps.list[step].phase)
     }
 
-    fn own(self, path: &Path, faults: &mut Faults) -> Result<(), Fault> {
+    fn own(self, path: &Path, faults: &mut Faults) -> Result<(), Refusal> {
         let field = self.field("self", path, 0, &SELF, faults)?;
         if !self.own.contains(&field) {
             let message = format!("`self.{field}` is not known yet where this is rendered");
@@ -233,7 +236,7 @@ impl Scope<'_> {
         }
     }
 
-    fn step(self, path: &Path, faults: &mut Faults) -> Result<(), Fault> {
+    fn step(self, path: &Path, faults: &mut Faults) -> Result<(), Refusal> {
         let Some(steps) = self.steps else { return Ok(()) };
         let Some(name) = path.key(0) else {
             return Err(unknown(format!("{} names no step", quote(&path.source)), None));
@@ -248,7 +251,7 @@ impl Scope<'_> {
             let map = steps.map_around(step).map_or("", |map| steps.list[map].name);
             let message = format!("{} is seen inside the map {} alone", quote(name), quote(map));
             let help = format!("Outside there is the list of all items: `steps.{map}.output`.");
-            return Err(("E203", message, Some(help)));
+            return Err((Code::NotRunYet, message, Some(help)));
         }
         let without = matches!(
             steps.list[step].kind,
@@ -264,7 +267,7 @@ impl Scope<'_> {
         let (of, phase) = (steps.list[step].phase, self.phase());
         if of > phase {
             let message = format!("{} stands in `{}`, which begins after this", quote(name), of.as_str());
-            return Err(("E203", message, None));
+            return Err((Code::NotRunYet, message, None));
         }
         if of < phase {
             return Ok(());
@@ -272,17 +275,17 @@ impl Scope<'_> {
         let (Some(here), Some(order)) = (self.step, self.order) else { return Ok(()) };
         if !self.from_end && steps.around(step).any(|(block, _)| block == here) {
             let message = format!("{} stands in this step, and has not run yet", quote(name));
-            return Err(("E203", message, None));
+            return Err((Code::NotRunYet, message, None));
         }
         if here == step {
             let help = "In `compensate`, `confirm` and `cancel` read `self.output`.".to_owned();
-            return Err(("E203", "the step's own data is not there yet".to_owned(), Some(help)));
+            return Err((Code::NotRunYet, "the step's own data is not there yet".to_owned(), Some(help)));
         }
         if order.follows(here, step) {
             return Ok(());
         }
         let message = format!("{} may not have run yet: this step does not come after it", quote(name));
-        Err(("E203", message, Some(format!("Add {} to this step's `after`, or move the step.", quote(name)))))
+        Err((Code::NotRunYet, message, Some(format!("Add {} to this step's `after`, or move the step.", quote(name)))))
     }
 
     /// One of the fields that are there below `base`.
@@ -293,7 +296,7 @@ impl Scope<'_> {
         at: usize,
         fields: &[&'static str],
         faults: &mut Faults,
-    ) -> Result<&'static str, Fault> {
+    ) -> Result<&'static str, Refusal> {
         let Some(name) = path.key(at) else {
             let message = format!("{} needs a field: one of {}", quote(base), list(fields.iter().copied()));
             return Err(unknown(message, None));
@@ -305,8 +308,8 @@ impl Scope<'_> {
     }
 }
 
-type Fault = (&'static str, String, Option<String>);
+type Refusal = (Code, String, Option<String>);
 
-const fn unknown(message: String, help: Option<String>) -> Fault {
-    ("E202", message, help)
+const fn unknown(message: String, help: Option<String>) -> Refusal {
+    (Code::UnknownName, message, help)
 }

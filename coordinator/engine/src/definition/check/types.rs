@@ -9,20 +9,25 @@ use std::{
     rc::Rc,
 };
 
-use super::{
-    given::{Given, LOOKED_AT},
-    include::Included,
-    operation::Draft,
-    order::Order,
-    read::{Faults, Place, list, quote},
-    schema::type_of,
-    step::{Kind, Step, Steps},
-};
 use crate::{
     cel::{
         COST,
         infer::{Facts, Flaw, Inferred, Root, Roots, What},
         types::{Kinds, Member, Presence, Type},
+    },
+    definition::{
+        check::{
+            include_input::{Given, LOOKED_AT},
+            order::Order,
+        },
+        diagnostic::Code,
+        input_schema::type_of,
+        syntax::{
+            include::Included,
+            operation::Draft,
+            read::{Faults, Place, list, quote},
+            step::{Kind, Step, Steps},
+        },
     },
     limit,
     path::Path,
@@ -36,11 +41,11 @@ const NAMED: usize = 8;
 
 /// What a step evaluates without a call, in thousands of steps, with lists as long as they may be.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cost {
+pub(in crate::definition) struct Cost {
     /// When its turn comes.
-    pub(super) turn: u64,
+    pub(in crate::definition) turn: u64,
     /// Of a map: once all of its items are done.
-    pub(super) end: u64,
+    pub(in crate::definition) end: u64,
 }
 
 /// Where a template stands, and so what may come of it.
@@ -59,7 +64,7 @@ enum Spot {
 type Around = BTreeMap<Option<(usize, usize)>, Rc<Facts>>;
 
 /// What is known of all data of a definition.
-pub(super) struct Types<'s, 'a> {
+pub(in crate::definition) struct Types<'s, 'a> {
     steps: Option<&'s Steps<'a>>,
     /// Of the definition itself, and of each that it includes.
     inputs: Vec<Type>,
@@ -101,7 +106,7 @@ struct Item {
     bounds: Vec<(String, u64)>,
 }
 
-pub(super) fn check(
+pub(in crate::definition) fn check(
     steps: &Steps<'_>,
     order: Option<&Order>,
     input: Option<&Value>,
@@ -122,7 +127,7 @@ pub(super) fn check(
 }
 
 /// An operation of an enlisted branch, which reads nothing that has a type but what it calls for.
-pub(super) fn check_enlisted(operation: &Draft<'_>, faults: &mut Faults) {
+pub(in crate::definition) fn check_enlisted(operation: &Draft<'_>, faults: &mut Faults) {
     let types = Types {
         steps: None,
         inputs: Vec::new(),
@@ -453,7 +458,7 @@ impl Here<'_, '_, '_> {
             bill.add(cost, bounds, pointer);
             let clean = flaws.is_empty();
             for Flaw { what, message } in flaws {
-                let (code, message, help) = tell(what, message, faults);
+                let (code, message, help) = describe(what, message, faults);
                 faults.add_at(code, pointer(), message, help);
             }
             let in_text = found.standing == Standing::InText || !matches!(spot, Spot::Json | Spot::Items);
@@ -479,33 +484,37 @@ fn error() -> Type {
 }
 
 /// How many items a map goes through, where that is said: else one, as of a list without end.
-pub(super) const fn known(max_items: usize) -> u64 {
+pub(in crate::definition) const fn known(max_items: usize) -> u64 {
     if max_items < limit::MAP_ITEMS { max_items as u64 } else { 1 }
 }
 
 /// What cannot stand there, whatever it comes to.
-fn misfit(spot: Spot, source: &str, kinds: Kinds) -> (&'static str, String, &'static str) {
+fn misfit(spot: Spot, source: &str, kinds: Kinds) -> (Code, String, &'static str) {
     let kinds = kinds.describe();
     match spot {
         Spot::Url => (
-            "E209",
+            Code::StructureInUrl,
             format!("{source} is {kinds}: a URL takes strings, numbers and booleans alone"),
             "Read a member of it, or send it in the `body`.",
         ),
         Spot::Header => (
-            "E206",
+            Code::WrongType,
             format!("{source} is {kinds}: a header takes strings, numbers and booleans alone"),
             "Read a member of it, write json() around it, or send it in the `body`.",
         ),
-        Spot::Text => ("E206", format!("{source} is {kinds} and no text"), "Read a member of it."),
-        Spot::Condition => {
-            ("E206", format!("the condition is {kinds}, which is neither true nor false"), "Compare it with something.")
-        }
-        Spot::Items => {
-            ("E206", format!("{source} is {kinds}: a map goes through a list"), "Give it a list, as in ${input.lines}.")
-        }
+        Spot::Text => (Code::WrongType, format!("{source} is {kinds} and no text"), "Read a member of it."),
+        Spot::Condition => (
+            Code::WrongType,
+            format!("the condition is {kinds}, which is neither true nor false"),
+            "Compare it with something.",
+        ),
+        Spot::Items => (
+            Code::WrongType,
+            format!("{source} is {kinds}: a map goes through a list"),
+            "Give it a list, as in ${input.lines}.",
+        ),
         Spot::Json => (
-            "E206",
+            Code::WrongType,
             format!("{source} is {kinds}, and stands in a longer text"),
             "Write json() around it, or let the string be this one expression.",
         ),
@@ -513,9 +522,9 @@ fn misfit(spot: Spot, source: &str, kinds: Kinds) -> (&'static str, String, &'st
 }
 
 /// The code, the words and the remedy for what is wrong with an expression.
-fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, String, Option<String>) {
+fn describe(what: What, message: String, faults: &mut Faults) -> (Code, String, Option<String>) {
     match what {
-        What::Unfit { help } => ("E206", message, help.map(str::to_owned)),
+        What::Unfit { help } => (Code::WrongType, message, help.map(str::to_owned)),
         What::Absent { path } => {
             let of_step = path.starts_with("steps.");
             let of_signal = path.starts_with("signals.");
@@ -534,7 +543,7 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
             let read = if guard.is_empty() { "R" } else { "" };
             let required =
                 if of_step || of_signal || of_error { "" } else { ", or name it in the schema's `required`" };
-            ("E204", message, Some(format!("{guard}{read}ead it as coalesce({path}, …){required}.")))
+            (Code::MayBeAbsent, message, Some(format!("{guard}{read}ead it as coalesce({path}, …){required}.")))
         }
         What::NoMember { written, of, help } => {
             let map = of.as_ref().and_then(|kind| kind.map.as_ref());
@@ -548,7 +557,7 @@ fn tell(what: What, message: String, faults: &mut Faults) -> (&'static str, Stri
             };
             let named = || message.starts_with("`input").then_some("Name it in the schema's `properties`.");
             let help = near.or_else(|| help.or_else(|| named().filter(|_| count > 0)).map(str::to_owned));
-            ("E205", message, help)
+            (Code::UnknownMember, message, help)
         }
     }
 }
@@ -585,7 +594,7 @@ impl Bill {
                 loops.join(" and ")
             )
         };
-        faults.add_at("E207", pointer, message, Some(help));
+        faults.add_at(Code::TooCostly, pointer, message, Some(help));
         self.cost
     }
 }

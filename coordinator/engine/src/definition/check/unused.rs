@@ -1,20 +1,22 @@
 //! W305: what is written and makes no difference.
 
-use super::{
-    document::Document,
-    order::Order,
-    read::{Faults, quote},
-    scope,
-    step::{Kind, Step, Steps},
-};
 use crate::{
     cel::Meter,
+    definition::{
+        check::{order::Order, scope},
+        diagnostic::Code,
+        syntax::{
+            document::Document,
+            read::{Faults, quote},
+            step::{Kind, Step, Steps},
+        },
+    },
     path::{Path, Scope},
     template::Template,
 };
 
 /// Outputs that nothing reads, steps and arms that never run. An included definition was warned about by itself.
-pub(super) fn warn(document: &Document<'_>, order: &Order, warnings: &mut Faults) {
+pub(in crate::definition) fn warn(document: &Document<'_>, order: &Order, warnings: &mut Faults) {
     let steps = &document.steps;
     let used = used(document, order);
     for (index, step) in steps.list.iter().enumerate().filter(|(_, step)| step.scope == 0) {
@@ -26,7 +28,7 @@ pub(super) fn warn(document: &Document<'_>, order: &Order, warnings: &mut Faults
         if let Some(field) = written.filter(|_| !used[index]) {
             let message = format!("nothing reads the output of {}", quote(step.name));
             let help = format!("Drop it, or read it as `steps.{}.output`.", step.name);
-            warnings.add_with("W305", &step.place.key(field), message, help);
+            warnings.add_with(Code::Unused, &step.place.key(field), message, help);
         }
         dead(step, warnings);
         behind_the_end(index, steps, order, warnings);
@@ -41,7 +43,7 @@ fn behind_the_end(index: usize, steps: &Steps<'_>, order: &Order, warnings: &mut
         .find(|end| ends(&steps.list[*end]) && steps.list[*end].within == step.within && order.follows(index, *end));
     if let Some(end) = end {
         let message = format!("the step never runs: {} ends the transaction before it", quote(steps.list[end].name));
-        warnings.add_with("W305", &step.place, message, "Give the `succeed` a `when`, or drop the step.");
+        warnings.add_with(Code::Unused, &step.place, message, "Give the `succeed` a `when`, or drop the step.");
     }
 }
 
@@ -81,7 +83,7 @@ fn dead(step: &Step<'_>, warnings: &mut Faults) {
         && constant(when) == Some(false)
     {
         warnings.add_with(
-            "W305",
+            Code::Unused,
             place,
             "the step never runs: its condition is false whatever comes",
             "Drop the step.",
@@ -95,10 +97,10 @@ fn dead(step: &Step<'_>, warnings: &mut Faults) {
         let own = arm.when.as_ref().map(|(when, _)| constant(when));
         if decided && !arm.steps.is_empty() {
             let message = "the arm never runs: the condition of one before it is true whatever comes";
-            warnings.add_with("W305", &place, message, "Drop one of the two.");
+            warnings.add_with(Code::Unused, &place, message, "Drop one of the two.");
         } else if own == Some(Some(false)) {
             let message = "the arm never runs: its condition is false whatever comes";
-            warnings.add_with("W305", &place, message, "Drop the arm.");
+            warnings.add_with(Code::Unused, &place, message, "Drop the arm.");
         }
         decided |= own == Some(Some(true));
     }

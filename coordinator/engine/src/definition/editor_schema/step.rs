@@ -5,9 +5,9 @@ use skald_protocol::BranchId;
 
 use super::{closed, of, text, together};
 use crate::{
-    definition::{
-        kind::{CONCURRENCY, ITEM, ROOTS},
+    definition::syntax::{
         step::ROLES,
+        step_kind::{CONCURRENCY, ITEM, ROOTS},
     },
     limit,
 };

@@ -12,12 +12,14 @@ use jsonschema::{Draft, PatternOptions, Validator};
 
 pub(super) use types::type_of;
 
-use super::{
-    Diagnostic,
-    locate::Mark,
-    read::{Faults, Node, Place, quote},
+use crate::{
+    definition::{
+        Diagnostic,
+        diagnostic::{Code, Mark},
+        syntax::read::{Faults, Node, Place, quote},
+    },
+    value::Value,
 };
-use crate::value::Value;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Bytes of one compiled pattern.
@@ -50,7 +52,12 @@ impl InputSchema {
             && *draft != DRAFT
         {
             let message = format!("only JSON Schema 2020-12 is read, not {}", quote(&draft.to_string()));
-            faults.add_with("E004", &node.place.key("$schema"), message, format!("Write {DRAFT}, or leave it out."));
+            faults.add_with(
+                Code::InvalidValue,
+                &node.place.key("$schema"),
+                message,
+                format!("Write {DRAFT}, or leave it out."),
+            );
             return None;
         }
         let weight = weight::weigh(node, faults)?;
@@ -74,9 +81,9 @@ impl InputSchema {
             match node.value.pointer(&at) {
                 Some(stated @ Value::String(_)) if at.ends_with("/type") => {
                     let message = format!("{} is no type of JSON Schema", quote(stated.as_str().unwrap_or_default()));
-                    faults.add_at("E004", format!("{pointer}{at}"), message, Some(types.to_owned()));
+                    faults.add_at(Code::InvalidValue, format!("{pointer}{at}"), message, Some(types.to_owned()));
                 }
-                _ => faults.add_at("E004", format!("{pointer}{at}"), message, None),
+                _ => faults.add_at(Code::InvalidValue, format!("{pointer}{at}"), message, None),
             }
         };
         // Building stops at the first fault; the schema of schemas knows them all, but not what a pattern may hold.
@@ -101,7 +108,7 @@ impl InputSchema {
     /// the nearest.
     pub fn check(&self, input: &Value) -> Result<(), Vec<Diagnostic>> {
         let fault = |pointer, message| Diagnostic {
-            code: "input_invalid",
+            code: Code::InputInvalid,
             pointer,
             message,
             help: None,

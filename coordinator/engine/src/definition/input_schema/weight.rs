@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    definition::read::{Faults, Node, Place, quote},
+    definition::{
+        diagnostic::Code,
+        syntax::read::{Faults, Node, Place, quote},
+    },
     value::{Map, Value},
 };
 
@@ -41,7 +44,7 @@ pub(super) fn weigh(root: &Node<'_>, faults: &mut Faults) -> Option<u64> {
     let mut patterns = 0;
     refuse(root.value, &root.place, true, &mut patterns, faults);
     if patterns > PATTERNS {
-        faults.add("E004", &root.place, format!("{patterns} patterns; at most {PATTERNS} are taken"));
+        faults.add(Code::InvalidValue, &root.place, format!("{patterns} patterns; at most {PATTERNS} are taken"));
     }
     if faults.len() > before {
         return None;
@@ -50,12 +53,12 @@ pub(super) fn weigh(root: &Node<'_>, faults: &mut Faults) -> Option<u64> {
     match scale.schema(root.value, &root.place, 0) {
         Ok(weight) if weight > MOST => {
             let message = format!("the schema comes to more than {MOST} schemas, its references followed");
-            faults.add("E004", &root.place, message);
+            faults.add(Code::InvalidValue, &root.place, message);
             None
         }
         Ok(weight) => Some(weight),
         Err((place, message)) => {
-            faults.add("E004", &place, message);
+            faults.add(Code::InvalidValue, &place, message);
             None
         }
     }
@@ -73,19 +76,23 @@ fn refuse<'a>(value: &'a Value, place: &Place<'a>, root: bool, patterns: &mut us
             for (key, member) in members {
                 match (key.as_str(), member) {
                     ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
-                        faults.add("E004", &place.key(key), format!("{} is not taken", quote(key)));
+                        faults.add(Code::InvalidValue, &place.key(key), format!("{} is not taken", quote(key)));
                     }
                     ("$id", Value::String(_)) if !root => {
-                        faults.add("E004", &place.key(key), "a schema inside another one has no `$id` here");
+                        faults.add(
+                            Code::InvalidValue,
+                            &place.key(key),
+                            "a schema inside another one has no `$id` here",
+                        );
                     }
                     ("$ref", Value::String(to)) if !(to == "#" || to.starts_with("#/")) || to.contains('%') => {
                         let message = format!("the reference {} leads out of the schema", quote(to));
-                        faults.add_with("E004", &place.key(key), message, "Write it as #/$defs/name.");
+                        faults.add_with(Code::InvalidValue, &place.key(key), message, "Write it as #/$defs/name.");
                     }
                     ("format", Value::String(name)) if !super::is_format(name) => {
                         let help = "Write a `pattern`, or a format such as date-time, date, email, uri, uuid or ipv4.";
                         let message = format!("the format {} is none that is checked", quote(name));
-                        faults.add_with("E004", &place.key(key), message, help);
+                        faults.add_with(Code::InvalidValue, &place.key(key), message, help);
                     }
                     ("pattern", Value::String(_)) => *patterns += 1,
                     ("patternProperties", Value::Object(members)) => *patterns += members.len(),

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use skald_protocol::OperationKind;
 
-use super::{
-    check::{Part, Parts},
-    document::{Defaults, Document},
-    operation::{Draft, Known},
-    retry::Policy,
+use crate::{
+    definition::{
+        check::safety::{Part, Parts},
+        syntax::{
+            document::{Defaults, Document},
+            operation::{Draft, Known},
+            retry::Policy,
+        },
+    },
+    plan::{Body, Operation, Pending, Poll, Retry, Role},
 };
-use crate::plan::{Body, Operation, Pending, Poll, Retry, Role};
 
 /// Of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,21 +23,21 @@ const BODYLESS: [&str; 3] = ["GET", "HEAD", "DELETE"];
 
 /// Everything that a draft's defaults come from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Filling<'s, 'a> {
-    pub(super) known: &'s Known<'a>,
-    pub(super) defaults: &'s Defaults,
+pub(in crate::definition) struct Filling<'s, 'a> {
+    pub(in crate::definition) known: &'s Known<'a>,
+    pub(in crate::definition) defaults: &'s Defaults,
     /// The step's own policy, for its forward operation.
-    pub(super) retry: Option<&'s Policy>,
+    pub(in crate::definition) retry: Option<&'s Policy>,
     /// Driven to its end whatever it is.
-    pub(super) tail: bool,
-    pub(super) pivot: bool,
+    pub(in crate::definition) tail: bool,
+    pub(in crate::definition) pivot: bool,
     /// Of operations that state none and whose method has one: forward ones, and the others.
-    pub(super) forward_body: &'s Body,
-    pub(super) settling_body: &'s Body,
+    pub(in crate::definition) forward_body: &'s Body,
+    pub(in crate::definition) settling_body: &'s Body,
 }
 
 impl<'s, 'a> Filling<'s, 'a> {
-    pub(super) fn of(document: &'s Document<'a>, parts: &Parts, index: usize) -> Self {
+    pub(in crate::definition) fn of(document: &'s Document<'a>, parts: &Parts, index: usize) -> Self {
         let step = &document.steps.list[index];
         let included = step.scope.checked_sub(1).map(|scope| &document.steps.included[scope]);
         Self {
@@ -47,7 +51,7 @@ impl<'s, 'a> Filling<'s, 'a> {
         }
     }
 
-    pub(super) fn settles(&self, kind: OperationKind) -> bool {
+    pub(in crate::definition) fn settles(&self, kind: OperationKind) -> bool {
         self.tail || kind.is_undo() || kind == OperationKind::Confirm
     }
 
@@ -56,13 +60,13 @@ impl<'s, 'a> Filling<'s, 'a> {
     }
 
     /// What the operation retries by before and, of a pivot, after it may have run.
-    pub(super) fn retry(&self, draft: &Draft<'_>) -> Retry {
+    pub(in crate::definition) fn retry(&self, draft: &Draft<'_>) -> Retry {
         let base = if self.settles(draft.kind) { self.settling() } else { self.defaults.retry.over(&Retry::forward()) };
         let own = draft.retry.as_ref().or(self.retry.filter(|_| draft.kind.is_forward()));
         own.map_or_else(|| base.clone(), |own| own.over(&base))
     }
 
-    pub(super) fn operation(&self, draft: &Draft<'_>) -> Operation {
+    pub(in crate::definition) fn operation(&self, draft: &Draft<'_>) -> Operation {
         let retry = self.retry(draft);
         let settles = self.settles(draft.kind);
         let of_service = |name: &str| self.known.services.as_ref()?.get(name)?.timeout;
@@ -114,7 +118,7 @@ impl<'s, 'a> Filling<'s, 'a> {
 }
 
 /// Names its services, and those of its questions, as the plan does.
-pub(super) fn renamed(operation: &mut Operation, name: &dyn Fn(&str) -> Option<String>) {
+pub(in crate::definition) fn renamed(operation: &mut Operation, name: &dyn Fn(&str) -> Option<String>) {
     if let Some(known) = operation.service.as_deref().and_then(name) {
         operation.service = Some(known);
     }

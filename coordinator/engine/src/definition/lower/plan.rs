@@ -7,22 +7,28 @@ use std::collections::BTreeMap;
 
 use skald_protocol::{BranchId, Json};
 
-use super::{
-    check::{Part, Parts},
-    document::Document,
-    fill::{Filling, renamed},
-    order::Order,
-    read::Faults,
-    scope,
-    step::{Kind, Step, Steps},
-};
 use crate::{
+    definition::{
+        check::{
+            order::Order,
+            safety::{Part, Parts},
+            scope,
+        },
+        diagnostic::Code,
+        lower::defaults::{Filling, renamed},
+        syntax::{
+            document::Document,
+            operation::Draft,
+            read::Faults,
+            step::{Kind, Step, Steps},
+        },
+    },
     plan::{Arm, Block, Branch, Index, Map, Phase, Plan, Role, Service, Takes},
     template::Template,
 };
 
 /// Forward operations that never give up, in a transaction that has no deadline either.
-pub(super) fn check_bounds(document: &Document<'_>, parts: &Parts, faults: &mut Faults) {
+pub(in crate::definition) fn check_bounds(document: &Document<'_>, parts: &Parts, faults: &mut Faults) {
     if document.timeout.is_some() {
         return;
     }
@@ -40,14 +46,14 @@ pub(super) fn check_bounds(document: &Document<'_>, parts: &Parts, faults: &mut 
             let message = "attempts before the commit are unlimited only in a transaction with a `timeout`";
             let help = "Add a `timeout` to the definition, or a `max_attempts`.";
             faults.of_another(document.steps.stand_in(index), |faults| {
-                faults.add_with("E004", &place, message, help);
+                faults.add_with(Code::InvalidValue, &place, message, help);
             });
         }
     }
 }
 
 /// The plan of a definition without faults.
-pub(super) fn plan(document: &Document<'_>, parts: &Parts, order: &Order) -> Plan {
+pub(in crate::definition) fn plan(document: &Document<'_>, parts: &Parts, order: &Order) -> Plan {
     let (services, names) = services(document);
     let whole = Whole { document, steps: &document.steps, parts, order, names };
     let branches = Space::lower(&whole, None).branches;
@@ -210,7 +216,7 @@ impl<'w, 's, 'a> Space<'w, 's, 'a> {
         after.sort_unstable();
         after.dedup();
         let filling = Filling::of(whole.document, whole.parts, index);
-        let fill = |draft: Option<&super::operation::Draft<'_>>| {
+        let fill = |draft: Option<&Draft<'_>>| {
             draft.map(|draft| {
                 let mut operation = filling.operation(draft);
                 renamed(&mut operation, &|name| whole.names.get(&(step.scope, name.to_owned())).cloned());

@@ -5,17 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 use semver::Version;
 use skald_protocol::{Json, WorkflowRef};
 
-use super::{
-    include::Library,
-    kind::Reading,
-    operation::Known,
-    read::{Faults, Node, Object, Place, quote},
-    retry::Policy,
-    schema::InputSchema,
-    service::{self, Services},
-    step::Steps,
-};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        input_schema::InputSchema,
+        syntax::{
+            include::Library,
+            operation::Known,
+            read::{Faults, Node, Object, Place, quote},
+            retry::Policy,
+            service::{self, Services},
+            step::Steps,
+            step_kind::Reading,
+        },
+    },
     limit,
     plan::{OnTimeout, Phase},
     template::Template,
@@ -25,33 +28,33 @@ use crate::{
 const DSL: &str = "1.0";
 
 #[derive(Debug)]
-pub(super) struct Document<'a> {
-    pub(super) workflow: Option<WorkflowRef>,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) input: Option<InputSchema>,
+pub(in crate::definition) struct Document<'a> {
+    pub(in crate::definition) workflow: Option<WorkflowRef>,
+    pub(in crate::definition) labels: BTreeMap<String, String>,
+    pub(in crate::definition) input: Option<InputSchema>,
     /// As it is written, of an `input` without faults.
-    pub(super) schema: Option<&'a Value>,
-    pub(super) known: Known<'a>,
-    pub(super) defaults: Defaults,
-    pub(super) timeout: Option<Duration>,
-    pub(super) on_timeout: OnTimeout,
-    pub(super) steps: Steps<'a>,
-    pub(super) output: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) schema: Option<&'a Value>,
+    pub(in crate::definition) known: Known<'a>,
+    pub(in crate::definition) defaults: Defaults,
+    pub(in crate::definition) timeout: Option<Duration>,
+    pub(in crate::definition) on_timeout: OnTimeout,
+    pub(in crate::definition) steps: Steps<'a>,
+    pub(in crate::definition) output: Option<(Template, Place<'a>)>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Defaults {
-    pub(super) timeout: Option<Duration>,
-    pub(super) retry: Policy,
-    pub(super) settle_timeout: Option<Duration>,
-    pub(super) settle_retry: Policy,
+pub(in crate::definition) struct Defaults {
+    pub(in crate::definition) timeout: Option<Duration>,
+    pub(in crate::definition) retry: Policy,
+    pub(in crate::definition) settle_timeout: Option<Duration>,
+    pub(in crate::definition) settle_retry: Policy,
 }
 
 impl<'a> Document<'a> {
     /// `None`: it is no definition of this language, so nothing else said about it would help.
     ///
     /// `including`: the workflows around it, name and version.
-    pub(super) fn read(
+    pub(in crate::definition) fn read(
         node: &Node<'a>,
         library: &'a Library,
         including: &[(&'a str, &'a str)],
@@ -99,7 +102,12 @@ impl<'a> Document<'a> {
 
 fn dsl(object: &mut Object<'_>, faults: &mut Faults) -> bool {
     let Some(node) = object.take("dsl") else {
-        faults.add_with("E003", &object.place, "`dsl` is missing", format!("Write \"dsl\": \"{DSL}\"."));
+        faults.add_with(
+            Code::UnsupportedLanguage,
+            &object.place,
+            "`dsl` is missing",
+            format!("Write \"dsl\": \"{DSL}\"."),
+        );
         return true;
     };
     if *node.value == DSL {
@@ -107,7 +115,7 @@ fn dsl(object: &mut Object<'_>, faults: &mut Faults) -> bool {
     }
     let written = Json::of(node.value);
     let message = format!("this version reads dsl \"{DSL}\" and not {}", quote(written.text()));
-    faults.add_with("E003", &node.place, message, format!("Write \"dsl\": \"{DSL}\"."));
+    faults.add_with(Code::UnsupportedLanguage, &node.place, message, format!("Write \"dsl\": \"{DSL}\"."));
     false
 }
 
@@ -129,7 +137,7 @@ fn workflow(object: &mut Object<'_>, faults: &mut Faults) -> Option<WorkflowRef>
             return Some(version);
         }
         let message = format!("{} is not a version", quote(version));
-        faults.add_with("E004", &node.place, message, "Write it as SemVer: 1.0.0.");
+        faults.add_with(Code::InvalidValue, &node.place, message, "Write it as SemVer: 1.0.0.");
         None
     });
     Some(WorkflowRef { name: name?.to_owned(), version: version?.to_owned() })

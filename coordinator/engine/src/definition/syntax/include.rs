@@ -2,15 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    document::{Defaults, Document},
-    kind::Reading,
-    operation::Known,
-    read::{Faults, Node, Place, quote},
-    source,
-    step::{Kind, Steps},
+use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            document::{Defaults, Document},
+            json,
+            operation::Known,
+            read::{Faults, Node, Place, quote},
+            step::{Kind, Steps},
+            step_kind::Reading,
+        },
+    },
+    limit,
+    template::Template,
+    value::Value,
 };
-use crate::{limit, template::Template, value::Value};
 use semver::Version;
 
 /// Within each other.
@@ -42,7 +49,7 @@ impl Library {
     #[must_use]
     pub fn missing(&self, definition: &str) -> BTreeSet<Wanted> {
         let mut wanted = BTreeSet::new();
-        if let Some(value) = source::parse(definition, &Place::default(), &mut Faults::new()) {
+        if let Some(value) = json::parse(definition, &Place::default(), &mut Faults::new()) {
             each_wanted(&value, &mut wanted);
         }
         for shelved in self.shelves.values() {
@@ -53,14 +60,14 @@ impl Library {
 
     /// Answers `wanted` with a published definition; one that is no JSON is passed over.
     pub fn shelve(&mut self, wanted: Wanted, version: &str, definition: &str) {
-        if let Some(definition) = source::parse(definition, &Place::default(), &mut Faults::new()) {
+        if let Some(definition) = json::parse(definition, &Place::default(), &mut Faults::new()) {
             self.shelves.insert(wanted, Shelved { version: version.to_owned(), definition });
         }
     }
 
     /// Puts a definition where its name and version ask for it, and as the latest if no later one is there.
     pub fn add(&mut self, definition: &str) {
-        let Some(value) = source::parse(definition, &Place::default(), &mut Faults::new()) else { return };
+        let Some(value) = json::parse(definition, &Place::default(), &mut Faults::new()) else { return };
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let (Some(workflow), Some(version)) = (text("name"), text("version")) else { return };
         let latest = Wanted { workflow: workflow.clone(), version: None };
@@ -119,22 +126,22 @@ fn each_wanted(value: &Value, wanted: &mut BTreeSet<Wanted>) {
 
 /// What an included definition brings beside its steps.
 #[derive(Debug)]
-pub(super) struct Included<'a> {
+pub(in crate::definition) struct Included<'a> {
     /// The step that includes it.
-    pub(super) step: usize,
-    pub(super) title: String,
-    pub(super) known: Known<'a>,
-    pub(super) defaults: Defaults,
+    pub(in crate::definition) step: usize,
+    pub(in crate::definition) title: String,
+    pub(in crate::definition) known: Known<'a>,
+    pub(in crate::definition) defaults: Defaults,
     /// Of the including definition.
-    pub(super) input: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) input: Option<(Template, Place<'a>)>,
     /// What the included one takes, where it says so.
-    pub(super) schema: Option<&'a Value>,
+    pub(in crate::definition) schema: Option<&'a Value>,
     /// Of the included one.
-    pub(super) output: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) output: Option<(Template, Place<'a>)>,
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn include(
+    pub(in crate::definition) fn include(
         &mut self,
         node: &Node<'a>,
         index: usize,
@@ -150,7 +157,11 @@ impl<'a> Steps<'a> {
         let asked = version.as_ref().map(|(version, _)| *version);
         if reading.including.iter().any(|(name, _)| *name == workflow) {
             let path: Vec<_> = reading.including.iter().map(|(name, _)| *name).chain([workflow]).collect();
-            faults.add("E106", &place, format!("a workflow cannot include itself: {}", path.join(" → ")));
+            faults.add(
+                Code::InvalidInclusion,
+                &place,
+                format!("a workflow cannot include itself: {}", path.join(" → ")),
+            );
             return None;
         }
         let Some(shelved) = reading.library.find(workflow, asked) else {
@@ -159,17 +170,22 @@ impl<'a> Steps<'a> {
                 && let Some(latest) = reading.library.latest(workflow)
             {
                 let message = format!("there is no version {} of the workflow {}", quote(asked?), quote(workflow));
-                faults.add_with("E102", at, message, format!("Its latest is {}.", quote(latest)));
+                faults.add_with(Code::UnknownReference, at, message, format!("Its latest is {}.", quote(latest)));
             } else {
                 let near = faults.nearest(workflow, reading.library.names());
                 let help = near.or_else(|| Some("Publish it first, or hand its file over beside this one.".to_owned()));
-                faults.add_at("E102", place.pointer(), format!("there is no workflow {}", quote(workflow)), help);
+                faults.add_at(
+                    Code::UnknownReference,
+                    place.pointer(),
+                    format!("there is no workflow {}", quote(workflow)),
+                    help,
+                );
             }
             return None;
         };
         let title = format!("{workflow}@{}", shelved.version);
         if reading.including.len() >= DEPTH {
-            faults.add("E106", &place, format!("workflows include each other at most {DEPTH} deep"));
+            faults.add(Code::InvalidInclusion, &place, format!("workflows include each other at most {DEPTH} deep"));
             return None;
         }
         let including: Vec<_> =
@@ -181,14 +197,14 @@ impl<'a> Steps<'a> {
             let first = own.first().map_or_else(String::new, |fault| {
                 format!(": {} at {:?}: {}", fault.code, fault.pointer, fault.message)
             });
-            faults.add("E102", &place, format!("the workflow {title} has faults of its own{first}"));
+            faults.add(Code::UnknownReference, &place, format!("the workflow {title} has faults of its own{first}"));
             return None;
         };
         if !document.steps.late.is_empty() {
             let message =
                 format!("{title} has `on_abort` or `on_end`, and only a transaction of its own comes to them");
             let help = "Write what shall run then in this definition's own, and include a version without them.";
-            faults.add_with("E106", &place, message, help);
+            faults.add_with(Code::InvalidInclusion, &place, message, help);
             return None;
         }
         Some(self.absorb(document, index, title, input, &place, faults))
@@ -207,7 +223,7 @@ impl<'a> Steps<'a> {
         let Document { known, defaults, steps, schema, output, .. } = document;
         if self.list.len() + steps.list.len() > limit::STEPS {
             let message = format!("too_many_steps: with those of {title} there are more than {}", limit::STEPS);
-            faults.add("E001", place, message);
+            faults.add(Code::InvalidJson, place, message);
             return Kind::Unread;
         }
         let (offset, scopes) = (self.list.len(), self.names.len());

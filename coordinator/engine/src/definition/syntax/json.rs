@@ -7,20 +7,23 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{
-    locate::Position,
-    read::{Faults, Place, quote},
+use crate::{
+    definition::{
+        diagnostic::{Code, Position},
+        syntax::read::{Faults, Place, quote},
+    },
+    limit,
+    value::Value,
 };
-use crate::{limit, value::Value};
 
 /// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
 const RESERVED: &str = "$serde_json::private::";
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> Option<Value> {
+pub(in crate::definition) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> Option<Value> {
     if text.len() > limit::DEFINITION {
         let message = format!("definition_too_large: {} bytes; at most {} are taken", text.len(), limit::DEFINITION);
-        faults.add("E001", place, message);
+        faults.add(Code::InvalidJson, place, message);
         return None;
     }
     let pointer = place.pointer();
@@ -36,7 +39,7 @@ pub(super) fn parse<'a>(text: &str, place: &Place<'a>, faults: &mut Faults) -> O
         Ok(()) => Value::read(text).ok(),
         Err(error) => {
             let pointer = reading.pointer;
-            let (message, help) = said(&reason(&error));
+            let (message, help) = explain(&reason(&error));
             faults.add_broken(pointer, message, help, Position::of_error(text, &error));
             None
         }
@@ -51,7 +54,7 @@ pub(crate) fn reason(error: &serde_json::Error) -> String {
 }
 
 /// The parser's words as those of somebody who wants to help.
-fn said(message: &str) -> (String, Option<String>) {
+fn explain(message: &str) -> (String, Option<String>) {
     let (message, help) = match message {
         "EOF while parsing a list" => ("the text ends in the middle of an array", "Close it with `]`."),
         "EOF while parsing an object" => ("the text ends in the middle of an object", "Close it with `}`."),

@@ -8,19 +8,22 @@ use std::{
 use skald_protocol::OperationKind;
 use url::Url;
 
-use super::{
-    read::{Faults, Node, Object, Place, list, quote},
-    retry::Policy,
-    secret,
-    service::Services,
-};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            read::{Faults, Node, Object, Place, list, quote},
+            retry::Policy,
+            secret,
+            service::Services,
+        },
+    },
     limit,
     plan::{Body, Means, OnExhausted, Rule, Target},
     template::{self, Template, Written},
 };
 
-pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(in crate::definition) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Set by the coordinator or by HTTP itself; every name that starts with `skald-` as well.
 const RESERVED_HEADERS: [&str; 11] = [
     "idempotency-key",
@@ -38,63 +41,68 @@ const RESERVED_HEADERS: [&str; 11] = [
 
 /// An operation before its defaults.
 #[derive(Debug)]
-pub(super) struct Draft<'a> {
-    pub(super) place: Place<'a>,
-    pub(super) kind: OperationKind,
-    pub(super) service: Option<&'a str>,
-    pub(super) method: &'a str,
-    pub(super) target: Target,
-    pub(super) query: Vec<(&'a str, Template)>,
-    pub(super) headers: Vec<(&'a str, Template)>,
+pub(in crate::definition) struct Draft<'a> {
+    pub(in crate::definition) place: Place<'a>,
+    pub(in crate::definition) kind: OperationKind,
+    pub(in crate::definition) service: Option<&'a str>,
+    pub(in crate::definition) method: &'a str,
+    pub(in crate::definition) target: Target,
+    pub(in crate::definition) query: Vec<(&'a str, Template)>,
+    pub(in crate::definition) headers: Vec<(&'a str, Template)>,
     /// Absent: the default of its kind.
-    pub(super) body: Option<Body>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) retry: Option<Policy>,
-    pub(super) pending: Option<Pending<'a>>,
-    pub(super) status_check: Option<Box<Draft<'a>>>,
+    pub(in crate::definition) body: Option<Body>,
+    pub(in crate::definition) timeout: Option<Duration>,
+    pub(in crate::definition) retry: Option<Policy>,
+    pub(in crate::definition) pending: Option<Pending<'a>>,
+    pub(in crate::definition) status_check: Option<Box<Draft<'a>>>,
     /// Each with its place.
-    pub(super) outcome: Vec<(Rule, Place<'a>)>,
-    pub(super) idempotent: bool,
-    pub(super) on_exhausted: Option<OnExhausted>,
+    pub(in crate::definition) outcome: Vec<(Rule, Place<'a>)>,
+    pub(in crate::definition) idempotent: bool,
+    pub(in crate::definition) on_exhausted: Option<OnExhausted>,
 }
 
 /// `async`
 #[derive(Debug)]
-pub(super) struct Pending<'a> {
-    pub(super) timeout: Duration,
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) poll: Option<Polling<'a>>,
+pub(in crate::definition) struct Pending<'a> {
+    pub(in crate::definition) timeout: Duration,
+    pub(in crate::definition) heartbeat: Option<Duration>,
+    pub(in crate::definition) poll: Option<Polling<'a>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Polling<'a> {
-    pub(super) operation: Box<Draft<'a>>,
-    pub(super) interval: Duration,
-    pub(super) max_interval: Option<Duration>,
+pub(in crate::definition) struct Polling<'a> {
+    pub(in crate::definition) operation: Box<Draft<'a>>,
+    pub(in crate::definition) interval: Duration,
+    pub(in crate::definition) max_interval: Option<Duration>,
 }
 
 /// What an operation may name.
 #[derive(Debug)]
-pub(super) struct Known<'a> {
+pub(in crate::definition) struct Known<'a> {
     /// `None`: services are the server's, known where the call is sent.
-    pub(super) services: Option<Services<'a>>,
-    pub(super) retries: BTreeMap<&'a str, Policy>,
+    pub(in crate::definition) services: Option<Services<'a>>,
+    pub(in crate::definition) retries: BTreeMap<&'a str, Policy>,
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn service(&self, node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
+    pub(in crate::definition) fn service(&self, node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
         let name = node.text(faults)?;
         if let Some(services) = &self.services
             && !services.contains_key(name)
         {
             let help = faults.nearest(name, services.keys().copied());
-            faults.add_at("E102", node.place.pointer(), format!("there is no service {}", quote(name)), help);
+            faults.add_at(
+                Code::UnknownReference,
+                node.place.pointer(),
+                format!("there is no service {}", quote(name)),
+                help,
+            );
             return None;
         }
         Some(name)
     }
 
-    pub(super) fn policy(&self, node: &Node<'a>, faults: &mut Faults) -> Option<Policy> {
+    pub(in crate::definition) fn policy(&self, node: &Node<'a>, faults: &mut Faults) -> Option<Policy> {
         let named = |name: &str, faults: &mut Faults| match self.retries.get(name) {
             Some(policy) => Ok(policy.clone()),
             None => Err(faults.nearest(name, self.retries.keys().copied())),
@@ -105,7 +113,7 @@ impl<'a> Known<'a> {
 
 impl<'a> Draft<'a> {
     /// `service`: the step's, where it states one.
-    pub(super) fn read(
+    pub(in crate::definition) fn read(
         node: &Node<'a>,
         kind: OperationKind,
         service: Option<&Inherited<'a>>,
@@ -197,7 +205,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Everything of it that is rendered, but for its `status_check`.
-    pub(super) fn each_template(&self, mut show: impl FnMut(&Place<'a>, &Template)) {
+    pub(in crate::definition) fn each_template(&self, mut show: impl FnMut(&Place<'a>, &Template)) {
         let (name, target) = match &self.target {
             Target::Path(template) => ("path", template),
             Target::Url(template) => ("url", template),
@@ -217,8 +225,8 @@ impl<'a> Draft<'a> {
 
 /// A service stated further out; `None` if it was stated and is unknown, which is reported already.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Inherited<'a> {
-    pub(super) name: Option<&'a str>,
+pub(in crate::definition) struct Inherited<'a> {
+    pub(in crate::definition) name: Option<&'a str>,
 }
 
 fn method<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
@@ -227,7 +235,12 @@ fn method<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<&'a str> {
         return Some(text);
     }
     let help = faults.nearest(&text.chars().take(16).collect::<String>().to_uppercase(), METHODS);
-    faults.add_at("E004", node.place.pointer(), format!("{} is none of {}", quote(text), list(METHODS)), help);
+    faults.add_at(
+        Code::InvalidValue,
+        node.place.pointer(),
+        format!("{} is none of {}", quote(text), list(METHODS)),
+        help,
+    );
     None
 }
 
@@ -235,20 +248,20 @@ fn target(object: &mut Object<'_>, has_service: bool, faults: &mut Faults) -> Op
     let (path, url) = (object.take("path"), object.take("url"));
     match (path, url) {
         (Some(_), Some(url)) => {
-            faults.add("E002", &url.place, "an operation has a `path` or a `url`, not both");
+            faults.add(Code::UnknownOrMissingField, &url.place, "an operation has a `path` or a `url`, not both");
             None
         }
         (Some(path), None) => {
             if !has_service {
                 let help = "Write `service` here or on the step, or a `url`.";
-                faults.add_with("E102", &path.place, "a `path` needs a service to stand on", help);
+                faults.add_with(Code::UnknownReference, &path.place, "a `path` needs a service to stand on", help);
             }
             self::path(&path, faults).map(Target::Path)
         }
         (None, Some(url)) => self::url(&url, faults).map(Target::Url),
         (None, None) => {
             let help = "Write a `path` on the service, or a `url`.";
-            faults.add_with("E002", &object.place, "where the operation goes is missing", help);
+            faults.add_with(Code::UnknownOrMissingField, &object.place, "where the operation goes is missing", help);
             None
         }
     }
@@ -288,7 +301,7 @@ fn url(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
     if absolute.is_none() || dynamic && !host_ends {
         let message = format!("{} is not an absolute http or https URL", quote(text));
         faults.add_with(
-            "E004",
+            Code::InvalidValue,
             &node.place,
             message,
             "Write scheme and host out; expressions may follow the first `/`.",
@@ -299,7 +312,7 @@ fn url(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
 }
 
 /// An http or https URL with a host and without credentials.
-pub(super) fn absolute_url(text: &str) -> Option<Url> {
+pub(in crate::definition) fn absolute_url(text: &str) -> Option<Url> {
     let (scheme, _) = text.split_once("://")?;
     if text.len() > 2048 || !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
@@ -342,12 +355,12 @@ fn headers<'a>(node: &Node<'a>, faults: &mut Faults) -> Vec<(&'a str, Template)>
 }
 
 /// Headers whose names differ only in case.
-pub(super) fn twice(headers: &Object<'_>, faults: &mut Faults) {
+pub(in crate::definition) fn twice(headers: &Object<'_>, faults: &mut Faults) {
     let mut names = BTreeSet::new();
     for (name, node) in headers.entries() {
         if !names.insert(name.to_ascii_lowercase()) {
             faults.add(
-                "E004",
+                Code::InvalidValue,
                 &node.place,
                 format!("the header {} stands here twice: case does not matter", quote(name)),
             );
@@ -356,19 +369,19 @@ pub(super) fn twice(headers: &Object<'_>, faults: &mut Faults) {
 }
 
 /// Whether a header may be set to this (RFC 9110, field syntax).
-pub(super) fn header(name: &str, value: &str, place: &Place<'_>, faults: &mut Faults) -> bool {
+pub(in crate::definition) fn header(name: &str, value: &str, place: &Place<'_>, faults: &mut Faults) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
-        faults.add("E004", place, format!("{} is not a header's name", quote(name)));
+        faults.add(Code::InvalidValue, place, format!("{} is not a header's name", quote(name)));
         return false;
     }
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("skald-") || RESERVED_HEADERS.contains(&lower.as_str()) {
-        faults.add("E004", place, format!("the header {} is the coordinator's own", quote(name)));
+        faults.add(Code::InvalidValue, place, format!("the header {} is the coordinator's own", quote(name)));
         return false;
     }
     if !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
-        faults.add("E004", place, "a header's value holds visible ASCII characters and spaces alone");
+        faults.add(Code::InvalidValue, place, "a header's value holds visible ASCII characters and spaces alone");
         return false;
     }
     true
@@ -386,7 +399,12 @@ fn pending<'a>(
     let poll = object.take("poll");
     if let (Some((_, place)), Some(_)) = (&heartbeat, &poll) {
         let help = "Drop one of the two: a poll's answer is a sign of life.";
-        faults.add_with("E002", place, "a `heartbeat` is for callbacks, and this operation is polled", help);
+        faults.add_with(
+            Code::UnknownOrMissingField,
+            place,
+            "a `heartbeat` is for callbacks, and this operation is polled",
+            help,
+        );
     }
     let poll = poll.and_then(|node| {
         let mut object = node.object(faults)?;
@@ -395,7 +413,7 @@ fn pending<'a>(
         if let (Some(interval), Some(most)) = (interval, max_interval)
             && interval > most
         {
-            faults.add("E004", &object.place, "`interval` is longer than `max_interval`");
+            faults.add(Code::InvalidValue, &object.place, "`interval` is longer than `max_interval`");
         }
         let operation = Draft::read_object(object, OperationKind::Status, service, known, faults);
         Some(Polling { operation: Box::new(operation), interval: interval?, max_interval })
@@ -432,7 +450,7 @@ fn outcome<'a>(node: &Node<'a>, asks: bool, faults: &mut Faults) -> Vec<(Rule, P
                 if let Some(node) = node {
                     let article = if name == "error" { "an" } else { "a" };
                     let told = format!("only what is refused, unknown or unsent has {article} `{name}`");
-                    faults.add("E002", &node.place, told);
+                    faults.add(Code::UnknownOrMissingField, &node.place, told);
                 }
             }
         }

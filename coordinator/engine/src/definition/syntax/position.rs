@@ -5,37 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Diagnostic;
-
-/// A place in a text; both count from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    pub line: usize,
-    pub column: usize,
-}
-
-/// What of a member a fault is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// Its name: it should not be there, or not so.
-    Key,
-    Value,
-}
-
-impl Position {
-    pub(super) fn of(text: &str, at: usize) -> Self {
-        let at = text.floor_char_boundary(at);
-        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        Self { line: text[..start].matches('\n').count() + 1, column: text[start..at].chars().count() + 1 }
-    }
-
-    /// Where a parser stopped; where the text ends too early, at its last character, which something should follow.
-    pub(super) fn of_error(text: &str, error: &serde_json::Error) -> Self {
-        let line: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-        let at = line + error.column().saturating_sub(1);
-        Self::of(text, at.min(text.trim_end().len().saturating_sub(1)))
-    }
-}
+use crate::definition::diagnostic::{Diagnostic, Mark, Position};
 
 /// Where the value of a JSON pointer stands in a text.
 #[must_use]
@@ -47,7 +17,7 @@ pub fn position(text: &str, pointer: &str) -> Position {
 }
 
 /// Gives every diagnostic that has none its place.
-pub(super) fn place(text: &str, diagnostics: &mut [Diagnostic]) {
+pub(in crate::definition) fn place(text: &str, diagnostics: &mut [Diagnostic]) {
     let mut scan = Scan::new(text);
     let mut missing: Vec<_> = diagnostics.iter_mut().filter(|diagnostic| diagnostic.position.is_none()).collect();
     if missing.is_empty() {
@@ -265,11 +235,12 @@ impl<'t> Scan<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definition::Code;
 
     fn found(text: &str, pointer: &str, mark: Mark) -> (usize, usize) {
         let pointer = pointer.to_owned();
         let mut diagnostics =
-            [Diagnostic { code: "", pointer, message: String::new(), help: None, position: None, mark }];
+            [Diagnostic { code: Code::InvalidJson, pointer, message: String::new(), help: None, position: None, mark }];
         place(text, &mut diagnostics);
         let position = diagnostics[0].position.expect("a place");
         if mark == Mark::Value {
@@ -304,7 +275,7 @@ mod tests {
     fn all_places_are_found_together_in_whatever_order_they_are_asked_for() {
         let text = "{\n\"a\": [1,\n2],\n\"b\": 3}";
         let mut diagnostics = ["/b", "/a/1", "", "/a/0", "/a/1"].map(|pointer| Diagnostic {
-            code: "",
+            code: Code::InvalidJson,
             pointer: pointer.to_owned(),
             message: String::new(),
             help: None,

@@ -6,9 +6,13 @@ use std::{rc::Rc, time::Duration};
 
 use skald_protocol::{duration_meant, duration_text, parse_duration};
 
-use super::{Diagnostic, Position, locate::Mark, secret};
 use crate::{
     cel::{Allowance, Reason},
+    definition::{
+        Diagnostic, Position,
+        diagnostic::{Code, Mark},
+        syntax::secret,
+    },
     template::Template,
     value::{Map, Value},
 };
@@ -21,7 +25,7 @@ const LONGEST_NAME: usize = 64;
 
 /// A place in the document. Cheap to clone; the pointer is written only for a fault.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place<'a>(Option<Rc<(Place<'a>, Segment<'a>)>>);
+pub(in crate::definition) struct Place<'a>(Option<Rc<(Place<'a>, Segment<'a>)>>);
 
 #[derive(Debug, Clone, Copy)]
 enum Segment<'a> {
@@ -30,16 +34,16 @@ enum Segment<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn key(&self, key: &'a str) -> Self {
+    pub(in crate::definition) fn key(&self, key: &'a str) -> Self {
         Self(Some(Rc::new((self.clone(), Segment::Key(key)))))
     }
 
-    pub(super) fn index(&self, index: usize) -> Self {
+    pub(in crate::definition) fn index(&self, index: usize) -> Self {
         Self(Some(Rc::new((self.clone(), Segment::Index(index)))))
     }
 
     /// RFC 6901.
-    pub(super) fn pointer(&self) -> String {
+    pub(in crate::definition) fn pointer(&self) -> String {
         let mut segments = Vec::new();
         let mut at = self;
         while let Some(inner) = &at.0 {
@@ -59,7 +63,7 @@ impl<'a> Place<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Faults {
+pub(in crate::definition) struct Faults {
     list: Vec<Diagnostic>,
     comparisons: usize,
     expressions: Allowance,
@@ -68,17 +72,17 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) const fn new() -> Self {
+    pub(in crate::definition) const fn new() -> Self {
         Self { list: Vec::new(), comparisons: COMPARISONS, expressions: Allowance::of_a_definition(), stand_in: None }
     }
 
-    pub(super) fn add(&mut self, code: &'static str, place: &Place<'_>, message: impl Into<String>) {
+    pub(in crate::definition) fn add(&mut self, code: Code, place: &Place<'_>, message: impl Into<String>) {
         self.push(code, || place.pointer(), message.into(), None);
     }
 
-    pub(super) fn add_with(
+    pub(in crate::definition) fn add_with(
         &mut self,
-        code: &'static str,
+        code: Code,
         place: &Place<'_>,
         message: impl Into<String>,
         help: impl Into<String>,
@@ -86,34 +90,40 @@ impl Faults {
         self.push(code, || place.pointer(), message.into(), Some(help.into()));
     }
 
-    pub(super) fn add_at(&mut self, code: &'static str, pointer: String, message: String, help: Option<String>) {
+    pub(in crate::definition) fn add_at(&mut self, code: Code, pointer: String, message: String, help: Option<String>) {
         self.push(code, || pointer, message, help);
     }
 
     /// About a value, whatever its code.
-    fn add_of_value(&mut self, code: &'static str, place: &Place<'_>, message: String) {
+    fn add_of_value(&mut self, code: Code, place: &Place<'_>, message: String) {
         if let Some(fault) = self.push(code, || place.pointer(), message, None) {
             fault.mark = Mark::Value;
         }
     }
 
     /// A member that stands there again.
-    pub(super) fn add_twice(&mut self, pointer: String, message: String) {
-        if let Some(fault) = self.push("E001", || pointer, message, Some("Keep one of them.".to_owned())) {
+    pub(in crate::definition) fn add_twice(&mut self, pointer: String, message: String) {
+        if let Some(fault) = self.push(Code::InvalidJson, || pointer, message, Some("Keep one of them.".to_owned())) {
             fault.mark = Mark::Key;
         }
     }
 
     /// Text that is no JSON from there on.
-    pub(super) fn add_broken(&mut self, pointer: String, message: String, help: Option<String>, position: Position) {
-        if let Some(fault) = self.push("E001", || pointer, message, help) {
+    pub(in crate::definition) fn add_broken(
+        &mut self,
+        pointer: String,
+        message: String,
+        help: Option<String>,
+        position: Position,
+    ) {
+        if let Some(fault) = self.push(Code::InvalidJson, || pointer, message, help) {
             fault.position = Some(position);
         }
     }
 
     fn push(
         &mut self,
-        code: &'static str,
+        code: Code,
         pointer: impl FnOnce() -> String,
         message: String,
         help: Option<String>,
@@ -125,40 +135,44 @@ impl Faults {
             Some((pointer, prefix)) => (pointer.clone(), format!("{prefix}: {message}")),
             None => (pointer(), message),
         };
-        let mark = if matches!(code, "E002" | "W305") { Mark::Key } else { Mark::Value };
+        let mark = if matches!(code, Code::UnknownOrMissingField | Code::Unused) { Mark::Key } else { Mark::Value };
         self.list.push(Diagnostic { code, pointer, message, help, position: None, mark });
         self.list.last_mut()
     }
 
     /// What `find` finds is in an included definition: it is told where that is included.
-    pub(super) fn of_another(&mut self, stand_in: Option<(String, String)>, find: impl FnOnce(&mut Self)) {
+    pub(in crate::definition) fn of_another(
+        &mut self,
+        stand_in: Option<(String, String)>,
+        find: impl FnOnce(&mut Self),
+    ) {
         self.stand_in = stand_in;
         find(self);
         self.stand_in = None;
     }
 
-    pub(super) fn first(&self) -> Option<&Diagnostic> {
+    pub(in crate::definition) fn first(&self) -> Option<&Diagnostic> {
         self.list.first()
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::definition) const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(in crate::definition) const fn len(&self) -> usize {
         self.list.len()
     }
 
-    pub(super) const fn is_full(&self) -> bool {
+    pub(in crate::definition) const fn is_full(&self) -> bool {
         self.list.len() >= MOST
     }
 
-    pub(super) fn into_list(self) -> Vec<Diagnostic> {
+    pub(in crate::definition) fn into_list(self) -> Vec<Diagnostic> {
         self.list
     }
 
     /// "Did you mean …?", if one of the candidates is near.
-    pub(super) fn nearest<'c>(
+    pub(in crate::definition) fn nearest<'c>(
         &mut self,
         written: &str,
         candidates: impl IntoIterator<Item = &'c str>,
@@ -188,14 +202,14 @@ impl Faults {
 }
 
 /// As it was written, cut where it gets long.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::definition) fn quote(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("`{}…`", &text[..end]),
         None => format!("`{text}`"),
     }
 }
 
-pub(super) fn list<'c>(words: impl IntoIterator<Item = &'c str>) -> String {
+pub(in crate::definition) fn list<'c>(words: impl IntoIterator<Item = &'c str>) -> String {
     words.into_iter().map(quote).collect::<Vec<_>>().join(", ")
 }
 
@@ -212,36 +226,40 @@ const fn kind(value: &Value) -> &'static str {
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'a> {
-    pub(super) value: &'a Value,
-    pub(super) place: Place<'a>,
+pub(in crate::definition) struct Node<'a> {
+    pub(in crate::definition) value: &'a Value,
+    pub(in crate::definition) place: Place<'a>,
 }
 
 impl<'a> Node<'a> {
-    pub(super) const fn new(value: &'a Value, place: Place<'a>) -> Self {
+    pub(in crate::definition) const fn new(value: &'a Value, place: Place<'a>) -> Self {
         Self { value, place }
     }
 
     /// Reports a value that is not what it must be.
-    pub(super) fn wrong<T>(&self, expected: &str, faults: &mut Faults) -> Option<T> {
-        faults.add_of_value("E002", &self.place, format!("expected {expected}, found {}", kind(self.value)));
+    pub(in crate::definition) fn wrong<T>(&self, expected: &str, faults: &mut Faults) -> Option<T> {
+        faults.add_of_value(
+            Code::UnknownOrMissingField,
+            &self.place,
+            format!("expected {expected}, found {}", kind(self.value)),
+        );
         None
     }
 
     /// Reports a value of the right type that says something impossible.
-    pub(super) fn bad<T>(&self, message: impl Into<String>, faults: &mut Faults) -> Option<T> {
-        faults.add("E004", &self.place, message);
+    pub(in crate::definition) fn bad<T>(&self, message: impl Into<String>, faults: &mut Faults) -> Option<T> {
+        faults.add(Code::InvalidValue, &self.place, message);
         None
     }
 
-    pub(super) fn object(&self, faults: &mut Faults) -> Option<Object<'a>> {
+    pub(in crate::definition) fn object(&self, faults: &mut Faults) -> Option<Object<'a>> {
         match self.value {
             Value::Object(members) => Some(Object { members, place: self.place.clone(), known: Vec::new() }),
             _ => self.wrong("an object", faults),
         }
     }
 
-    pub(super) fn array(&self, faults: &mut Faults) -> Option<Vec<Self>> {
+    pub(in crate::definition) fn array(&self, faults: &mut Faults) -> Option<Vec<Self>> {
         match self.value {
             Value::Array(items) => {
                 Some(items.iter().enumerate().map(|(index, item)| Node::new(item, self.place.index(index))).collect())
@@ -250,14 +268,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(super) fn text(&self, faults: &mut Faults) -> Option<&'a str> {
+    pub(in crate::definition) fn text(&self, faults: &mut Faults) -> Option<&'a str> {
         match self.value {
             Value::String(text) => Some(text),
             _ => self.wrong("a string", faults),
         }
     }
 
-    pub(super) fn boolean(&self, faults: &mut Faults) -> Option<bool> {
+    pub(in crate::definition) fn boolean(&self, faults: &mut Faults) -> Option<bool> {
         match self.value {
             Value::Bool(truth) => Some(*truth),
             _ => self.wrong("true or false", faults),
@@ -265,7 +283,7 @@ impl<'a> Node<'a> {
     }
 
     /// A whole number from 1 to `most`.
-    pub(super) fn count(&self, most: u32, faults: &mut Faults) -> Option<u32> {
+    pub(in crate::definition) fn count(&self, most: u32, faults: &mut Faults) -> Option<u32> {
         let Value::Number(number) = self.value else { return self.wrong("a whole number", faults) };
         match number.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| (1..=most).contains(count)) {
             Some(count) => Some(count),
@@ -274,7 +292,7 @@ impl<'a> Node<'a> {
     }
 
     /// Longer than nothing and at most `most`.
-    pub(super) fn duration(&self, most: Duration, faults: &mut Faults) -> Option<Duration> {
+    pub(in crate::definition) fn duration(&self, most: Duration, faults: &mut Faults) -> Option<Duration> {
         let text = self.text(faults)?;
         match parse_duration(text) {
             Ok(duration) if duration.is_zero() => self.bad("a duration must be longer than nothing", faults),
@@ -287,30 +305,35 @@ impl<'a> Node<'a> {
                     Some(meant) => format!("Write one whole number and a unit: {meant}."),
                     None => "Write a whole number and a unit: 500ms, 3s, 15m, 24h, 7d.".to_owned(),
                 };
-                faults.add_with("E004", &self.place, message, help);
+                faults.add_with(Code::InvalidValue, &self.place, message, help);
                 None
             }
         }
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
+    pub(in crate::definition) fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
         let text = self.text(faults)?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*meaning);
         }
         let help = faults.nearest(text, words.iter().map(|(word, _)| *word));
         let message = format!("{} is none of {}", quote(text), list(words.iter().map(|(word, _)| *word)));
-        faults.add_at("E004", self.place.pointer(), message, help);
+        faults.add_at(Code::InvalidValue, self.place.pointer(), message, help);
         None
     }
 
     /// Bare CEL, as `when` is.
-    pub(super) fn condition(&self, faults: &mut Faults) -> Option<Template> {
+    pub(in crate::definition) fn condition(&self, faults: &mut Faults) -> Option<Template> {
         let text = self.text(faults)?;
         if text.trim_start().starts_with("${") {
             let help = "Write the expression bare: \"when\": \"input.express\".";
-            faults.add_with("E201", &self.place, "a condition is an expression already, without ${ }", help);
+            faults.add_with(
+                Code::InvalidExpression,
+                &self.place,
+                "a condition is an expression already, without ${ }",
+                help,
+            );
             return None;
         }
         let whole = Value::String(format!("${{{text}}}"));
@@ -318,11 +341,11 @@ impl<'a> Node<'a> {
         if template.expression() == Some(text.trim()) {
             return Some(template);
         }
-        faults.add("E201", &self.place, format!("{} is not one expression", quote(text)));
+        faults.add(Code::InvalidExpression, &self.place, format!("{} is not one expression", quote(text)));
         None
     }
 
-    pub(super) fn template(&self, faults: &mut Faults) -> Option<Template> {
+    pub(in crate::definition) fn template(&self, faults: &mut Faults) -> Option<Template> {
         if secret::refuse(self, faults) {
             return None;
         }
@@ -332,12 +355,17 @@ impl<'a> Node<'a> {
                 for fault in malformed {
                     let pointer = format!("{}{}", self.place.pointer(), fault.pointer);
                     let (code, help) = match &fault.refused.reason {
-                        Reason::Syntax => ("E201", None),
+                        Reason::Syntax => (Code::InvalidExpression, None),
                         Reason::Function { written, known } => {
                             let near = faults.nearest(written, known.iter().copied());
-                            ("E202", near.or_else(|| Some(format!("There are {}.", list(known.iter().copied())))))
+                            (
+                                Code::UnknownName,
+                                near.or_else(|| Some(format!("There are {}.", list(known.iter().copied())))),
+                            )
                         }
-                        Reason::Bound => ("E207", Some("Send less, or let the participant compute it.".to_owned())),
+                        Reason::Bound => {
+                            (Code::TooCostly, Some("Send less, or let the participant compute it.".to_owned()))
+                        }
                     };
                     faults.add_at(code, pointer, fault.refused.message, help);
                     if faults.is_full() {
@@ -352,28 +380,28 @@ impl<'a> Node<'a> {
 
 /// An object whose fields are asked for by name; what nobody asked for is a fault.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(in crate::definition) struct Object<'a> {
     members: &'a Map,
-    pub(super) place: Place<'a>,
+    pub(in crate::definition) place: Place<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn take(&mut self, name: &'static str) -> Option<Node<'a>> {
+    pub(in crate::definition) fn take(&mut self, name: &'static str) -> Option<Node<'a>> {
         self.known.push(name);
         self.members.get(name).map(|value| Node::new(value, self.place.key(name)))
     }
 
-    pub(super) fn require(&mut self, name: &'static str, faults: &mut Faults) -> Option<Node<'a>> {
+    pub(in crate::definition) fn require(&mut self, name: &'static str, faults: &mut Faults) -> Option<Node<'a>> {
         let node = self.take(name);
         if node.is_none() {
-            faults.add_of_value("E002", &self.place, format!("`{name}` is missing"));
+            faults.add_of_value(Code::UnknownOrMissingField, &self.place, format!("`{name}` is missing"));
         }
         node
     }
 
     /// All members of an object whose names are the author's own: there `x-…` is a name like any other.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
+    pub(in crate::definition) fn entries(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
         let (members, place) = (self.members, self.place.clone());
         members.iter().map(move |(name, value)| {
             let name = name.as_str();
@@ -382,14 +410,14 @@ impl<'a> Object<'a> {
     }
 
     /// Refuses a field that belongs to the language but not here; true if it is there.
-    pub(super) fn forbid(&mut self, name: &'static str, why: &str, faults: &mut Faults) -> bool {
+    pub(in crate::definition) fn forbid(&mut self, name: &'static str, why: &str, faults: &mut Faults) -> bool {
         let Some(node) = self.take(name) else { return false };
-        faults.add("E002", &node.place, why);
+        faults.add(Code::UnknownOrMissingField, &node.place, why);
         true
     }
 
     /// Refuses every field that was not asked for; true if there was none.
-    pub(super) fn end(self, faults: &mut Faults) -> bool {
+    pub(in crate::definition) fn end(self, faults: &mut Faults) -> bool {
         let before = faults.len();
         let mut clean = true;
         for name in self.members.keys().filter(|name| !is_extension(name)) {
@@ -402,7 +430,7 @@ impl<'a> Object<'a> {
             }
             let help = faults.nearest(name, self.known.iter().copied());
             let pointer = self.place.key(name).pointer();
-            faults.add_at("E002", pointer, format!("unknown field {}", quote(name)), help);
+            faults.add_at(Code::UnknownOrMissingField, pointer, format!("unknown field {}", quote(name)), help);
         }
         debug_assert!(clean || faults.len() > before || faults.is_full());
         clean

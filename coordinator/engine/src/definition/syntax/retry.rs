@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::read::{Faults, Node, quote};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::read::{Faults, Node, quote},
+    },
     limit,
     plan::{Jitter, Retry},
 };
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Policy {
+pub(in crate::definition) struct Policy {
     /// `Some(None)` is "unlimited".
     max_attempts: Option<Option<u32>>,
     initial_interval: Option<Duration>,
@@ -20,7 +23,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Self {
+    pub(in crate::definition) fn read(node: &Node<'_>, faults: &mut Faults) -> Self {
         let Some(mut object) = node.object(faults) else { return Self::default() };
         let max_attempts = object.take("max_attempts").and_then(|node| {
             if node.value == "unlimited" { Some(None) } else { node.count(limit::ATTEMPTS, faults).map(Some) }
@@ -38,14 +41,14 @@ impl Policy {
         if let (Some(initial), Some(most)) = (initial_interval, max_interval)
             && initial > most
         {
-            faults.add("E004", &object.place, "`initial_interval` is longer than `max_interval`");
+            faults.add(Code::InvalidValue, &object.place, "`initial_interval` is longer than `max_interval`");
         }
         object.end(faults);
         Self { max_attempts, initial_interval, backoff_coefficient, max_interval, jitter, max_elapsed }
     }
 
     /// An inline policy or the name of one.
-    pub(super) fn read_reference(
+    pub(in crate::definition) fn read_reference(
         node: &Node<'_>,
         named: impl FnOnce(&str, &mut Faults) -> Result<Self, Option<String>>,
         faults: &mut Faults,
@@ -55,13 +58,13 @@ impl Policy {
             Ok(policy) => Some(policy),
             Err(help) => {
                 let message = format!("there is no retry policy {}", quote(name));
-                faults.add_at("E102", node.place.pointer(), message, help);
+                faults.add_at(Code::UnknownReference, node.place.pointer(), message, help);
                 None
             }
         }
     }
 
-    pub(super) fn over(&self, base: &Retry) -> Retry {
+    pub(in crate::definition) fn over(&self, base: &Retry) -> Retry {
         let initial_interval = self.initial_interval.unwrap_or(base.initial_interval);
         Retry {
             max_attempts: self.max_attempts.unwrap_or(base.max_attempts),
@@ -75,7 +78,7 @@ impl Policy {
     }
 
     /// Says itself that it ends.
-    pub(super) const fn is_finite(&self) -> bool {
+    pub(in crate::definition) const fn is_finite(&self) -> bool {
         matches!(self.max_attempts, Some(Some(_))) || self.max_elapsed.is_some()
     }
 }

@@ -1,14 +1,19 @@
 //! E208: a secret is never stored, so nothing that is may hold one.
 
-use super::{
-    read::{Faults, Node, Place},
-    service::is_name,
+use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            read::{Faults, Node, Place},
+            service::is_name,
+        },
+    },
+    value::Value,
 };
-use crate::value::Value;
 
 /// Refuses every `{"secret": name}` in what is rendered; true if there was one. What only looks alike, with more members
 /// or a value that is no name, is data.
-pub(super) fn refuse(node: &Node<'_>, faults: &mut Faults) -> bool {
+pub(in crate::definition) fn refuse(node: &Node<'_>, faults: &mut Faults) -> bool {
     let before = faults.len();
     find(node.value, &node.place, faults);
     faults.len() > before
@@ -25,7 +30,7 @@ fn find<'a>(value: &'a Value, place: &Place<'a>, faults: &mut Faults) {
                 let message = "a secret where it would be stored";
                 let help =
                     "Secrets stand in a service's `auth` and `headers` alone: add one there, and call through it.";
-                faults.add_with("E208", place, message, help);
+                faults.add_with(Code::MisplacedSecret, place, message, help);
                 return;
             }
             members.iter().for_each(|(key, member)| find(member, &place.key(key), faults));

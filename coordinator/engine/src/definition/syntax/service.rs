@@ -2,26 +2,29 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    operation::{absolute_url, header, twice},
-    read::{Faults, Node, Object, list, quote},
-};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            operation::{absolute_url, header, twice},
+            read::{Faults, Node, Object, list, quote},
+        },
+    },
     limit,
     plan::{self, Auth, Secret},
 };
 
 /// All that are declared, so that a faulty one is not also an unknown one.
-pub(super) type Services<'a> = BTreeMap<&'a str, Declared>;
+pub(in crate::definition) type Services<'a> = BTreeMap<&'a str, Declared>;
 
 #[derive(Debug)]
-pub(super) struct Declared {
-    pub(super) service: plan::Service,
+pub(in crate::definition) struct Declared {
+    pub(in crate::definition) service: plan::Service,
     /// Of one attempt.
-    pub(super) timeout: Option<Duration>,
+    pub(in crate::definition) timeout: Option<Duration>,
 }
 
-pub(super) fn read_all<'a>(node: &Node<'a>, faults: &mut Faults) -> Services<'a> {
+pub(in crate::definition) fn read_all<'a>(node: &Node<'a>, faults: &mut Faults) -> Services<'a> {
     let Some(object) = node.object(faults) else { return Services::new() };
     let mut services = Services::new();
     for (name, node) in object.entries() {
@@ -37,7 +40,7 @@ pub(super) fn read_all<'a>(node: &Node<'a>, faults: &mut Faults) -> Services<'a>
 }
 
 /// Of services, retry policies and secrets.
-pub(super) fn is_name(text: &str) -> bool {
+pub(in crate::definition) fn is_name(text: &str) -> bool {
     text.len() <= 63
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
@@ -55,7 +58,7 @@ fn read(node: &Node<'_>, faults: &mut Faults) -> Declared {
             None => {
                 let message = format!("{} is not an absolute http or https URL", quote(text));
                 faults.add_with(
-                    "E004",
+                    Code::InvalidValue,
                     &node.place,
                     message,
                     "Write scheme, host and path alone: http://stock:8080/api.",
@@ -113,7 +116,7 @@ fn auth(node: &Node<'_>, faults: &mut Faults) -> Option<Auth> {
             Some(Auth::Header { name: name?, value: value? })
         }
         _ => {
-            faults.add("E002", &place, format!("`auth` is exactly one of {}", list(KINDS)));
+            faults.add(Code::UnknownOrMissingField, &place, format!("`auth` is exactly one of {}", list(KINDS)));
             None
         }
     }
@@ -128,7 +131,7 @@ fn header_name(object: &mut Object<'_>, faults: &mut Faults) -> Option<String> {
 fn secret(node: &Node<'_>, faults: &mut Faults) -> Option<Secret> {
     if node.value.is_string() {
         let help = "Write {\"secret\": name}; the value is in the server's configuration.";
-        faults.add_with("E002", &node.place, "expected a secret, found a string", help);
+        faults.add_with(Code::UnknownOrMissingField, &node.place, "expected a secret, found a string", help);
         return None;
     }
     let mut object = node.object(faults)?;

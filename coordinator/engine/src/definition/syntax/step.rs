@@ -4,42 +4,45 @@ use std::collections::BTreeMap;
 
 use skald_protocol::BranchId;
 
-use super::{
-    include::Included,
-    kind::{Arm, Reading},
-    operation::{Draft, Inherited},
-    read::{Faults, Node, Place, quote},
-    retry::Policy,
-};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            include::Included,
+            operation::{Draft, Inherited},
+            read::{Faults, Node, Place, quote},
+            retry::Policy,
+            step_kind::{Arm, Reading},
+        },
+    },
     limit,
     plan::{Fail, OnExhausted, Phase, Wait},
     template::Template,
 };
 
 #[derive(Debug)]
-pub(super) struct Step<'a> {
+pub(in crate::definition) struct Step<'a> {
     /// Empty where it could not be read.
-    pub(super) name: &'a str,
+    pub(in crate::definition) name: &'a str,
     /// Of an included definition's steps: where that is included.
-    pub(super) place: Place<'a>,
+    pub(in crate::definition) place: Place<'a>,
     /// The definition it is of: 0, or one more than the index in `Steps::included`.
-    pub(super) scope: usize,
-    pub(super) phase: Phase,
+    pub(in crate::definition) scope: usize,
+    pub(in crate::definition) phase: Phase,
     /// The nearest block around it, and the arm.
-    pub(super) within: Option<(usize, usize)>,
-    pub(super) when: Option<(Template, Place<'a>)>,
-    pub(super) after: Option<Vec<Node<'a>>>,
-    pub(super) role: Option<(Said, Place<'a>)>,
-    pub(super) retry: Option<(Policy, Place<'a>)>,
-    pub(super) output: Option<(Template, Place<'a>)>,
-    pub(super) kind: Kind<'a>,
+    pub(in crate::definition) within: Option<(usize, usize)>,
+    pub(in crate::definition) when: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) after: Option<Vec<Node<'a>>>,
+    pub(in crate::definition) role: Option<(Said, Place<'a>)>,
+    pub(in crate::definition) retry: Option<(Policy, Place<'a>)>,
+    pub(in crate::definition) output: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) kind: Kind<'a>,
     /// An unknown field stands in it, most likely the one that seems to be missing.
-    pub(super) misspelt: bool,
+    pub(in crate::definition) misspelt: bool,
 }
 
 #[derive(Debug)]
-pub(super) enum Kind<'a> {
+pub(in crate::definition) enum Kind<'a> {
     Saga {
         action: Box<Draft<'a>>,
         compensate: Option<Box<Draft<'a>>>,
@@ -91,14 +94,14 @@ pub(super) enum Kind<'a> {
 
 /// A `role` that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::definition) enum Said {
     Compensatable,
     Pivot,
     Retriable,
     ReadOnly,
 }
 
-pub(super) const ROLES: [(&str, Said); 4] = [
+pub(in crate::definition) const ROLES: [(&str, Said); 4] = [
     ("compensatable", Said::Compensatable),
     ("pivot", Said::Pivot),
     ("retriable", Said::Retriable),
@@ -106,21 +109,21 @@ pub(super) const ROLES: [(&str, Said); 4] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct Steps<'a> {
-    pub(super) place: Place<'a>,
-    pub(super) list: Vec<Step<'a>>,
+pub(in crate::definition) struct Steps<'a> {
+    pub(in crate::definition) place: Place<'a>,
+    pub(in crate::definition) list: Vec<Step<'a>>,
     /// Those that stand in no block.
-    pub(super) top: Vec<usize>,
+    pub(in crate::definition) top: Vec<usize>,
     /// The same of `on_abort` and `on_end`, as far as they are written.
-    pub(super) late: Vec<Vec<usize>>,
+    pub(in crate::definition) late: Vec<Vec<usize>>,
     /// By definition.
-    pub(super) names: Vec<BTreeMap<&'a str, usize>>,
-    pub(super) included: Vec<Included<'a>>,
+    pub(in crate::definition) names: Vec<BTreeMap<&'a str, usize>>,
+    pub(in crate::definition) included: Vec<Included<'a>>,
 }
 
 impl<'a> Step<'a> {
     /// What a wait reads, with the place of each.
-    pub(super) fn awaited(&self) -> impl Iterator<Item = (&Template, Place<'a>)> {
+    pub(in crate::definition) fn awaited(&self) -> impl Iterator<Item = (&Template, Place<'a>)> {
         let wait = match &self.kind {
             Kind::Wait { wait, place } => Some((wait, place)),
             _ => None,
@@ -133,7 +136,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    pub(super) fn operations(&self) -> impl Iterator<Item = &Draft<'a>> {
+    pub(in crate::definition) fn operations(&self) -> impl Iterator<Item = &Draft<'a>> {
         let all = match &self.kind {
             Kind::Saga { action, compensate } => [Some(action), compensate.as_ref(), None],
             Kind::Tcc { try_, confirm, cancel } => [try_.as_ref(), confirm.as_ref(), cancel.as_ref()],
@@ -143,7 +146,7 @@ impl<'a> Step<'a> {
     }
 
     /// The steps that stand directly in each of its arms.
-    pub(super) fn arms(&self) -> Vec<&[usize]> {
+    pub(in crate::definition) fn arms(&self) -> Vec<&[usize]> {
         match &self.kind {
             Kind::Parallel { arms, .. } => arms.iter().map(Vec::as_slice).collect(),
             Kind::Choice { arms } => arms.iter().map(|arm| arm.steps.as_slice()).collect(),
@@ -153,7 +156,7 @@ impl<'a> Step<'a> {
     }
 
     /// Moves what it says of other steps and of definitions.
-    pub(super) fn shift(&mut self, steps: usize, scopes: usize) {
+    pub(in crate::definition) fn shift(&mut self, steps: usize, scopes: usize) {
         self.scope += scopes;
         let all = |list: &mut Vec<usize>| list.iter_mut().for_each(|step| *step += steps);
         if let Some((block, _)) = &mut self.within {
@@ -173,7 +176,7 @@ impl<'a> Step<'a> {
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn none() -> Self {
+    pub(in crate::definition) fn none() -> Self {
         let place = Place::default();
         Self {
             place,
@@ -185,32 +188,32 @@ impl<'a> Steps<'a> {
         }
     }
 
-    pub(super) fn read(node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) -> Self {
+    pub(in crate::definition) fn read(node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) -> Self {
         let mut steps = Self { place: node.place.clone(), ..Self::none() };
         let top = steps.siblings(node, None, reading, faults);
         steps.top = top;
         if steps.top.is_empty() && node.value.as_array().is_some_and(Vec::is_empty) {
-            faults.add("E105", &node.place, "there is no step");
+            faults.add(Code::EmptyBlock, &node.place, "there is no step");
         }
         steps
     }
 
     /// The steps of `on_abort` or `on_end`.
-    pub(super) fn read_late(&mut self, node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) {
+    pub(in crate::definition) fn read_late(&mut self, node: &Node<'a>, reading: Reading<'_, 'a>, faults: &mut Faults) {
         let top = self.siblings(node, None, reading, faults);
         if node.value.as_array().is_some_and(Vec::is_empty) {
-            faults.add("E105", &node.place, "there is no step");
+            faults.add(Code::EmptyBlock, &node.place, "there is no step");
         }
         self.late.push(top);
     }
 
     /// Those that stand in no block, by phase.
-    pub(super) fn tops(&self) -> impl Iterator<Item = &[usize]> {
+    pub(in crate::definition) fn tops(&self) -> impl Iterator<Item = &[usize]> {
         std::iter::once(&self.top).chain(&self.late).map(Vec::as_slice)
     }
 
     /// Blocks nest no deeper than JSON does, so neither does this.
-    pub(super) fn siblings(
+    pub(in crate::definition) fn siblings(
         &mut self,
         node: &Node<'a>,
         within: Option<(usize, usize)>,
@@ -222,7 +225,7 @@ impl<'a> Steps<'a> {
             if self.list.len() >= limit::STEPS {
                 let before = faults.len();
                 let message = format!("too_many_steps: at most {} are taken", limit::STEPS);
-                faults.add("E001", &node.place, message);
+                faults.add(Code::InvalidJson, &node.place, message);
                 debug_assert!(faults.len() > before || faults.is_full());
                 break;
             }
@@ -270,7 +273,7 @@ impl<'a> Steps<'a> {
         if kind.is_none() && clean {
             let help = "Write `action`, `try` with `confirm` and `cancel`, or one of `parallel`, `choice`, `map`, \
                         `wait`, `saga`, `set`, `fail`, `succeed`.";
-            faults.add_with("E002", &node.place, "what the step does is missing", help);
+            faults.add_with(Code::UnknownOrMissingField, &node.place, "what the step does is missing", help);
         }
         let step = &mut self.list[index];
         step.kind = kind.unwrap_or(Kind::Unread);
@@ -285,12 +288,12 @@ impl<'a> Steps<'a> {
             && name.len() <= BranchId::MAX;
         if !valid {
             let message = format!("{} is not a step's name: [a-z][a-z0-9_]*, at most {}", quote(name), BranchId::MAX);
-            faults.add("E004", &node.place, message);
+            faults.add(Code::InvalidValue, &node.place, message);
             return None;
         }
         if let Some(first) = self.names[0].get(name) {
             let first = self.list[*first].place.pointer();
-            faults.add("E101", &node.place, format!("there is another step {} at {first}", quote(name)));
+            faults.add(Code::DuplicateName, &node.place, format!("there is another step {} at {first}", quote(name)));
             return Some(name);
         }
         self.names[0].insert(name, index);
@@ -298,28 +301,28 @@ impl<'a> Steps<'a> {
     }
 
     /// The steps around it, nearest first, each with the arm that it stands in.
-    pub(super) fn around(&self, step: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub(in crate::definition) fn around(&self, step: usize) -> impl Iterator<Item = (usize, usize)> {
         std::iter::successors(self.list[step].within, |(block, _)| self.list[*block].within)
     }
 
-    pub(super) fn is_map(&self, step: usize) -> bool {
+    pub(in crate::definition) fn is_map(&self, step: usize) -> bool {
         matches!(self.list[step].kind, Kind::Map { .. })
     }
 
     /// The nearest map around it.
-    pub(super) fn map_around(&self, step: usize) -> Option<usize> {
+    pub(in crate::definition) fn map_around(&self, step: usize) -> Option<usize> {
         self.around(step).map(|(block, _)| block).find(|block| self.is_map(*block))
     }
 
     /// Whether all maps around `step` are also around `here` or are `here` itself: what stands in a map is seen only there.
-    pub(super) fn is_in_sight(&self, step: usize, here: Option<usize>, seen_from_end: bool) -> bool {
+    pub(in crate::definition) fn is_in_sight(&self, step: usize, here: Option<usize>, seen_from_end: bool) -> bool {
         self.map_around(step).is_none_or(|map| {
             here.is_some_and(|here| (here == map && seen_from_end) || self.around(here).any(|(block, _)| block == map))
         })
     }
 
     /// Whether `step` may be skipped in a run that comes to `here` (to the end, without it).
-    pub(super) fn may_be_absent(&self, step: usize, here: Option<usize>) -> bool {
+    pub(in crate::definition) fn may_be_absent(&self, step: usize, here: Option<usize>) -> bool {
         let shared = |block: usize, arm: Option<usize>| {
             here.is_some_and(|here| {
                 here == block && arm.is_none()
@@ -335,7 +338,7 @@ impl<'a> Steps<'a> {
 
     /// Whether `step` may be without output in a run that comes to `here`: skipped, given up, waited in vain, or never
     /// begun.
-    pub(super) fn may_lack_output(&self, step: usize, here: Option<usize>) -> bool {
+    pub(in crate::definition) fn may_lack_output(&self, step: usize, here: Option<usize>) -> bool {
         let in_vain = match &self.list[step].kind {
             Kind::Saga { action, .. } => action.on_exhausted == Some(OnExhausted::Ignore),
             Kind::Wait { wait, .. } => wait.goes_on(),
@@ -347,7 +350,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Whether the two stand in different arms of one choice, so that never both of them run.
-    pub(super) fn are_exclusive(&self, one: usize, other: usize) -> bool {
+    pub(in crate::definition) fn are_exclusive(&self, one: usize, other: usize) -> bool {
         self.around(one).any(|(block, arm)| {
             matches!(self.list[block].kind, Kind::Choice { .. })
                 && self.around(other).any(|(around, other)| around == block && other != arm)

@@ -2,13 +2,16 @@
 
 use skald_protocol::{OperationKind, parse_duration};
 
-use super::{
-    include::Library,
-    operation::{Draft, Inherited, Known},
-    read::{Faults, Node, Object, Place, list, quote},
-    step::{Kind, Steps},
-};
 use crate::{
+    definition::{
+        diagnostic::Code,
+        syntax::{
+            include::Library,
+            operation::{Draft, Inherited, Known},
+            read::{Faults, Node, Object, Place, list, quote},
+            step::{Kind, Steps},
+        },
+    },
     limit,
     path::is_name,
     plan::{Fail, Phase, Wait},
@@ -16,33 +19,34 @@ use crate::{
 };
 
 /// Side by side, where nothing is said.
-pub(super) const CONCURRENCY: u32 = 16;
+pub(in crate::definition) const CONCURRENCY: u32 = 16;
 /// What an item is called, where nothing is said.
-pub(super) const ITEM: &str = "item";
+pub(in crate::definition) const ITEM: &str = "item";
 /// What an expression may start with; no map's variable hides one of them.
-pub(super) const ROOTS: [&str; 8] = ["input", "steps", "transaction", "self", "response", "signals", "config", "items"];
+pub(in crate::definition) const ROOTS: [&str; 8] =
+    ["input", "steps", "transaction", "self", "response", "signals", "config", "items"];
 const BLOCKS: [&str; 8] = ["parallel", "choice", "map", "wait", "saga", "set", "fail", "succeed"];
 
 /// Everything that reading a step needs beside the step.
 #[derive(Clone, Copy)]
-pub(super) struct Reading<'s, 'a> {
-    pub(super) known: &'s Known<'a>,
-    pub(super) library: &'a Library,
+pub(in crate::definition) struct Reading<'s, 'a> {
+    pub(in crate::definition) known: &'s Known<'a>,
+    pub(in crate::definition) library: &'a Library,
     /// The definitions around this one, that it must not include again.
-    pub(super) including: &'s [(&'a str, &'a str)],
-    pub(super) phase: Phase,
+    pub(in crate::definition) including: &'s [(&'a str, &'a str)],
+    pub(in crate::definition) phase: Phase,
 }
 
 /// A step's condition and arm, or an arm without one.
 #[derive(Debug)]
-pub(super) struct Arm<'a> {
-    pub(super) when: Option<(Template, Place<'a>)>,
-    pub(super) steps: Vec<usize>,
+pub(in crate::definition) struct Arm<'a> {
+    pub(in crate::definition) when: Option<(Template, Place<'a>)>,
+    pub(in crate::definition) steps: Vec<usize>,
 }
 
 impl<'a> Steps<'a> {
     /// `None`: nothing says what it does.
-    pub(super) fn kind(
+    pub(in crate::definition) fn kind(
         &mut self,
         object: &mut Object<'a>,
         index: usize,
@@ -72,7 +76,7 @@ impl<'a> Steps<'a> {
         if said > 1 {
             let message = "a step does one thing: an `action`, a `try` with `confirm` and `cancel`, or one of";
             let message = format!("{message} {}", list(BLOCKS));
-            faults.add("E002", &object.place, message);
+            faults.add(Code::UnknownOrMissingField, &object.place, message);
             return Some(Kind::Unread);
         }
         if said == 1 && action.is_none() && !tcc {
@@ -106,14 +110,18 @@ impl<'a> Steps<'a> {
         if tcc {
             if let Some(compensate) = compensate {
                 let message = "a TCC step is undone by its `cancel`; `compensate` belongs to an `action`";
-                faults.add("E002", &compensate.place, message);
+                faults.add(Code::UnknownOrMissingField, &compensate.place, message);
             }
             return Some(Kind::Tcc { try_, confirm, cancel });
         }
         match (action, compensate) {
             (Some(action), compensate) => Some(Kind::Saga { action, compensate }),
             (None, Some(compensate)) => {
-                faults.add("E002", &compensate.place, "a `compensate` without an `action` has nothing to undo");
+                faults.add(
+                    Code::UnknownOrMissingField,
+                    &compensate.place,
+                    "a `compensate` without an `action` has nothing to undo",
+                );
                 Some(Kind::Unread)
             }
             (None, None) => None,
@@ -137,7 +145,7 @@ impl<'a> Steps<'a> {
         let compensate = compensate.map(|draft| draft.place.clone());
         for place in [role, retry, output, service, compensate].into_iter().flatten() {
             let message = "a step without an operation of its own does not take this";
-            faults.add_with("E002", &place, message, "Write it on steps with an operation.");
+            faults.add_with(Code::UnknownOrMissingField, &place, message, "Write it on steps with an operation.");
         }
     }
 
@@ -163,13 +171,13 @@ impl<'a> Steps<'a> {
         let mut arms = Vec::new();
         let nodes = node.array(faults).unwrap_or_default();
         if node.value.as_array().is_some_and(Vec::is_empty) {
-            faults.add("E105", &node.place, "a `parallel` block without arms");
+            faults.add(Code::EmptyBlock, &node.place, "a `parallel` block without arms");
         }
         for node in nodes {
             let Some(mut object) = node.object(faults) else { continue };
             if let Some(steps) = object.require("steps", faults) {
                 if steps.value.as_array().is_some_and(Vec::is_empty) {
-                    faults.add("E105", &steps.place, "an arm without steps");
+                    faults.add(Code::EmptyBlock, &steps.place, "an arm without steps");
                 }
                 arms.push(self.arm(&steps, (index, arms.len()), reading, faults));
             }
@@ -187,10 +195,12 @@ impl<'a> Steps<'a> {
             let Some(mut object) = node.object(faults) else { continue };
             let (when, other) = (object.take("when"), object.take("otherwise"));
             match (&when, &other) {
-                (Some(_), Some(other)) => faults.add("E002", &other.place, "an arm has a `when` or is the `otherwise`"),
+                (Some(_), Some(other)) => {
+                    faults.add(Code::UnknownOrMissingField, &other.place, "an arm has a `when` or is the `otherwise`")
+                }
                 (None, None) => {
                     let help = "Write a condition, or \"otherwise\": true on the last arm.";
-                    faults.add_with("E002", &object.place, "`when` is missing", help);
+                    faults.add_with(Code::UnknownOrMissingField, &object.place, "`when` is missing", help);
                 }
                 (None, Some(node)) => {
                     otherwise = true;
@@ -198,7 +208,7 @@ impl<'a> Steps<'a> {
                         node.wrong::<()>("true", faults);
                     } else if position + 1 < last {
                         faults.add(
-                            "E105",
+                            Code::EmptyBlock,
                             &node.place,
                             "`otherwise` is the last arm: what comes after it is never run",
                         );
@@ -215,7 +225,7 @@ impl<'a> Steps<'a> {
         if !otherwise && node.value.is_array() {
             let help = "Add {\"otherwise\": true, \"steps\": […]} as the last arm; its steps may be empty.";
             faults.add_with(
-                "E105",
+                Code::EmptyBlock,
                 &node.place,
                 "the choice does not say what is done where no condition is true",
                 help,
@@ -254,7 +264,7 @@ impl<'a> Steps<'a> {
         if let Some(steps) = &steps
             && steps.value.as_array().is_some_and(Vec::is_empty)
         {
-            faults.add("E105", &steps.place, "a `map` without steps");
+            faults.add(Code::EmptyBlock, &steps.place, "a `map` without steps");
         }
         let steps = steps.map(|steps| self.arm(&steps, (index, 0), reading, faults)).unwrap_or_default();
         object.end(faults);
@@ -275,11 +285,11 @@ fn wait_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<(Wait, Place<'a>)
     let on_timeout = object.take("on_timeout");
     let one = [span.is_some(), until.is_some(), signal.is_some()].into_iter().filter(|said| *said).count() == 1;
     if !one {
-        faults.add("E002", &object.place, "a wait has one of `for`, `until` and `signal`");
+        faults.add(Code::UnknownOrMissingField, &object.place, "a wait has one of `for`, `until` and `signal`");
     }
     if signal.is_none() {
         for node in [&timeout, &on_timeout].into_iter().flatten() {
-            faults.add("E002", &node.place, "only a wait for a `signal` has a timeout");
+            faults.add(Code::UnknownOrMissingField, &node.place, "only a wait for a `signal` has a timeout");
         }
     }
     let text = |node: &Node<'a>, faults: &mut Faults| {
@@ -300,7 +310,12 @@ fn wait_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<(Wait, Place<'a>)
             let moment = node.value.as_str().unwrap_or_default();
             if template.is_static() && moment.parse::<skald_protocol::Timestamp>().is_err() {
                 let message = format!("{} is no timestamp", quote(moment));
-                faults.add_with("E004", &node.place, message, "Write it as RFC 3339: 2026-01-31T12:00:00Z.");
+                faults.add_with(
+                    Code::InvalidValue,
+                    &node.place,
+                    message,
+                    "Write it as RFC 3339: 2026-01-31T12:00:00Z.",
+                );
             }
             (Wait::Until(template), place)
         }
@@ -311,7 +326,7 @@ fn wait_of<'a>(node: &Node<'a>, faults: &mut Faults) -> Option<(Wait, Place<'a>)
                 Some(node) => node.duration(limit::TIMEOUT, faults)?,
                 None => {
                     let help = "Write how long: 24h, 7d. After it the wait fails, or goes on with `on_timeout`.";
-                    faults.add_with("E002", &object.place, "`timeout` is missing", help);
+                    faults.add_with(Code::UnknownOrMissingField, &object.place, "`timeout` is missing", help);
                     return None;
                 }
             };
@@ -348,7 +363,7 @@ fn signals_of(node: &Node<'_>, faults: &mut Faults) -> Option<Names> {
         let name = signal_of(node, faults)?;
         if names.contains(&name) {
             let message = format!("the signal {} stands in the list twice", quote(node.text(faults)?));
-            faults.add_with("E004", &node.place, message, "Name each signal once.");
+            faults.add_with(Code::InvalidValue, &node.place, message, "Name each signal once.");
         }
         names.push(name);
     }
@@ -360,7 +375,7 @@ fn signal_of(node: &Node<'_>, faults: &mut Faults) -> Option<Template> {
     let name = node.template(faults)?;
     if name.is_static() && !is_signal(written) {
         let message = format!("{} is no signal's name: letters, digits and `_.~-`", quote(written));
-        faults.add("E004", &node.place, format!("{message}, at most {}", limit::SIGNAL_NAME));
+        faults.add(Code::InvalidValue, &node.place, format!("{message}, at most {}", limit::SIGNAL_NAME));
     }
     Some(name)
 }

@@ -18,9 +18,9 @@ use skald_protocol::{BranchStatus, Gid, OperationKind, OperationStatus, Status, 
 
 use super::{
     Run, Stage,
-    fault::{Fault, Strike, When},
+    fault::{InjectedFault, Strike, When},
     participant::Ledger,
-    timeline::{Attempt, Entry, What},
+    timeline::{Attempt, TimelineEntry, What},
 };
 use crate::{
     call::{Call, Reply, Request, Response},
@@ -89,7 +89,7 @@ pub(super) struct Point {
 
 pub(super) struct World<'s> {
     stage: &'s Stage,
-    faults: &'s [Fault],
+    faults: &'s [InjectedFault],
     tx: Transaction,
     journal: Vec<Record>,
     now: Timestamp,
@@ -114,14 +114,14 @@ pub(super) struct World<'s> {
     resumed: bool,
     happened: usize,
     told: usize,
-    timeline: Option<Vec<Entry>>,
+    timeline: Option<Vec<TimelineEntry>>,
 }
 
 impl<'s> World<'s> {
     /// `tell`: keep what happens.
-    pub(super) fn play(stage: &'s Stage, faults: &'s [Fault], tell: bool) -> Run {
+    pub(super) fn play(stage: &'s Stage, faults: &'s [InjectedFault], tell: bool) -> Run {
         let deadline = faults.iter().find_map(|fault| match fault {
-            Fault::Deadline { after_ms } => Some(*after_ms),
+            InjectedFault::Deadline { after_ms } => Some(*after_ms),
             _ => None,
         });
         let began = Began {
@@ -198,7 +198,7 @@ impl<'s> World<'s> {
         let stuck = (0..self.tx.branch_count()).any(|branch| self.tx.branch_status(branch) == BranchStatus::Stuck);
         if self.tx.status() == Status::Suspended && !stuck && !self.resumed {
             self.resumed = true;
-            self.tell(|| What::Resumed);
+            self.note(|| What::Resumed);
             self.decide(Input::Command(Command::Resume));
             return true;
         }
@@ -211,7 +211,7 @@ impl<'s> World<'s> {
     }
 
     fn end(mut self, finished: bool) -> Run {
-        self.tell_events();
+        self.record_events();
         Run {
             finished,
             status: self.tx.status(),

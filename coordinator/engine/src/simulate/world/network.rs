@@ -8,7 +8,7 @@ use crate::{
     event::Error,
     simulate::{
         Strike,
-        fault::{Fault, OUTAGE_MS},
+        fault::{InjectedFault, OUTAGE_MS},
         timeline::{Attempt, What},
     },
     transaction::{Command, Input},
@@ -21,7 +21,7 @@ impl World<'_> {
         // A step's name stands for its branches: a map makes one for each item.
         let step = self.tx.find(&of.branch).map(|branch| self.tx.branch(branch).step.clone());
         for (index, fault) in self.faults.iter().enumerate() {
-            let Fault::Strike { branch, operation, ask, attempt, strike } = fault else { continue };
+            let InjectedFault::Strike { branch, operation, ask, attempt, strike } = fault else { continue };
             let named = *branch == of.branch.as_str() || step.as_deref() == Some(branch);
             if !named || *operation != of.operation || *ask != of.ask || of.attempt < *attempt {
                 continue;
@@ -111,11 +111,11 @@ impl World<'_> {
                 if let Command::Callback { branch, operation, verdict, .. } = &*command {
                     let service = self.service_of(branch.as_str());
                     let (branch, operation, verdict) = (branch.clone(), *operation, *verdict);
-                    self.tell(|| What::CalledBack { branch, operation, service, verdict });
+                    self.note(|| What::CalledBack { branch, operation, service, verdict });
                 }
                 if let Command::Signal { name, payload } = &*command {
                     let (name, payload) = (name.clone(), payload.clone());
-                    self.tell(|| What::Signal { name, payload });
+                    self.note(|| What::Signal { name, payload });
                 }
                 self.decide(Input::Command(*command));
             }
@@ -132,7 +132,7 @@ impl World<'_> {
         if self.timeline.is_some() {
             let (of, service) = (self.messages[message].of.clone(), self.messages[message].service.clone());
             let what = recorded_answer(of, service, &reply);
-            self.tell(|| what);
+            self.note(|| what);
         }
         self.decide(Input::Replied { call, reply });
     }

@@ -12,7 +12,7 @@ use crate::{
     call::{Call, Request},
     event::Record,
     simulate::{
-        fault::{Fault, When},
+        fault::{InjectedFault, When},
         timeline::{Attempt, What},
     },
     transaction::{Command, Continuity, Decided, Input, Transaction},
@@ -27,11 +27,11 @@ impl World<'_> {
         let index = self.records.len();
         self.records.push(self.now);
         let crash = self.faults.iter().find_map(|fault| match fault {
-            Fault::Crash { record, when } if *record == index => Some(*when),
+            InjectedFault::Crash { record, when } if *record == index => Some(*when),
             _ => None,
         });
         for fault in self.faults {
-            if let Fault::Cancel { record, when } = fault
+            if let InjectedFault::Cancel { record, when } = fault
                 && *record == index
             {
                 self.cancels.insert(*when == When::Sent);
@@ -42,7 +42,7 @@ impl World<'_> {
         }
         self.journal.push(Record::new(self.now, decided.events));
         self.crash = self.crash.or(crash);
-        self.tell_events();
+        self.record_events();
     }
 
     pub(super) fn decide(&mut self, input: Input) {
@@ -73,12 +73,12 @@ impl World<'_> {
     }
 
     pub(super) fn cancel(&mut self) {
-        self.tell(|| What::Cancelled);
+        self.note(|| What::Cancelled);
         self.decide(Input::Command(Command::Cancel { reason: None }));
     }
 
     pub(super) fn kill(&mut self, lost: bool) {
-        self.tell(|| What::Killed { lost });
+        self.note(|| What::Killed { lost });
         self.crash = None;
         self.down = true;
         self.holder += 1;
@@ -96,7 +96,7 @@ impl World<'_> {
             }
         }
         self.down = false;
-        self.tell(|| What::TakenOver);
+        self.note(|| What::TakenOver);
         let decided = self.tx.load(Continuity::Broken, self.now);
         self.record(decided);
     }
@@ -113,7 +113,7 @@ impl World<'_> {
                     Err(error) => {
                         let of = self.attempt(call);
                         self.unrenderable.push((of.branch.to_string(), call.operation, error.to_string()));
-                        self.tell(|| What::Unrenderable { of, reason: error.to_string() });
+                        self.note(|| What::Unrenderable { of, reason: error.to_string() });
                         self.decide(Input::Unrenderable { call, error });
                         break;
                     }
@@ -143,7 +143,7 @@ impl World<'_> {
         if self.timeline.is_some() {
             let (to, of) = (service.clone(), of.clone());
             let (method, target, body) = (request.method.clone(), address(&request), request.body.clone());
-            self.tell(|| What::Call { of, service: to, method, target, body });
+            self.note(|| What::Call { of, service: to, method, target, body });
         }
         let (timeout, asynchronous) = (request.timeout, request.asynchronous);
         let key = (call.branch, call.operation, self.question(call));

@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     plan::{Block, Branch},
     simulate::{
-        fault::{Fate, Fault},
+        fault::{Fate, InjectedFault},
         lookup,
     },
     transaction::Command,
@@ -23,7 +23,7 @@ impl World<'_> {
             }
         }
         for fault in self.faults {
-            if let Fault::Signal { name, fate: Fate::Early } = fault {
+            if let InjectedFault::Signal { name, fate: Fate::Early } = fault {
                 let step = lookup::all(&self.stage.plan).into_iter().find(|branch| waits_for(branch, name));
                 let payload = self.payload(name, step.map_or("", |branch| &branch.step));
                 self.signals.push(name.clone());
@@ -34,7 +34,7 @@ impl World<'_> {
 
     pub(super) fn fate(&self, name: &str) -> Option<Fate> {
         self.faults.iter().find_map(|fault| match fault {
-            Fault::Signal { name: struck, fate } if struck == name => Some(*fate),
+            InjectedFault::Signal { name: struck, fate } if struck == name => Some(*fate),
             _ => None,
         })
     }

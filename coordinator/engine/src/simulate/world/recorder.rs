@@ -6,20 +6,20 @@ use super::{START, World};
 use crate::{
     call::{Outcome, Reply},
     event::{Error, Record},
-    simulate::timeline::{Attempt, Entry, What},
+    simulate::timeline::{Attempt, TimelineEntry, What},
     transaction::Transaction,
 };
 
 impl World<'_> {
-    pub(super) fn tell(&mut self, what: impl FnOnce() -> What) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> What) {
         if let Some(timeline) = &mut self.timeline {
             let at_ms = u64::try_from(self.now.0 - START.0).unwrap_or(0);
-            timeline.push(Entry { at_ms, what: what() });
+            timeline.push(TimelineEntry { at_ms, what: what() });
         }
     }
 
     /// The public events of what was recorded since.
-    pub(super) fn tell_events(&mut self) {
+    pub(super) fn record_events(&mut self) {
         if self.timeline.is_none() || self.told == self.journal.len() {
             return;
         }
@@ -30,7 +30,7 @@ impl World<'_> {
         for event in published {
             let seq = event.id.split('.').next().and_then(|seq| seq.parse::<usize>().ok());
             if seq.is_some_and(|seq| seq >= from) {
-                self.tell(|| What::Event { event });
+                self.note(|| What::Event { event });
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     plan::Means,
     simulate::{
         Strike,
-        answer::{Answer, CallbackOutcome},
+        answer::{CallbackOutcome, ScriptedAnswer},
         participant::{Business, How, Manners, response},
         timeline::{Attempt, What},
     },
@@ -43,7 +43,7 @@ impl World<'_> {
         if self.timeline.is_some() {
             let service = self.messages[message].service.clone();
             let of = of.clone();
-            self.tell(|| What::Arrival { of, service, how, late });
+            self.note(|| What::Arrival { of, service, how, late });
         }
         if how == How::Accepted {
             self.work(message, strike);
@@ -120,7 +120,7 @@ impl World<'_> {
         let id = self.tx.branch_id(call.branch);
         let turn = self.ledgers.get(id.as_str()).map_or(0, |ledger| ledger.turn(call.operation)).saturating_sub(1);
         let scripted = self.stage.answers.script(spec, &id, call.operation, turn);
-        let callback = scripted.and_then(|answer: &Answer| answer.callback.clone());
+        let callback = scripted.and_then(|answer: &ScriptedAnswer| answer.callback.clone());
         let pending = spec.operation(call.operation).and_then(|operation| operation.pending.as_ref());
         let half =
             pending.map(|pending| pending.heartbeat.map_or(pending.timeout, |beat| beat.min(pending.timeout)) / 2);
