@@ -1,5 +1,6 @@
 //! What is recorded. The encoding is a promise: `tests/golden` holds one of every event ever released, and a later build
 //! reads them all.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -286,6 +287,64 @@ pub enum FailureClass {
     Unsent,
 }
 
+/// All events about one operation of a branch. With the two below it names every event, so a match that ends with them
+/// and without `_` does not compile once there is a new one.
+macro_rules! about_operation {
+    () => {
+        $crate::Event::Failed { .. }
+            | $crate::Event::NotFound { .. }
+            | $crate::Event::Pended { .. }
+            | $crate::Event::Heartbeat { .. }
+            | $crate::Event::Polled { .. }
+            | $crate::Event::Succeeded { .. }
+            | $crate::Event::Refused { .. }
+            | $crate::Event::Exhausted { .. }
+            | $crate::Event::Stuck { .. }
+            | $crate::Event::LateCallback { .. }
+            | $crate::Event::Skipped { .. }
+            | $crate::Event::Resolved { .. }
+    };
+}
+
+/// About a branch whose own turn it is: its `when`, or what it does without an operation.
+macro_rules! about_turn {
+    () => {
+        $crate::Event::Admitted { .. }
+            | $crate::Event::Passed { .. }
+            | $crate::Event::Computed { .. }
+            | $crate::Event::Chosen { .. }
+            | $crate::Event::Armed { .. }
+            | $crate::Event::Elapsed { .. }
+            | $crate::Event::Mapped { .. }
+            | $crate::Event::Faulted { .. }
+    };
+}
+
+/// About the transaction as a whole.
+macro_rules! about_transaction {
+    () => {
+        $crate::Event::Began(_)
+            | $crate::Event::Enlisted(_)
+            | $crate::Event::CancelRequested { .. }
+            | $crate::Event::DeadlinePassed
+            | $crate::Event::JournalFull
+            | $crate::Event::Decided { .. }
+            | $crate::Event::Halted { .. }
+            | $crate::Event::Signalled { .. }
+            | $crate::Event::Suspended
+            | $crate::Event::Adopted
+            | $crate::Event::Retried { .. }
+            | $crate::Event::Resumed
+            | $crate::Event::Settled { .. }
+            | $crate::Event::Snapshot(_)
+            | $crate::Event::Evaluated { .. }
+            | $crate::Event::KeyTaken { .. }
+            | $crate::Event::PhaseStarted { .. }
+    };
+}
+
+pub(crate) use {about_operation, about_transaction, about_turn};
+
 impl Event {
     /// The operation that it is about, where it is about one.
     #[must_use]
@@ -303,31 +362,7 @@ impl Event {
             | Self::LateCallback { branch, operation, .. }
             | Self::Skipped { branch, operation, .. }
             | Self::Resolved { branch, operation, .. } => Some((*branch, *operation)),
-            Self::Began(_)
-            | Self::Enlisted(_)
-            | Self::CancelRequested { .. }
-            | Self::DeadlinePassed
-            | Self::JournalFull
-            | Self::Decided { .. }
-            | Self::Halted { .. }
-            | Self::Signalled { .. }
-            | Self::Admitted { .. }
-            | Self::Passed { .. }
-            | Self::Computed { .. }
-            | Self::Chosen { .. }
-            | Self::Armed { .. }
-            | Self::Elapsed { .. }
-            | Self::Mapped { .. }
-            | Self::Faulted { .. }
-            | Self::Suspended
-            | Self::Adopted
-            | Self::Retried { .. }
-            | Self::Resumed
-            | Self::Settled { .. }
-            | Self::Snapshot(_)
-            | Self::Evaluated { .. }
-            | Self::KeyTaken { .. }
-            | Self::PhaseStarted { .. } => None,
+            about_turn!() | about_transaction!() => None,
         }
     }
 
@@ -343,16 +378,23 @@ impl Event {
             | Self::Elapsed { branch }
             | Self::Mapped { branch, .. }
             | Self::Faulted { branch, .. } => Some(*branch),
-            _ => None,
+            about_operation!() | about_transaction!() => None,
         }
     }
 
     /// Bytes of JSON that came of expressions.
     pub(crate) fn made(&self) -> usize {
         match self {
-            Self::Computed { output: Some(output), .. } => output.text().len(),
+            Self::Computed { output, .. } => output.as_ref().map_or(0, |output| output.text().len()),
             Self::Mapped { items, .. } => items.iter().map(|item| item.text().len()).sum(),
-            _ => 0,
+            Self::Admitted { .. }
+            | Self::Passed { .. }
+            | Self::Chosen { .. }
+            | Self::Armed { .. }
+            | Self::Elapsed { .. }
+            | Self::Faulted { .. }
+            | about_operation!()
+            | about_transaction!() => 0,
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call::Response,
-    event::{Enlistment, Error, Event, FailureClass, millis},
+    event::{Enlistment, Error, Event, FailureClass, about_operation, about_transaction, about_turn, millis},
     plan::{OnExhausted, OnTimeout},
 };
 
@@ -42,7 +42,15 @@ impl Transaction {
             | Event::Exhausted { .. }
             | Event::Skipped { .. }
             | Event::Resolved { .. } => (self.state.evaluated, self.state.made) = (0, 0),
-            _ => {}
+            Event::Failed { .. }
+            | Event::NotFound { .. }
+            | Event::Pended { .. }
+            | Event::Heartbeat { .. }
+            | Event::Polled { .. }
+            | Event::Stuck { .. }
+            | Event::LateCallback { .. }
+            | about_turn!()
+            | about_transaction!() => {}
         }
         match event {
             Event::Failed { .. } => self.fold_failed(event, branch, slot, at),
@@ -110,7 +118,7 @@ impl Transaction {
             Event::Resolved { outcome: ResolvedOutcome::Refused, reason, .. } => {
                 self.refuse(branch, &Error::new("refused", reason.clone()), true, at);
             }
-            _ => debug_assert!(event.subject().is_none(), "an operation's event"),
+            about_turn!() | about_transaction!() => debug_assert!(false, "an operation's event"),
         }
     }
 
@@ -191,7 +199,9 @@ impl Transaction {
                 self.timers.clear();
                 self.ready.clear();
             }
-            _ => debug_assert!(event.subject().is_none() && event.turn().is_none(), "the transaction's event"),
+            // The first of a journal, and what stands in place of all before it, are not applied.
+            Event::Began(_) | Event::Snapshot(_) => {}
+            about_operation!() | about_turn!() => debug_assert!(false, "the transaction's event"),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     budget::Budget,
     cel::Meter,
     definition::{InputSchema, is_signal},
-    event::{Error, Event, millis},
+    event::{Error, Event, about_operation, about_transaction, millis},
     limit,
     plan::{Block, Branch, Map, Phase, Wait},
     template::Template,
@@ -281,7 +281,7 @@ impl Transaction {
                 }
                 self.index_block(branch);
             }
-            _ => {}
+            about_operation!() | about_transaction!() => debug_assert!(false, "a turn's event"),
         }
     }
 
@@ -310,7 +310,13 @@ impl Transaction {
         while let Some(branch) = passed.pop() {
             match self.state.branches[branch].status {
                 BranchStatus::Waiting | BranchStatus::Running | BranchStatus::Stuck => {}
-                _ => continue,
+                BranchStatus::Done
+                | BranchStatus::Refused
+                | BranchStatus::Skipped
+                | BranchStatus::Confirming
+                | BranchStatus::Confirmed
+                | BranchStatus::Undoing
+                | BranchStatus::Undone => continue,
             }
             self.set_status(branch, BranchStatus::Skipped);
             self.index_block(branch);

@@ -76,12 +76,8 @@ impl Transaction {
 
     /// Branches that come into being with it.
     fn brings(&self, event: &Event) -> u64 {
-        match event {
-            Event::Mapped { branch, items } => {
-                items.len().saturating_mul(self.map_of(*branch).map_or(0, |map| map.branches.len())) as u64
-            }
-            _ => 0,
-        }
+        let Event::Mapped { branch, items } = event else { return 0 };
+        items.len().saturating_mul(self.map_of(*branch).map_or(0, |map| map.branches.len())) as u64
     }
 
     /// What follows from one call's outcome is no longer than a journal may be.

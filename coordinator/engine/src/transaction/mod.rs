@@ -4,6 +4,7 @@
 //! them durable before anything derived from the new value (a reply, a call, a view) leaves. What only the node that
 //! holds the transaction can know (calls in flight, attempts too minor to record) lives beside the recorded state, is
 //! never encoded and is lost with the node; `load` says so in the journal before the first call of a new holder.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod apply;
 mod block;

@@ -169,7 +169,11 @@ impl Transaction {
             | BranchStatus::Confirming
             | BranchStatus::Confirmed
             | BranchStatus::Stuck => BranchStatus::Done,
-            other => other,
+            other @ (BranchStatus::Waiting
+            | BranchStatus::Running
+            | BranchStatus::Done
+            | BranchStatus::Refused
+            | BranchStatus::Skipped) => other,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     state::{Deadline, Slot, State},
 };
 use crate::{
-    event::{Enlistment, Event},
+    event::{Enlistment, Event, about_operation, about_transaction, about_turn},
     limit,
     plan::{Block, Branch, Map, Operation, Phase, Plan, Role},
 };
@@ -65,7 +65,7 @@ impl Transaction {
                 (pending || self.state.branches[branch].stuck_slot() == Some(slot))
                     && (*outcome == ResolvedOutcome::Succeeded || refusable)
             }
-            _ => false,
+            about_turn!() | about_transaction!() => false,
         }
     }
 
@@ -104,7 +104,7 @@ impl Transaction {
                 fresh && matches!(&spec.block, Some(Block::Map(map)) if takes(map))
             }
             Event::Faulted { .. } => ready || times,
-            _ => false,
+            about_operation!() | about_transaction!() => false,
         }
     }
 
@@ -148,7 +148,7 @@ impl Transaction {
             Event::Resumed => paused || stuck,
             Event::Settled { status: Status::Failed, .. } => true,
             Event::Settled { status, .. } => self.end() == Some(*status),
-            _ => false,
+            Event::Began(_) | Event::Snapshot(_) | about_operation!() | about_turn!() => false,
         };
         ensure(fits, || format!("{}, which the transaction's state does not allow", event.name()))
     }

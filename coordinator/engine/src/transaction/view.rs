@@ -12,7 +12,7 @@ use super::{
     state::{OperationState, Slot},
 };
 use crate::{
-    event::{Error, Event, FailureClass, Record},
+    event::{Error, Event, FailureClass, Record, about_operation, about_transaction, about_turn},
     plan::Plan,
 };
 
@@ -199,17 +199,9 @@ impl Transaction {
                 status: *status,
                 output: output.as_ref().and_then(skald_protocol::Json::non_null),
             },
-            _ if event.turn().is_some() => return self.public_turn(event, at),
+            about_turn!() => return self.public_turn(event, at),
             Event::Heartbeat { .. }
             | Event::Polled { .. }
-            | Event::Admitted { .. }
-            | Event::Passed { .. }
-            | Event::Computed { .. }
-            | Event::Elapsed { .. }
-            | Event::Chosen { .. }
-            | Event::Armed { .. }
-            | Event::Mapped { .. }
-            | Event::Faulted { .. }
             | Event::LateCallback { .. }
             | Event::JournalFull
             | Event::Halted { .. }
@@ -259,7 +251,7 @@ impl Transaction {
             Event::Faulted { branch, error } => {
                 PublicEventKind::StepFailed { branch: id(branch), error: error.at(&self.spec(*branch).step) }
             }
-            _ => return None,
+            Event::Admitted { .. } | about_operation!() | about_transaction!() => return None,
         })
     }
 

@@ -66,7 +66,16 @@ impl Command {
         match self {
             Self::Fail { .. } => true,
             Self::Once { command, .. } => command.fails(),
-            _ => false,
+            Self::Enlist(_)
+            | Self::Commit
+            | Self::Cancel { .. }
+            | Self::Signal { .. }
+            | Self::Callback { .. }
+            | Self::Retry { .. }
+            | Self::Skip { .. }
+            | Self::Resolve { .. }
+            | Self::Resume
+            | Self::JournalFull => false,
         }
     }
 }

@@ -43,7 +43,14 @@ impl Transaction {
                 BranchStatus::Done => continue,
                 BranchStatus::Refused if !branch.may_have_run(self.spec(index)) => continue,
                 BranchStatus::Refused => "its try was refused or gave up, but may have run; cancel instead",
-                _ => "its try has no outcome yet; wait for it or cancel",
+                BranchStatus::Waiting
+                | BranchStatus::Running
+                | BranchStatus::Skipped
+                | BranchStatus::Confirming
+                | BranchStatus::Confirmed
+                | BranchStatus::Undoing
+                | BranchStatus::Undone
+                | BranchStatus::Stuck => "its try has no outcome yet; wait for it or cancel",
             };
             return Err(Rejection::BranchUnsettled { branch: self.spec(index).id.clone(), why });
         }
