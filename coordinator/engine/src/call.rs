@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use skald_protocol::{BranchId, Json, OperationKind};
 
-use crate::{event::Error, plan::Rule};
+use crate::{journal::Error, plan::Rule};
 
 /// A call that recorded state owes. `ask`: the operation's `status_check` instead of the operation itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +76,7 @@ pub struct Response {
     pub status: u16,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,
     /// The body was too large or not JSON.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -5,8 +5,9 @@ pub mod budget;
 pub mod call;
 pub mod cel;
 pub mod definition;
-pub mod event;
+
 pub mod graph;
+pub mod journal;
 pub mod limit;
 pub mod outcome;
 pub mod path;
@@ -19,7 +20,7 @@ pub mod value;
 
 pub use budget::Budget;
 pub use call::{Barrier, Call, Dropped, Outcome, Reply, Request, Response, Target};
-pub use event::{Began, Enlistment, Error, Event, Record, TraceContext};
+pub use journal::{Began, Enlistment, Error, Event, Record, TraceContext};
 pub use plan::{Branch, Operation, Plan, Retry, Service};
 pub use trace::SpanId;
 pub use transaction::{Command, Corrupt, Input, Rejection, Transaction, Unrendered};

@@ -6,7 +6,7 @@ use skald_protocol::Json;
 
 use crate::{
     cel::Meter,
-    event::Error,
+    journal::Error,
     path::{Path, Scope},
     plan::{Means, Rule},
     value::{Map, Value},

@@ -7,7 +7,7 @@ use skald_protocol::{Gid, OperationKind};
 
 use crate::{
     call::{Call, Request},
-    event::TraceContext,
+    journal::TraceContext,
 };
 
 /// Hex in text, as W3C trace context wants it; never zero.

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Drive, START, plan, reply};
-use skald_engine::{Call, Error, Event, Input, Plan, Record, Transaction, event::FailureClass, plan::Phase};
+use skald_engine::{Call, Error, Event, Input, Plan, Record, Transaction, journal::FailureClass, plan::Phase};
 use skald_protocol::{Decision, Gid, OperationKind, ResolvedOutcome, Status};
 
 const ACTION: OperationKind = OperationKind::Action;

@@ -10,7 +10,7 @@ use common::{Drive, branch, plan, reply};
 use skald_engine::{
     Barrier, Began, Command, Enlistment, Error, Event, Input, Plan, Record, Response, TraceContext,
     definition::{Library, compile_with},
-    event::{self, FailureClass},
+    journal::{self, FailureClass},
     plan::{Auth, Body, OnTimeout, Phase, Secret, Service, Target, Value},
     template::Template,
 };
@@ -19,7 +19,7 @@ use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, 
 const ACTION: OperationKind = OperationKind::Action;
 
 fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{}", event::FORMAT))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{}", journal::FORMAT))
 }
 
 fn check(name: &str, encoded: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use skald_engine::{Plan, Record, Transaction, event, plan::PlanError};
+use skald_engine::{Plan, Record, Transaction, journal, plan::PlanError};
 use skald_protocol::Gid;
 
 use crate::store::{Error, Loaded, Row, Store, StoredRecord};
@@ -82,7 +82,7 @@ impl Plans {
 pub(super) fn decode(stored: &[StoredRecord]) -> Result<Vec<(u64, Record)>, LoadError> {
     let mut records = Vec::with_capacity(stored.len());
     for (expected, record) in (0..).zip(stored) {
-        if record.format > event::FORMAT {
+        if record.format > journal::FORMAT {
             return Err(LoadError::Newer);
         }
         if record.seq != expected {

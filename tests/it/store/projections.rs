@@ -118,7 +118,7 @@ promises! {
         assert_eq!((row.next_wake_at, row.parked_by, row.settled_at), (Some(FAR), parked_by, None));
         assert_eq!((row.labels["team"].as_str(), row.labels["odd"].as_str()), ("red", "a\u{fffd}b\u{1f600}\"'\\"));
         assert_eq!(loaded[0].records[0].bytes, append.record);
-        assert_eq!((loaded[0].records[1].bytes.len(), loaded[0].records[1].format), (0, skald_engine::event::FORMAT));
+        assert_eq!((loaded[0].records[1].bytes.len(), loaded[0].records[1].format), (0, skald_engine::journal::FORMAT));
         let plan = store.plan(&[2; 32]).await.expect("an answer").expect("a plan");
         assert_eq!((plan.definition.as_deref(), plan.plan), (Some("{\"dsl\": 1}"), vec![0, 255, 1]));
     }

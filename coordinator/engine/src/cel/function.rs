@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Meter, RESULT, Stop,
-    run::add,
+    operators::add,
     value::{Val, double_text},
 };
 use crate::value::{Decimal, exactly};

@@ -11,6 +11,7 @@
 mod function;
 pub(crate) mod infer;
 mod lower;
+mod operators;
 mod run;
 mod source;
 pub(crate) mod types;

@@ -1,81 +1,14 @@
-//! What is recorded. The encoding is a promise: `tests/golden` holds one of every event ever released, and a later build
-//! reads them all.
+//! What happened to a transaction, as it is recorded.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::{collections::BTreeMap, time::Duration};
-
 use serde::{Deserialize, Serialize};
-use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, Status, Timestamp};
+use skald_protocol::{Decision, ErrorView, Json, OperationKind, ResolvedOutcome, Status};
 
+use super::{Began, Enlistment, Error, FailureClass, State, encoding::is_default};
 use crate::{
     call::{Barrier, Response},
-    plan::{Branch, Phase},
-    transaction::State,
+    plan::Phase,
 };
-
-/// The newest journal encoding this build writes and reads.
-pub const FORMAT: u32 = 1;
-
-/// One append: events that became durable together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Record {
-    pub at: i64,
-    pub events: Vec<Event>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Error {
-    pub code: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// W3C trace context: the trace of the transaction and its root span; `parent` is the caller's span, if there was one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TraceContext {
-    pub trace_id: String,
-    pub root_span_id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_span_id: Option<String>,
-    #[serde(default)]
-    pub sampled: bool,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub state: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub baggage: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Began {
-    /// The plan's digest, in hex.
-    pub plan: String,
-    /// How participants are spoken to; `native` is PARTICIPANT.md.
-    pub contract: String,
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub input: Option<Json>,
-    /// What expressions read as `config`: the coordinator's own, as it stood then, of plans that read it.
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub config: Option<Json>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    #[serde(default)]
-    pub trace: TraceContext,
-}
-
-/// A branch of an open transaction.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Enlistment {
-    pub branch: Branch,
-    /// SHA-256 of the request as sent, in hex: the same again is the same branch.
-    pub digest: String,
-}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -123,7 +56,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_default")]
         response: Response,
         /// Where the branch maps its output; else the response's body is the output.
-        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         /// It ran, but the branch's `output` mapping fails on its answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +108,7 @@ pub enum Event {
     /// A signal's first arrival; it stays.
     Signalled {
         name: String,
-        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
         payload: Option<Json>,
     },
     /// Its `when` is true: its operation is owed.
@@ -191,7 +124,7 @@ pub enum Event {
     /// A pure branch is done; with a reason, by an operator's command.
     Computed {
         branch: usize,
-        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -205,7 +138,12 @@ pub enum Event {
         branch: usize,
         delay_ms: u64,
         /// The names it waits for, the first of which ends it.
-        #[serde(default, with = "names", rename = "signal", skip_serializing_if = "Vec::is_empty")]
+        #[serde(
+            default,
+            with = "crate::journal::encoding::names",
+            rename = "signal",
+            skip_serializing_if = "Vec::is_empty"
+        )]
         signals: Vec<String>,
     },
     /// A wait's time is over, and it goes on.
@@ -247,14 +185,14 @@ pub enum Event {
         branch: usize,
         operation: OperationKind,
         outcome: ResolvedOutcome,
-        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         reason: String,
     },
     Resumed,
     Settled {
         status: Status,
-        #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ErrorView>,
@@ -277,14 +215,6 @@ pub enum Event {
     PhaseStarted {
         phase: Phase,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureClass {
-    Refused,
-    Unknown,
-    Unsent,
 }
 
 /// All events about one operation of a branch. With the two below it names every event, so a match that ends with them
@@ -440,72 +370,5 @@ impl Event {
             Self::KeyTaken { .. } => "key_taken",
             Self::PhaseStarted { .. } => "phase_started",
         }
-    }
-}
-
-impl Error {
-    #[must_use]
-    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: Some(message.into()) }
-    }
-
-    #[must_use]
-    pub fn at(&self, step: &str) -> ErrorView {
-        ErrorView { step: Some(step.to_owned()), code: self.code.clone(), message: self.message.clone() }
-    }
-}
-
-impl Record {
-    #[must_use]
-    pub fn new(at: Timestamp, events: Vec<Event>) -> Self {
-        Self { at: at.0, events }
-    }
-
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a record is JSON")
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
-    }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// JSON that is null was said all the same: a state that is read back is the state that was written.
-pub(crate) fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
-    Json::deserialize(deserializer).map(Some)
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// One name is a text, several are a list.
-pub(crate) mod names {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Names {
-        One(String),
-        Several(Vec<String>),
-    }
-
-    pub(crate) fn serialize<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-        match names {
-            [one] => one.serialize(serializer),
-            several => several.serialize(serializer),
-        }
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-        Ok(match Names::deserialize(deserializer)? {
-            Names::One(name) => vec![name],
-            Names::Several(names) => names,
-        })
     }
 }

@@ -7,89 +7,89 @@ use skald_protocol::{BranchStatus, Decision, ErrorView, Json, OperationKind, Ope
 
 use crate::{
     call::Response,
-    event::{Began, Enlistment, Error, FailureClass},
+    journal::{Began, Enlistment, Error, FailureClass},
     plan::{Branch, Phase, Plan},
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    pub(super) began: Began,
-    pub(super) began_at: i64,
-    pub(super) updated_at: i64,
+    pub(crate) began: Began,
+    pub(crate) began_at: i64,
+    pub(crate) updated_at: i64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) enlisted: Vec<Enlistment>,
-    pub(super) branches: Vec<BranchState>,
+    pub(crate) enlisted: Vec<Enlistment>,
+    pub(crate) branches: Vec<BranchState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) decision: Option<Decision>,
+    pub(crate) decision: Option<Decision>,
     /// Why it was aborted, or ended as failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<ErrorView>,
+    pub(crate) error: Option<ErrorView>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) cancel: Option<Cancel>,
+    pub(crate) cancel: Option<Cancel>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) deadline: Deadline,
+    pub(crate) deadline: Deadline,
     /// The first failure that leads to an abort; `parallel` blocks may hold the abort back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) failing: Option<ErrorView>,
+    pub(crate) failing: Option<ErrorView>,
     /// The failure has left every block that held it back.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
     /// Blocks in which nothing new starts.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) halted: BTreeSet<usize>,
+    pub(crate) halted: BTreeSet<usize>,
     /// `wait_all` blocks with a failure inside, until their other branches rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) resting: BTreeSet<usize>,
+    pub(crate) resting: BTreeSet<usize>,
     /// Services that answered that have the barrier.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) barriers: BTreeSet<String>,
+    pub(crate) barriers: BTreeSet<String>,
     /// In the order of their arrival, each name once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) signals: Vec<Signal>,
+    pub(crate) signals: Vec<Signal>,
     /// How many of them had arrived when it was decided.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) seen: usize,
+    pub(crate) seen: usize,
     /// What requests with a key of their own said, by the key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) keys: BTreeMap<String, String>,
+    pub(crate) keys: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) suspended: bool,
+    pub(crate) suspended: bool,
     /// The last that began.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) phase: Phase,
+    pub(crate) phase: Phase,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) settled: Option<Settled>,
+    pub(crate) settled: Option<Settled>,
     /// Of what was evaluated since a call's last outcome: thousands of steps, ...
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) evaluated: u64,
+    pub(crate) evaluated: u64,
     /// ... and KiB that came of it.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) made: u64,
+    pub(crate) made: u64,
     /// Records folded since the last snapshot.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cancel {
+pub(crate) struct Cancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Signal {
-    pub(super) name: String,
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub(super) payload: Option<Json>,
+pub(crate) struct Signal {
+    pub(crate) name: String,
+    #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<Json>,
 }
 
 /// Of the decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Deadline {
+pub(crate) enum Deadline {
     #[default]
     Ahead,
     Passed,
@@ -101,152 +101,157 @@ pub(super) enum Deadline {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settled {
-    pub(super) status: Status,
-    pub(super) at: i64,
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub(super) output: Option<Json>,
+pub(crate) struct Settled {
+    pub(crate) status: Status,
+    pub(crate) at: i64,
+    #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Json>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BranchState {
-    pub(super) status: BranchStatus,
+pub(crate) struct BranchState {
+    pub(crate) status: BranchStatus,
     /// Predecessors that are not done.
-    pub(super) waits: usize,
+    pub(crate) waits: usize,
     /// After an abort: successors whose undoing is not finished.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) undo_waits: usize,
+    pub(crate) undo_waits: usize,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) undo_finished: bool,
+    pub(crate) undo_finished: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) forward: Option<Box<OperationState>>,
+    pub(crate) forward: Option<Box<OperationState>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) confirm: Option<Box<OperationState>>,
+    pub(crate) confirm: Option<Box<OperationState>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) undo: Option<Box<OperationState>>,
+    pub(crate) undo: Option<Box<OperationState>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) block: Option<Box<BlockState>>,
+    pub(crate) block: Option<Box<BlockState>>,
 }
 
 /// What is known of a branch that does something without an operation, or of its `when`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BlockState {
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub(super) output: Option<Json>,
+pub(crate) struct BlockState {
+    #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) arm: Option<usize>,
+    pub(crate) arm: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) waits: Option<Waiting>,
+    pub(crate) waits: Option<Waiting>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) map: Option<MapState>,
+    pub(crate) map: Option<MapState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<Error>,
+    pub(crate) error: Option<Error>,
 }
 
 /// A wait under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Waiting {
-    pub(super) due_at: i64,
-    pub(super) delay_ms: u64,
-    #[serde(default, with = "crate::event::names", rename = "signal", skip_serializing_if = "Vec::is_empty")]
-    pub(super) signals: Vec<String>,
+pub(crate) struct Waiting {
+    pub(crate) due_at: i64,
+    pub(crate) delay_ms: u64,
+    #[serde(
+        default,
+        with = "crate::journal::encoding::names",
+        rename = "signal",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) signals: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MapState {
-    pub(super) items: Vec<Json>,
+pub(crate) struct MapState {
+    pub(crate) items: Vec<Json>,
     /// The index of the first item's first branch.
-    pub(super) base: usize,
+    pub(crate) base: usize,
     /// Items that were started, in order.
-    pub(super) started: usize,
-    pub(super) finished: usize,
+    pub(crate) started: usize,
+    pub(crate) finished: usize,
     /// By item: branches that are neither done nor skipped.
-    pub(super) left: Vec<usize>,
+    pub(crate) left: Vec<usize>,
     /// After an abort: branches whose undoing is not finished, once it may begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) undoing: Option<usize>,
+    pub(crate) undoing: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OperationState {
-    pub(super) status: OperationStatus,
+pub(crate) struct OperationState {
+    pub(crate) status: OperationStatus,
     /// The last attempt's number.
-    pub(super) attempts: u32,
+    pub(crate) attempts: u32,
     /// Attempts that do not count against the retry policy: before an operator's retry, or of another holder.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) uncounted: u32,
+    pub(crate) uncounted: u32,
     /// Since when the retry policy counts its time; pending time pushes it on.
-    pub(super) since: i64,
-    pub(super) started_at: i64,
+    pub(crate) since: i64,
+    pub(crate) started_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) finished_at: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
     /// While owed: when the next attempt is due; while pending: when that is over. Recorded as a delay from `since`-like
     /// moments of the writer's clock, so a loader never waits longer than `delay_ms` from its load.
-    pub(super) due_at: i64,
+    pub(crate) due_at: i64,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) delay_ms: u64,
+    pub(crate) delay_ms: u64,
     /// While pending: when the whole pending time is over.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) pending_until: i64,
+    pub(crate) pending_until: i64,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) pending_since: i64,
+    pub(crate) pending_since: i64,
     /// While pending: polls that were answered with nothing new.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) polls: u32,
+    pub(crate) polls: u32,
     /// Signals that its expressions see: those that had arrived when it was first owed.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) seen: usize,
+    pub(crate) seen: usize,
     /// Some attempt of this node's ended as unknown.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) unknown: bool,
+    pub(crate) unknown: bool,
     /// Another holder may have made the call.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) adopted: bool,
+    pub(crate) adopted: bool,
     /// The next call asks `status_check`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) asking: bool,
+    pub(crate) asking: bool,
     /// Until when an unanswered attempt may still be at work at the participant.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) live_until: i64,
+    pub(crate) live_until: i64,
     /// An undo of this branch waits until then: another holder's call may be under way.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) grace_until: i64,
+    pub(crate) grace_until: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) class: Option<FailureClass>,
+    pub(crate) class: Option<FailureClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<Error>,
+    pub(crate) error: Option<Error>,
     /// Of a refusal, or of a call withdrawn by the abort: no attempt can have run.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) clean: bool,
+    pub(crate) clean: bool,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) late_callback: bool,
+    pub(crate) late_callback: bool,
     /// It ran, but the branch's `output` mapping fails on its answer.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) unmapped: bool,
+    pub(crate) unmapped: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) response: Option<Response>,
-    #[serde(default, deserialize_with = "crate::event::said", skip_serializing_if = "Option::is_none")]
-    pub(super) output: Option<Json>,
+    pub(crate) response: Option<Response>,
+    #[serde(default, deserialize_with = "crate::journal::encoding::said", skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Json>,
 }
 
 /// Which of a branch's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Slot {
+pub(crate) enum Slot {
     Forward,
     Confirm,
     Undo,
 }
 
 impl Slot {
-    pub(super) const ALL: [Self; 3] = [Self::Forward, Self::Confirm, Self::Undo];
+    pub(crate) const ALL: [Self; 3] = [Self::Forward, Self::Confirm, Self::Undo];
 
     /// `None` for `status`, which is no operation of a branch.
-    pub(super) const fn of(kind: OperationKind) -> Option<Self> {
+    pub(crate) const fn of(kind: OperationKind) -> Option<Self> {
         match kind {
             OperationKind::Action | OperationKind::Try => Some(Self::Forward),
             OperationKind::Confirm => Some(Self::Confirm),
@@ -257,7 +262,7 @@ impl Slot {
 }
 
 impl OperationState {
-    pub(super) fn owed(at: Timestamp) -> Self {
+    pub(crate) fn owed(at: Timestamp) -> Self {
         Self {
             status: OperationStatus::Owed,
             attempts: 0,
@@ -287,7 +292,7 @@ impl OperationState {
     }
 
     /// As far as the journal knows: an attempt may have had its effect.
-    pub(super) fn may_have_run(&self) -> bool {
+    pub(crate) fn may_have_run(&self) -> bool {
         match self.status {
             OperationStatus::Succeeded | OperationStatus::Pending => true,
             OperationStatus::Refused | OperationStatus::Skipped => !self.clean,
@@ -295,12 +300,12 @@ impl OperationState {
         }
     }
 
-    pub(super) fn awaits(&self) -> bool {
+    pub(crate) fn awaits(&self) -> bool {
         matches!(self.status, OperationStatus::Owed | OperationStatus::Pending)
     }
 
     /// What the holder knew of minor attempts that the journal does not.
-    pub(super) fn learn(&mut self, known: &Self) {
+    pub(crate) fn learn(&mut self, known: &Self) {
         let waits = self.status == OperationStatus::Owed && known.status == OperationStatus::Owed;
         if !waits || known.attempts <= self.attempts {
             return;
@@ -319,7 +324,7 @@ impl OperationState {
     }
 
     /// Owed once more; the time that it was pending does not count.
-    pub(super) fn resend(&mut self, at: Timestamp) {
+    pub(crate) fn resend(&mut self, at: Timestamp) {
         if self.status == OperationStatus::Pending {
             self.since = self.since.saturating_add(at.0.saturating_sub(self.pending_since));
         }
@@ -327,7 +332,7 @@ impl OperationState {
     }
 
     /// With a fresh retry policy.
-    pub(super) fn owe_again(&mut self, at: Timestamp) {
+    pub(crate) fn owe_again(&mut self, at: Timestamp) {
         self.status = OperationStatus::Owed;
         self.finished_at = None;
         self.clean = false;
@@ -337,14 +342,14 @@ impl OperationState {
         self.wait(at, 0);
     }
 
-    pub(super) fn wait(&mut self, at: Timestamp, delay_ms: u64) {
+    pub(crate) fn wait(&mut self, at: Timestamp, delay_ms: u64) {
         self.delay_ms = delay_ms;
         self.due_at = at.0.saturating_add(i64::try_from(delay_ms).unwrap_or(i64::MAX));
     }
 }
 
 impl BranchState {
-    pub(super) fn waiting(waits: usize) -> Self {
+    pub(crate) fn waiting(waits: usize) -> Self {
         Self {
             status: BranchStatus::Waiting,
             waits,
@@ -357,19 +362,19 @@ impl BranchState {
         }
     }
 
-    pub(super) fn block_mut(&mut self) -> &mut BlockState {
+    pub(crate) fn block_mut(&mut self) -> &mut BlockState {
         self.block.get_or_insert_default()
     }
 
-    pub(super) fn map(&self) -> Option<&MapState> {
+    pub(crate) fn map(&self) -> Option<&MapState> {
         self.block.as_ref()?.map.as_ref()
     }
 
-    pub(super) fn map_mut(&mut self) -> Option<&mut MapState> {
+    pub(crate) fn map_mut(&mut self) -> Option<&mut MapState> {
         self.block.as_mut()?.map.as_mut()
     }
 
-    pub(super) fn slot(&self, slot: Slot) -> Option<&OperationState> {
+    pub(crate) fn slot(&self, slot: Slot) -> Option<&OperationState> {
         match slot {
             Slot::Forward => self.forward.as_deref(),
             Slot::Confirm => self.confirm.as_deref(),
@@ -377,7 +382,7 @@ impl BranchState {
         }
     }
 
-    pub(super) fn slot_mut(&mut self, slot: Slot) -> &mut Option<Box<OperationState>> {
+    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut Option<Box<OperationState>> {
         match slot {
             Slot::Forward => &mut self.forward,
             Slot::Confirm => &mut self.confirm,
@@ -386,7 +391,7 @@ impl BranchState {
     }
 
     /// A branch whose client calls its own try may have run from the moment it is enlisted.
-    pub(super) fn may_have_run(&self, spec: &Branch) -> bool {
+    pub(crate) fn may_have_run(&self, spec: &Branch) -> bool {
         match &self.forward {
             Some(forward) => forward.may_have_run(),
             None => spec.forward.is_none() && spec.undo.is_some(),
@@ -394,7 +399,7 @@ impl BranchState {
     }
 
     /// The operation that an operator would be asked about.
-    pub(super) fn stuck_slot(&self) -> Option<Slot> {
+    pub(crate) fn stuck_slot(&self) -> Option<Slot> {
         if self.status != BranchStatus::Stuck {
             return None;
         }
@@ -407,7 +412,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl State {
-    pub(super) fn new(plan: &Plan, began: Began, at: Timestamp) -> Self {
+    pub(crate) fn new(plan: &Plan, began: Began, at: Timestamp) -> Self {
         Self {
             branches: plan.branches.iter().map(|branch| BranchState::waiting(branch.after.len())).collect(),
             began,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     definition::reason,
-    event::Error,
+    journal::Error,
     outcome::Answered,
     plan::{Branch, Means, Plan, Rule},
 };

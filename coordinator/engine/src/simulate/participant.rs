@@ -9,7 +9,7 @@ use skald_protocol::{Json, OperationKind};
 
 use crate::{
     call::{Barrier, Outcome, Reply, Response},
-    event::Error,
+    journal::Error,
 };
 
 /// One branch as its participant keeps it.

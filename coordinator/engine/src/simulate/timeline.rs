@@ -6,7 +6,7 @@ use serde::Serialize;
 use skald_protocol::{BranchId, CallOutcome, CallbackVerdict, Json, OperationKind, PublicEvent, PublicEventKind};
 
 use super::participant::How;
-use crate::{call::Barrier, event::Error};
+use crate::{call::Barrier, journal::Error};
 
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]

@@ -6,13 +6,14 @@
 
 use skald_protocol::{BranchStatus, Decision, ErrorView, OperationStatus, ResolvedOutcome, Timestamp};
 
-use super::{
-    Transaction,
-    state::{BranchState, Cancel, Deadline, Settled, Signal, Slot},
-};
+use super::Transaction;
 use crate::{
     call::Response,
-    event::{Enlistment, Error, Event, FailureClass, about_operation, about_transaction, about_turn, millis},
+    journal::{
+        Enlistment, Error, Event, FailureClass, about_operation, about_transaction, about_turn,
+        encoding::millis,
+        state::{BranchState, Cancel, Deadline, Settled, Signal, Slot},
+    },
     plan::{OnExhausted, OnTimeout},
 };
 

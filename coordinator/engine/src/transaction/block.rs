@@ -6,17 +6,16 @@ use std::{sync::PoisonError, time::Duration};
 use serde::Serialize;
 use skald_protocol::{BranchStatus, Decision, Json, Timestamp, parse_duration};
 
-use super::{
-    Transaction,
-    consequence::Next,
-    render::Here,
-    state::{BranchState, MapState, Signal, Waiting},
-};
+use super::{Transaction, consequence::Next, render::Here};
 use crate::{
     budget::Budget,
     cel::Meter,
     definition::{InputSchema, is_signal},
-    event::{Error, Event, about_operation, about_transaction, millis},
+    journal::{
+        Error, Event, about_operation, about_transaction,
+        encoding::millis,
+        state::{BranchState, MapState, Signal, Waiting},
+    },
     limit,
     plan::{Block, Branch, Map, Phase, Wait},
     template::Template,

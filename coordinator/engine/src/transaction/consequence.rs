@@ -2,14 +2,13 @@
 
 use skald_protocol::{BranchStatus, Decision, ErrorView, OperationStatus, Status, Timestamp};
 
-use super::{
-    Decided, Transaction,
-    index::Counts,
-    state::{Deadline, Slot},
-};
+use super::{Decided, Transaction, index::Counts};
 use crate::{
     cel::Meter,
-    event::{Error, Event},
+    journal::{
+        Error, Event,
+        state::{Deadline, Slot},
+    },
     limit,
     plan::Phase,
 };

@@ -2,8 +2,8 @@
 
 use skald_protocol::{OperationStatus, Timestamp};
 
-use super::{Decided, Input, Rejection, Transaction, reply::Failure, state::Slot};
-use crate::event::{Error, Event, FailureClass};
+use super::{Decided, Input, Rejection, Transaction, reply::Failure};
+use crate::journal::{Error, Event, FailureClass, state::Slot};
 
 impl Transaction {
     /// The events that an input leads to, already folded. No events and no error: nothing was left to do (the same

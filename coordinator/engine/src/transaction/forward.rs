@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use skald_protocol::{BranchStatus, Decision, OperationStatus, Timestamp};
 
-use super::{
-    Transaction,
-    state::{OperationState, Slot},
-};
+use super::Transaction;
 use crate::{
-    event::Error,
+    journal::Error,
+    journal::state::{OperationState, Slot},
     plan::{Fail, Phase, Role},
 };
 

@@ -7,11 +7,11 @@ use std::{
 
 use skald_protocol::{BranchStatus, Decision, OperationStatus, Timestamp};
 
-use super::{
-    Transaction,
-    state::{OperationState, Slot, State},
+use super::Transaction;
+use crate::{
+    journal::state::{OperationState, Slot, State},
+    plan::{Block, Operation, Phase},
 };
-use crate::plan::{Block, Operation, Phase};
 
 /// How many branches stand in each status.
 #[derive(Debug, Clone, Default)]

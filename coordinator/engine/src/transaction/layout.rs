@@ -5,11 +5,11 @@
 
 use skald_protocol::{BranchId, Json};
 
-use super::{
-    Transaction,
-    state::{MapState, State},
+use super::Transaction;
+use crate::{
+    journal::state::{MapState, State},
+    plan::{Block, Branch, Graph, Map, Plan},
 };
-use crate::plan::{Block, Branch, Graph, Map, Plan};
 
 /// The branches of one map's items.
 #[derive(Debug, Clone, Copy)]

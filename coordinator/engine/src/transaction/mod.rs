@@ -16,7 +16,6 @@ mod index;
 mod layout;
 mod render;
 mod reply;
-mod state;
 mod undo;
 mod validate;
 mod view;
@@ -34,20 +33,22 @@ use self::{
     consequence::Tally,
     index::{Counts, Wakes},
     layout::Layout,
-    state::{Deadline, Slot},
 };
 use crate::{
     budget::Budget,
     call::{Call, Reply},
     definition::InputSchema,
-    event::{Began, Event, Record},
+    journal::{
+        Began, Event, Record, State,
+        state::{Deadline, Slot},
+    },
     limit,
     plan::{Branch, Plan},
     template::Unrenderable,
     value::{Unreadable, Value},
 };
 
-pub use self::{command::Command, render::Unrendered, state::State};
+pub use self::{command::Command, render::Unrendered};
 
 /// What can happen to a transaction.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,11 +9,12 @@ use std::{
 
 use skald_protocol::{BranchStatus, Json, OperationKind, OperationStatus};
 
-use super::{Transaction, state::Slot};
+use super::Transaction;
 use crate::{
     budget::Budget,
     call::{Call, Request, Response, Target},
     cel::Meter,
+    journal::state::Slot,
     limit,
     plan::{self, Body},
     template::{Path, Scope, Template, Unrenderable},

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use skald_protocol::{OperationStatus, Timestamp};
 
-use super::{Decided, Flight, Transaction, state::Slot};
+use super::{Decided, Flight, Transaction};
 use crate::{
     call::{Barrier, Call, Outcome, Reply, Response},
     cel::Meter,
-    event::{Error, Event, FailureClass, millis},
+    journal::{Error, Event, FailureClass, encoding::millis, state::Slot},
     limit,
     plan::{OnExhausted, Operation, Role},
     template::Unrenderable,

@@ -2,11 +2,11 @@
 
 use skald_protocol::{BranchStatus, OperationStatus, Timestamp};
 
-use super::{
-    Transaction,
-    state::{OperationState, Slot},
+use super::Transaction;
+use crate::{
+    journal::state::{OperationState, Slot},
+    plan::Phase,
 };
-use crate::plan::Phase;
 
 impl Transaction {
     pub(super) fn begin_abort(&mut self, at: Timestamp) {
@@ -153,7 +153,7 @@ impl Transaction {
         if service.is_some_and(|service| self.state.barriers.contains(service)) {
             return 0;
         }
-        crate::event::millis(at.until(Timestamp(until)))
+        crate::journal::encoding::millis(at.until(Timestamp(until)))
     }
 
     /// Whether another holder may have calls under way: one is owed, or a callback finished a forward operation before

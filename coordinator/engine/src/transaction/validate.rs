@@ -5,13 +5,12 @@
 
 use skald_protocol::{BranchStatus, Decision, OperationKind, OperationStatus, ResolvedOutcome, Status};
 
-use super::{
-    Transaction,
-    layout::Layout,
-    state::{Deadline, Slot, State},
-};
+use super::{Transaction, layout::Layout};
 use crate::{
-    event::{Enlistment, Event, about_operation, about_transaction, about_turn},
+    journal::{
+        Enlistment, Event, about_operation, about_transaction, about_turn,
+        state::{Deadline, Slot, State},
+    },
     limit,
     plan::{Block, Branch, Map, Operation, Phase, Plan, Role},
 };

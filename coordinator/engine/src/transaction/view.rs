@@ -7,12 +7,12 @@ use skald_protocol::{
     PublicEventKind, ResolvedOutcome, Timestamp, TransactionView,
 };
 
-use super::{
-    Corrupt, Transaction,
-    state::{OperationState, Slot},
-};
+use super::{Corrupt, Transaction};
 use crate::{
-    event::{Error, Event, FailureClass, Record, about_operation, about_transaction, about_turn},
+    journal::{
+        Error, Event, FailureClass, Record, about_operation, about_transaction, about_turn,
+        state::{OperationState, Slot},
+    },
     plan::Plan,
 };
 

@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use skald_engine::{
     Began, Branch, Budget, Call, Command, Event, Input, Outcome, Plan, Record, Rejection, Reply, TraceContext,
     Transaction,
+    journal::State,
     plan::{Phase, Role},
-    transaction::{Continuity, Decided, State},
+    transaction::{Continuity, Decided},
 };
 use skald_protocol::{BranchStatus, CallbackVerdict, Decision, Gid, OperationKind, OperationStatus, Timestamp};
 

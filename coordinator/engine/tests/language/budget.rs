@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use skald_engine::{
     Began, Budget, Command, Event, Input, Record, TraceContext, Transaction, Unrendered,
     definition::compile,
+    journal::State,
     limit,
-    transaction::{Continuity, Decided, State},
+    transaction::{Continuity, Decided},
 };
 use skald_protocol::{BranchStatus, Decision, Gid, Json, Status};
 

@@ -22,7 +22,7 @@ use std::{
     time::Instant,
 };
 
-use skald_engine::event::FORMAT;
+use skald_engine::journal::FORMAT;
 use skald_protocol::Status;
 
 use super::{

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use serde_json::json;
-use skald_engine::event::FORMAT;
+use skald_engine::journal::FORMAT;
 use skald_protocol::Status;
 
 use super::{

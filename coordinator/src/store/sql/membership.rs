@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use skald_engine::event::FORMAT;
+use skald_engine::journal::FORMAT;
 use skald_protocol::Timestamp;
 
 use super::{

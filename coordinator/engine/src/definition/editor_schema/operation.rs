@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{closed, each, of, or, together};
-use crate::definition::syntax::operation::METHODS;
+use crate::definition::syntax::http::METHODS;
 
 /// RFC 9110, field names.
 pub(super) fn header_name() -> Value {

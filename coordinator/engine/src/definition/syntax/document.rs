@@ -12,7 +12,7 @@ use crate::{
         syntax::{
             include::Library,
             operation::Known,
-            read::{Faults, Node, Object, Place, quote},
+            read::{Faults, Node, Object, Place, is_name, quote},
             retry::Policy,
             service::{self, Services},
             step::Steps,
@@ -166,7 +166,7 @@ fn retries<'a>(node: &Node<'a>, faults: &mut Faults) -> BTreeMap<&'a str, Policy
     let mut policies = BTreeMap::new();
     let Some(object) = node.object(faults) else { return policies };
     for (name, node) in object.entries() {
-        if !service::is_name(name) {
+        if !is_name(name) {
             let message = format!("{} is not a policy's name: [A-Za-z][A-Za-z0-9_-]*, at most 63", quote(name));
             node.bad::<()>(message, faults);
         }

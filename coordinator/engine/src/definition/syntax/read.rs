@@ -11,7 +11,6 @@ use crate::{
     definition::{
         Diagnostic, Position,
         diagnostic::{Code, Mark},
-        syntax::secret,
     },
     template::Template,
     value::{Map, Value},
@@ -346,7 +345,7 @@ impl<'a> Node<'a> {
     }
 
     pub(in crate::definition) fn template(&self, faults: &mut Faults) -> Option<Template> {
-        if secret::refuse(self, faults) {
+        if refuse_secrets(self, faults) {
             return None;
         }
         match Template::compile_within(self.value, &mut faults.expressions) {
@@ -439,4 +438,44 @@ impl<'a> Object<'a> {
 
 fn is_extension(name: &str) -> bool {
     name.starts_with("x-")
+}
+
+/// Of services, retry policies and secrets.
+pub(in crate::definition) fn is_name(text: &str) -> bool {
+    text.len() <= 63
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// E208: a secret is never stored, so nothing that is may hold one.
+///
+/// Refuses every `{"secret": name}` in what is rendered; true if there was one. What only looks alike, with more members
+/// or a value that is no name, is data.
+pub(in crate::definition) fn refuse_secrets(node: &Node<'_>, faults: &mut Faults) -> bool {
+    let before = faults.len();
+    find_secrets(node.value, &node.place, faults);
+    faults.len() > before
+}
+
+/// JSON nests no deeper than `limit::JSON_DEPTH`.
+fn find_secrets<'a>(value: &'a Value, place: &Place<'a>, faults: &mut Faults) {
+    match value {
+        Value::Object(members) => {
+            if members.len() == 1
+                && let Some(Value::String(name)) = members.get("secret")
+                && is_name(name)
+            {
+                let message = "a secret where it would be stored";
+                let help =
+                    "Secrets stand in a service's `auth` and `headers` alone: add one there, and call through it.";
+                faults.add_with(Code::MisplacedSecret, place, message, help);
+                return;
+            }
+            members.iter().for_each(|(key, member)| find_secrets(member, &place.key(key), faults));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| find_secrets(item, &place.index(index), faults));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

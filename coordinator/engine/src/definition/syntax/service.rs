@@ -6,8 +6,8 @@ use crate::{
     definition::{
         diagnostic::Code,
         syntax::{
-            operation::{absolute_url, header, twice},
-            read::{Faults, Node, Object, list, quote},
+            http::{absolute_url, header, twice},
+            read::{Faults, Node, Object, is_name, list, quote},
         },
     },
     limit,
@@ -37,13 +37,6 @@ pub(in crate::definition) fn read_all<'a>(node: &Node<'a>, faults: &mut Faults) 
         services.insert(name, read(&node, faults));
     }
     services
-}
-
-/// Of services, retry policies and secrets.
-pub(in crate::definition) fn is_name(text: &str) -> bool {
-    text.len() <= 63
-        && text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 fn read(node: &Node<'_>, faults: &mut Faults) -> Declared {

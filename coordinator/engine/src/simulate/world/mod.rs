@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     call::{Call, Reply, Request, Response},
-    event::{Began, Error, Record, TraceContext},
+    journal::{Began, Error, Record, TraceContext},
     transaction::{Command, Decided, Input, Transaction},
 };
 

@@ -5,7 +5,7 @@ use skald_protocol::Timestamp;
 use super::{Happening, Message, PATIENCE, PATIENCE_MS, TAKE_OVER_MS, WAY_MS, World, recorder::recorded_answer};
 use crate::{
     call::{Outcome, Reply, Request, Target},
-    event::Error,
+    journal::Error,
     simulate::{
         Strike,
         fault::{InjectedFault, OUTAGE_MS},

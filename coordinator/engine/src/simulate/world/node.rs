@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     call::{Call, Request},
-    event::Record,
+    journal::Record,
     simulate::{
         fault::{InjectedFault, When},
         timeline::{Attempt, What},

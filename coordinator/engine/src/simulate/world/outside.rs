@@ -4,7 +4,7 @@ use skald_protocol::Json;
 
 use super::{Happening, WAY_MS, WORK_MS, World, millis};
 use crate::{
-    event::Event,
+    journal::Event,
     plan::{Block, Branch},
     simulate::{
         fault::{Fate, InjectedFault},

@@ -5,7 +5,7 @@ use skald_protocol::CallOutcome;
 use super::{START, World};
 use crate::{
     call::{Outcome, Reply},
-    event::{Error, Record},
+    journal::{Error, Record},
     simulate::timeline::{Attempt, TimelineEntry, What},
     transaction::Transaction,
 };

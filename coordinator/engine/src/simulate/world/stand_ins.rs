@@ -7,7 +7,7 @@ use skald_protocol::{CallbackVerdict, Json};
 use super::{Happening, Message, WAY_MS, WORK_MS, World, millis};
 use crate::{
     call::{Call, Dropped, Outcome, Reply, Response},
-    event::Error,
+    journal::Error,
     outcome::Answered,
     plan::Means,
     simulate::{

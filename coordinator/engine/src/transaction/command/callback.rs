@@ -5,8 +5,8 @@ use skald_protocol::{CallbackVerdict, Json, OperationKind, OperationStatus, Reso
 use super::{Commanded, is_same};
 use crate::{
     call::{Call, Response},
-    event::{Error, Event, FailureClass},
-    transaction::{Decided, Rejection, Transaction, reply::Failure, state::Slot},
+    journal::{Error, Event, FailureClass, state::Slot},
+    transaction::{Decided, Rejection, Transaction, reply::Failure},
 };
 
 pub(super) struct Report {

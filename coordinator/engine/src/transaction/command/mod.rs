@@ -6,9 +6,9 @@ mod operator;
 
 use skald_protocol::{BranchId, CallbackVerdict, Json, OperationKind, ResolvedOutcome, Timestamp};
 
-use super::{Decided, Rejection, Transaction, state::Slot};
+use super::{Decided, Rejection, Transaction};
 use crate::{
-    event::{Enlistment, Error, Event},
+    journal::{Enlistment, Error, Event, state::Slot},
     limit,
     value::same,
 };

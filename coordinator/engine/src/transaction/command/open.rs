@@ -4,7 +4,7 @@ use skald_protocol::{BranchStatus, Decision, Status, Timestamp};
 
 use super::Commanded;
 use crate::{
-    event::{Enlistment, Event},
+    journal::{Enlistment, Event},
     limit,
     transaction::{Decided, Rejection, Transaction},
 };

@@ -6,12 +6,12 @@ use skald_protocol::{
 
 use super::Commanded;
 use crate::{
-    event::{Error, Event},
-    plan::Block,
-    transaction::{
-        Decided, Rejection, Transaction,
+    journal::{
+        Error, Event,
         state::{Deadline, Slot},
     },
+    plan::Block,
+    transaction::{Decided, Rejection, Transaction},
 };
 
 impl Transaction {
