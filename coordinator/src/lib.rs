@@ -10,3 +10,4 @@ pub mod runtime;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+mod terminal;

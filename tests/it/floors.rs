@@ -7,11 +7,12 @@ use std::{
 };
 
 /// `(module, floor)`; what is not named here stands on the top floor with the wiring.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("main", 6),
     ("server", 6),
     ("cli", 6),
     ("demo", 6),
+    ("terminal", 6),
     ("api", 5),
     ("runtime", 4),
     ("journal", 3),

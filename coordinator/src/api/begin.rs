@@ -21,11 +21,11 @@ use skald_engine::{
 use skald_protocol::{Begin, Fault, Gid, Json, TransactionView, duration_text, parse_duration};
 
 use super::{
-    Api,
+    Api, body,
     definitions::{self, Definition, Inline},
     error::Error,
-    json::{self, DigestFormat, as_sent, fault},
-    middleware::{self, Admission},
+    json::{self, DigestFormat, as_sent},
+    middleware::Admission,
     params,
     response::{self, Waited},
     trace, workflows,
@@ -96,7 +96,7 @@ pub(super) async fn begin(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let wait = params::wait(&parts.headers);
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     json::check_depth(&body)?;
     let asked = Asked::read(&body)?;
     let is_open = asked.subject == Subject::Open;
@@ -133,32 +133,35 @@ impl<'a> Asked<'a> {
         let input = given(sent.input);
 
         let mut faults = labels_faults(&labels);
-        let timeout =
-            timeout.and_then(|text| timeout_of(&text).map_err(|message| faults.push(fault("/timeout", &message))).ok());
+        let timeout = timeout
+            .and_then(|text| timeout_of(&text).map_err(|message| faults.push(Fault::at("/timeout", &message))).ok());
         if version.is_some() && workflow.is_none() {
-            faults.push(fault("/version", "goes with `workflow`; a definition states its own"));
+            faults.push(Fault::at("/version", "goes with `workflow`; a definition states its own"));
         }
         let subject = match (open, definition, workflow) {
             (true, None, None) => {
                 if sent.timeout.is_none() {
-                    faults.push(fault(
+                    faults.push(Fault::at(
                         "/timeout",
                         "an open transaction needs one: when it passes, the transaction is cancelled",
                     ));
                 }
                 if input.is_some() {
-                    faults.push(fault("/input", "an open transaction takes none: its branches bring their own bodies"));
+                    faults.push(Fault::at(
+                        "/input",
+                        "an open transaction takes none: its branches bring their own bodies",
+                    ));
                 }
                 Some(Subject::Open)
             }
             (false, Some(definition), None) => Some(Subject::Inline(definition.get())),
             (false, None, Some(name)) => Some(Subject::Named { name, version }),
             (false, None, None) => {
-                faults.push(fault("", "says nothing to run: send `definition`, `workflow`, or `open: true`"));
+                faults.push(Fault::at("", "says nothing to run: send `definition`, `workflow`, or `open: true`"));
                 None
             }
             (_, _, _) => {
-                faults.push(fault("", "takes one of `definition`, `workflow` and `open: true`"));
+                faults.push(Fault::at("", "takes one of `definition`, `workflow` and `open: true`"));
                 None
             }
         };
@@ -337,18 +340,19 @@ fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {
     let mut faults = Vec::new();
     if labels.len() > limit::LABELS {
         let message = format!("a transaction may have {} labels, the definition's included", limit::LABELS);
-        faults.push(fault("/labels", &message));
+        faults.push(Fault::at("/labels", &message));
     }
     for (key, value) in labels {
         let pointer = || format!("/labels/{}", json::escape(key));
         if key.is_empty() || key.chars().count() > limit::LABEL_KEY {
-            faults.push(fault(&pointer(), &format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
+            faults.push(Fault::at(&pointer(), &format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
         }
         if value.chars().count() > limit::LABEL_VALUE {
-            faults.push(fault(&pointer(), &format!("a label's value has at most {} characters", limit::LABEL_VALUE)));
+            faults
+                .push(Fault::at(&pointer(), &format!("a label's value has at most {} characters", limit::LABEL_VALUE)));
         }
         if key.contains('\0') || value.contains('\0') {
-            faults.push(fault(&pointer(), "a label cannot hold U+0000"));
+            faults.push(Fault::at(&pointer(), "a label cannot hold U+0000"));
         }
     }
     faults

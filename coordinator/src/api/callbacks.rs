@@ -6,9 +6,9 @@ use axum::{
 };
 use serde::Serialize;
 use skald_engine::{Command, Rejection, limit};
-use skald_protocol::{CallbackRequest, CallbackVerdict, Problem};
+use skald_protocol::{CallbackRequest, CallbackVerdict, Fault, Problem};
 
-use super::{Api, error::Error, json, middleware, open_transactions::engine_error};
+use super::{Api, body, error::Error, json, open_transactions::engine_error};
 use crate::runtime;
 
 /// The outcome that is recorded.
@@ -38,14 +38,14 @@ pub(super) async fn callback(
     let target = token.ok().and_then(|Path(token)| api.coordinator.callback_target(&token));
     let (gid, branch, operation) = target.ok_or(Error::UnknownCallback)?;
     let (parts, body) = request.into_parts();
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     let CallbackRequest { outcome, output, error } = json::read(&body)?;
     let mut faults = Vec::new();
     if outcome != CallbackVerdict::Succeeded && output.as_ref().is_some_and(|output| !output.is_null()) {
-        faults.push(json::fault("/output", "goes with `succeeded`"));
+        faults.push(Fault::at("/output", "goes with `succeeded`"));
     }
     if outcome != CallbackVerdict::Refused && error.is_some() {
-        faults.push(json::fault("/error", "goes with `refused`"));
+        faults.push(Fault::at("/error", "goes with `refused`"));
     }
     if !faults.is_empty() {
         return Err(Error::InvalidRequest(faults));

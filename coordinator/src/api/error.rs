@@ -11,7 +11,7 @@ use skald_engine::{Rejection, limit};
 use skald_protocol::{Fault, Gid, Problem, Status, WorkflowRef};
 use tracing::Level;
 
-use super::middleware;
+use super::slow_peers;
 use crate::runtime;
 
 /// How many faults one problem lists.
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     BodyTooLarge,
     #[error(
         "of the body {received} B came in {} s, which is too slow: it may take {} s and a second more for each KiB, {} s in all",
-        .after.as_secs(), middleware::BODY_GRACE.as_secs(), middleware::BODY_TIMEOUT.as_secs()
+        .after.as_secs(), slow_peers::BODY_GRACE.as_secs(), slow_peers::BODY_TIMEOUT.as_secs()
     )]
     BodyTimeout { received: usize, after: Duration },
     #[error("the body was cut off: {0}")]
@@ -101,7 +101,14 @@ struct ProblemKind {
     level: Level,
 }
 
+/// For those that were turned away.
+pub(super) const SHED_RETRY: Duration = Duration::from_secs(1);
+
 impl Error {
+    pub(super) fn busy(what: &'static str) -> Self {
+        Self::Busy { what: what.into(), retry_after: SHED_RETRY }
+    }
+
     fn verdict(&self) -> ProblemKind {
         let problem = |status, code| ProblemKind { status, code, level: Level::DEBUG };
         let loud = |status, code| ProblemKind { status, code, level: Level::WARN };
@@ -205,7 +212,7 @@ impl Error {
         };
         let mut errors: Vec<_> = self.faults().iter().take(FAULTS_SHOWN).cloned().collect();
         if let Self::DuplicateKey { pointer } = self {
-            errors.push(super::json::fault(pointer, "given twice"));
+            errors.push(Fault::at(pointer, "given twice"));
         }
         Problem {
             r#type: format!("urn:skald:problem:{code}"),

@@ -52,7 +52,7 @@ fn shaped<T: DeserializeOwned + ToSchema>(text: &[u8]) -> Result<T, Error> {
 pub(super) fn check_object(text: &[u8]) -> Result<(), Error> {
     match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Ok(()),
-        Some(_) | None => Err(Error::InvalidRequest(vec![fault("", "the body must be a JSON object")])),
+        Some(_) | None => Err(Error::InvalidRequest(vec![Fault::at("", "the body must be a JSON object")])),
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
     }
     let mut members = match value(text, "").map(|value| value.to_doubles()) {
         Ok(serde_json::Value::Object(members)) => members,
-        Ok(_) => return Error::InvalidRequest(vec![fault("", "the body must be a JSON object")]),
+        Ok(_) => return Error::InvalidRequest(vec![Fault::at("", "the body must be a JSON object")]),
         Err(error) => return error,
     };
     let known = fields::<T>();
@@ -127,22 +127,18 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
         if !is_known {
             faults.push(Fault {
                 help: Some(suggest(key, known.iter().map(String::as_str))),
-                ..fault(&format!("/{}", escape(key)), "unknown field")
+                ..Fault::at(&format!("/{}", escape(key)), "unknown field")
             });
         }
         is_known
     });
     if let Err(error) = serde_path_to_error::deserialize::<_, T>(serde_json::Value::Object(members)) {
-        faults.push(fault(&pointer(error.path()), &plain(&error.inner().to_string())));
+        faults.push(Fault::at(&pointer(error.path()), &plain(&error.inner().to_string())));
     }
     if faults.is_empty() {
-        faults.push(fault("", &plain(&error.to_string())));
+        faults.push(Fault::at("", &plain(&error.to_string())));
     }
     Error::InvalidRequest(faults)
-}
-
-pub(super) fn fault(pointer: &str, message: &str) -> Fault {
-    Fault { pointer: pointer.to_owned(), message: message.to_owned(), code: None, line: None, column: None, help: None }
 }
 
 /// The parser names types of its own where an object should stand.

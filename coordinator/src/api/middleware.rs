@@ -11,52 +11,32 @@ use std::{
 };
 
 use axum::{
-    body::{Body, HttpBody, to_bytes},
+    body::{Body, HttpBody},
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use http::{
-    HeaderMap, HeaderValue,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER},
+    HeaderValue,
+    header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use skald_engine::limit;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{sleep, timeout_at},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
 use super::{
-    Api,
-    error::Error,
+    Api, body,
+    error::{Error, SHED_RETRY},
     memory::Room,
     serve::Closing,
-    slow_readers::{PacedBody, at_least_rate},
+    slow_peers::PacedBody,
     trace,
 };
 use crate::telemetry::Metrics;
-
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// For a body, however large it is.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// For a body before it has to come at the least rate.
-pub(super) const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// For a body that arrives while the node goes down.
 const LAST_BODIES: Duration = Duration::from_secs(1);
 
 /// What an answer may have without being counted: the pieces in which each is written.
 const SMALL_ANSWER: u64 = 64 << 10;
-
-/// How much of a body that is too large is still read, so that its sender gets to read the answer.
-const DRAINED: usize = 16 << 20;
-
-const SHED_RETRY: Duration = Duration::from_secs(1);
 
 /// A request's place among those being served.
 #[derive(Clone)]
@@ -67,10 +47,6 @@ impl Admission {
     pub(super) fn give_back(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
-}
-
-fn busy(what: &'static str) -> Error {
-    Error::Busy { what: what.into(), retry_after: SHED_RETRY }
 }
 
 /// Takes a request or sheds it.
@@ -86,7 +62,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
 }
 
 async fn placed(api: &Api, request: Request) -> Result<(Admission, Request), Error> {
-    let full = || busy("too many requests are being served (this node's setting limits.requests)");
+    let full = || Error::busy("too many requests are being served (this node's setting limits.requests)");
     // Nothing is read in vain.
     if api.places.available_permits() == 0 {
         return Err(full());
@@ -95,7 +71,7 @@ async fn placed(api: &Api, request: Request) -> Result<(Admission, Request), Err
     let body = if body.is_end_stream() {
         body
     } else {
-        let whole = collect(&api.arriving, &parts.headers, body);
+        let whole = body::collect(&api.arriving, &parts.headers, body);
         let going_down = async {
             api.drain.cancelled().await;
             sleep(LAST_BODIES).await;
@@ -122,7 +98,7 @@ pub(super) async fn keep(State(unread): State<Arc<Room>>, request: Request, next
     let Some(Closing(closing)) = closing.filter(|_| size > SMALL_ANSWER) else { return response };
     let share = unread.share(closing);
     if !share.hold(usize::try_from(size).unwrap_or(usize::MAX)) && safe {
-        return busy("too much of what was answered is still to be read").into_response();
+        return Error::busy("too much of what was answered is still to be read").into_response();
     }
     response.map(|body| Body::new(PacedBody::new(body, share)))
 }
@@ -171,73 +147,6 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Error::Panicked.into_response()
 }
 
-/// The whole body of an admitted request; empty or JSON.
-pub(super) async fn body(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
-    let bytes = to_bytes(body, limit::REQUEST_BODY).await.map_err(Error::BodyCut)?;
-    if !bytes.is_empty() && !is_json(headers) {
-        return Err(Error::UnsupportedMediaType);
-    }
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        let message = "it begins with a byte-order mark (U+FEFF): send UTF-8 without one (RFC 8259, 8.1)".to_owned();
-        return Err(Error::InvalidJson { message });
-    }
-    Ok(bytes)
-}
-
-/// The whole body, within the limit, if it comes fast enough and there is room for it.
-async fn collect(room: &Arc<Room>, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
-    let announced = body.size_hint().lower();
-    if announced > limit::REQUEST_BODY as u64 && headers.contains_key(EXPECT) {
-        return Err(Error::BodyTooLarge);
-    }
-    let began = tokio::time::Instant::now();
-    let mut stream = body.into_data_stream();
-    let mut size = 0;
-    // Copied: each part, however small, would hold a buffer of its own.
-    let mut whole = BytesMut::new();
-    let gives_way = CancellationToken::new();
-    let mut share = None;
-    loop {
-        let until = (BODY_GRACE + at_least_rate(size)).min(BODY_TIMEOUT);
-        let part = tokio::select! {
-            part = timeout_at(began + until, stream.next()) => part,
-            () = gives_way.cancelled() => return Err(no_room()),
-        };
-        let part = part.map_err(|_| Error::BodyTimeout { received: size, after: until })?;
-        let Some(part) = part.transpose().map_err(Error::BodyCut)? else { break };
-        size += part.len();
-        if size > DRAINED {
-            break;
-        }
-        if size > limit::REQUEST_BODY {
-            whole = BytesMut::new();
-        } else if size == part.len() && stream.is_end_stream() {
-            return Ok(part);
-        } else {
-            whole.extend_from_slice(&part);
-        }
-        if !share.get_or_insert_with(|| room.share(gives_way.clone())).hold(whole.capacity()) {
-            return Err(no_room());
-        }
-    }
-    if size > limit::REQUEST_BODY {
-        return Err(Error::BodyTooLarge);
-    }
-    Ok(whole.freeze())
-}
-
-fn no_room() -> Error {
-    busy("too many bodies are still arriving")
-}
-
-/// A body without a `Content-Type` is refused too: a page of another site may send such a one unasked.
-fn is_json(headers: &HeaderMap) -> bool {
-    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
-    let Some(media) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    !encoded && (media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")))
-}
-
 #[cfg(test)]
 mod tests {
     use axum::{Router, middleware, routing::get};
@@ -284,60 +193,5 @@ mod tests {
         let request = Request::get("/panics").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
         let (_, problem) = told(panicking(&Arc::default()), request.body(Body::empty()).unwrap()).await;
         assert_eq!(problem["trace_id"], trace);
-    }
-
-    fn of(chunks: &[usize]) -> Body {
-        let parts: Vec<_> = chunks.iter().map(|size| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; *size]))).collect();
-        Body::from_stream(futures_util::stream::iter(parts))
-    }
-
-    #[tokio::test]
-    async fn a_body_in_any_chunks_is_whole_or_too_large() {
-        let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))]);
-        let (most, room) = (limit::REQUEST_BODY, Room::new(64 << 20));
-        for (chunks, whole) in
-            [(vec![], 0), (vec![5], 5), (vec![1, 2, 3], 6), (vec![most], most), (vec![most - 1, 1], most)]
-        {
-            assert_eq!(collect(&room, &json, of(&chunks)).await.unwrap().len(), whole, "{chunks:?}");
-        }
-        for chunks in [vec![most + 1], vec![most, 1], vec![1, most, 1], vec![DRAINED; 3]] {
-            assert!(matches!(collect(&room, &json, of(&chunks)).await, Err(Error::BodyTooLarge)), "{chunks:?}");
-        }
-        let small = Room::new(10);
-        assert!(matches!(collect(&small, &json, of(&[6, 5])).await, Err(Error::Busy { .. })));
-    }
-
-    /// So many bytes, each after so long.
-    async fn drop_by_drop(bytes: usize, pause: Duration) -> Result<usize, (usize, u64)> {
-        let drops = futures_util::stream::iter(0..bytes).then(move |_| async move {
-            sleep(pause).await;
-            Ok::<_, std::io::Error>(Bytes::from_static(b" "))
-        });
-        match collect(&Room::new(1 << 20), &HeaderMap::new(), Body::from_stream(drops)).await {
-            Ok(whole) => Ok(whole.len()),
-            Err(Error::BodyTimeout { received, after }) => Err((received, after.as_secs())),
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_comes_at_the_least_rate_and_within_its_time() {
-        let (ms, second) = (Duration::from_millis(1), Duration::from_secs(1));
-        assert_eq!(drop_by_drop(4, second).await, Ok(4), "within the grace any rate will do");
-        assert_eq!(drop_by_drop(10, second).await, Err((5, 5)));
-        assert_eq!(drop_by_drop(20_000, ms).await.map_err(|(_, after)| after), Ok(20_000));
-        assert_eq!(drop_by_drop(1 << 20, ms).await.map_err(|(_, after)| after), Err(30));
-    }
-
-    #[tokio::test]
-    async fn a_body_says_that_it_is_json() {
-        let headers = |media: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]);
-        for media in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
-            assert!(body(&headers(media), of(&[1])).await.is_ok(), "{media}");
-        }
-        for media in ["text/plain", "text/json", "application/x-www-form-urlencoded", ""] {
-            assert!(matches!(body(&headers(media), of(&[1])).await, Err(Error::UnsupportedMediaType)), "{media}");
-            assert!(body(&headers(media), of(&[])).await.is_ok(), "an empty body needs no type");
-        }
     }
 }

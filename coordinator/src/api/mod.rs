@@ -6,6 +6,7 @@
 //! This floor never sees the store, the journal, dispatch or a database: what it may ask for is `runtime::Coordinator`.
 
 mod begin;
+mod body;
 mod callbacks;
 mod connections;
 mod definitions;
@@ -22,7 +23,7 @@ mod params;
 mod response;
 mod serve;
 mod signals;
-mod slow_readers;
+mod slow_peers;
 mod system;
 mod trace;
 mod transactions;

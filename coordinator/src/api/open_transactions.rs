@@ -16,10 +16,10 @@ use skald_protocol::{
 };
 
 use super::{
-    Api, definitions,
+    Api, body, definitions,
     error::Error,
-    json::{self, DigestFormat, fault, suggest},
-    middleware::{self, Admission},
+    json::{self, DigestFormat, suggest},
+    middleware::Admission,
     params::{self, InPath},
     response,
 };
@@ -48,7 +48,7 @@ where
 pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Error> {
     match reason {
         Some(reason) if reason.len() > REASON => {
-            Err(Error::InvalidRequest(vec![fault("/reason", &format!("may have {REASON} bytes"))]))
+            Err(Error::InvalidRequest(vec![Fault::at("/reason", &format!("may have {REASON} bytes"))]))
         }
         Some(_) | None => Ok(()),
     }
@@ -76,7 +76,7 @@ pub(super) async fn enlist(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let wait = params::wait(&parts.headers);
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     let (asked, canonical) = json::read_canonical::<BranchRequest>(&body)?;
     let branch =
         definition::enlist(&asked).map_err(|faults| Error::InvalidBranch(definitions::to_faults("", faults)))?;
@@ -120,7 +120,7 @@ pub(super) async fn commit(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let wait = params::wait(&parts.headers);
-    let _: Nothing = optional(&middleware::body(&parts.headers, body).await?)?;
+    let _: Nothing = optional(&body::whole(&parts.headers, body).await?)?;
     let view = api.coordinator.command(&gid, Command::Commit).await?;
     decided(&api, &place, view, wait).await
 }
@@ -145,7 +145,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let wait = params::wait(&parts.headers);
-    let ReasonRequest { reason } = optional(&middleware::body(&parts.headers, body).await?)?;
+    let ReasonRequest { reason } = optional(&body::whole(&parts.headers, body).await?)?;
     check_reason(reason.as_deref())?;
     let view = api.coordinator.command(&gid, Command::Cancel { reason }).await?;
     decided(&api, &place, view, wait).await
@@ -174,7 +174,7 @@ fn check_services(api: &Api, branch: &Branch) -> Result<(), Error> {
             if !api.options.services.contains(service) {
                 faults.push(Fault {
                     help: Some(suggest(service, api.options.services.iter().map(String::as_str))),
-                    ..fault(&pointer, &format!("there is no service `{service}`"))
+                    ..Fault::at(&pointer, &format!("there is no service `{service}`"))
                 });
             }
         }

@@ -14,16 +14,16 @@ use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use skald_engine::{Command, Target, value::canonical};
 use skald_protocol::{
-    DryRun, FailRequest, Gid, OwedCall, Problem, ResolveRequest, RetryRequest, SkipRequest, Timestamp, TransactionView,
-    duration_text,
+    DryRun, FailRequest, Fault, Gid, OwedCall, Problem, ResolveRequest, RetryRequest, SkipRequest, Timestamp,
+    TransactionView, duration_text,
 };
 use uuid::Uuid;
 
 use super::{
-    Api,
+    Api, body,
     error::Error,
     json,
-    middleware::{self, Admission},
+    middleware::Admission,
     open_transactions::{self, Nothing, check_reason, optional},
     params::{self, InPath, Query},
 };
@@ -163,7 +163,7 @@ async fn operate(
     query.end()?;
     let wait = params::wait(&parts.headers);
     let key = idempotency_key(&parts.headers)?;
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     let command = read(&body)?;
     let mut entry = audit_of(gid, &command)?;
     let command = match key {
@@ -233,7 +233,7 @@ fn audit_of(gid: &Gid, command: &Command) -> Result<Audit, Error> {
     };
     check_reason(reason.map(String::as_str))?;
     if reason.is_some_and(|reason| reason.trim().is_empty()) {
-        return Err(Error::InvalidRequest(vec![json::fault("/reason", "says why, for those who read the audit")]));
+        return Err(Error::InvalidRequest(vec![Fault::at("/reason", "says why, for those who read the audit")]));
     }
     Ok(Audit {
         gid: gid.clone(),

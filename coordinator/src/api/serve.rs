@@ -30,7 +30,7 @@ use tower::ServiceExt;
 use super::{
     connections::{Full, Seats},
     error::Error,
-    slow_readers::{Paced, PacedBody},
+    slow_peers::{Paced, PacedBody},
 };
 
 /// After an accept that failed for want of descriptors or memory.

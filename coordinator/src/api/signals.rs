@@ -9,9 +9,9 @@ use skald_engine::{Command, definition, limit};
 use skald_protocol::{Gid, Problem, SignalRequest, TransactionView};
 
 use super::{
-    Api,
+    Api, body,
     error::Error,
-    middleware::{self, Admission},
+    middleware::Admission,
     open_transactions::{decided, optional},
     params::{self, InPaths},
 };
@@ -44,7 +44,7 @@ pub(super) async fn signal(
     if !definition::is_signal(&name) {
         return Err(Error::InvalidSignal);
     }
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     let SignalRequest { payload } = optional(&body)?;
     if payload.as_ref().is_some_and(|payload| payload.text().len() > limit::OUTPUT) {
         return Err(Error::PayloadTooLarge);

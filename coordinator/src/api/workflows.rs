@@ -21,11 +21,10 @@ use skald_engine::{
 use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowSummary, WorkflowView};
 
 use super::{
-    Api,
+    Api, body,
     definitions::{self, Definition},
     error::Error,
-    json::{self, fault},
-    middleware,
+    json,
     params::{self, InPaths, Query},
 };
 use crate::runtime::{Published, Workflow, WorkflowRow};
@@ -57,7 +56,7 @@ pub(super) async fn publish(
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     Query::of(&parts).end()?;
-    let body = middleware::body(&parts.headers, body).await?;
+    let body = body::whole(&parts.headers, body).await?;
     if body.len() > limit::DEFINITION {
         return Err(Error::DefinitionTooLarge);
     }
@@ -107,7 +106,7 @@ fn strays(source: &str, definition: &Value, wanted: &WorkflowRef) -> Vec<Fault> 
         let message = format!("`{}` here and `{}` in the address: they must be the same", short(told), short(asked));
         let pointer = format!("/{member}");
         let Position { line, column } = position(source, &pointer);
-        Some(Fault { line: Some(line), column: Some(column), ..fault(&pointer, &message) })
+        Some(Fault { line: Some(line), column: Some(column), ..Fault::at(&pointer, &message) })
     };
     stated.into_iter().filter_map(stray).collect()
 }

@@ -1,9 +1,10 @@
 use clap::Args;
 
-use super::{Error, Exit, Output, settings::Settings, table, warn};
+use super::{Error, Exit, Output, settings::Settings, warn};
 use crate::{
     config, server,
     store::{Finding, Weight},
+    terminal::table,
 };
 
 /// Where no node runs on a SQLite file.

@@ -14,9 +14,10 @@ use skald_engine::simulate::{End, Flaw, InjectedFault, Scenarios, Strike, Verdic
 
 use super::{
     Error, Exit,
-    output::{Format, Output, table},
+    output::{Format, Output},
     play::{Given, Scene},
 };
+use crate::terminal::table;
 
 /// Counter-examples that are drawn on the terminal; the rest is told in a line each.
 const DRAWN: usize = 5;

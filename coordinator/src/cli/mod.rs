@@ -12,7 +12,6 @@ mod remote;
 mod settings;
 mod show;
 mod simulate;
-pub(crate) mod timeline;
 mod tx;
 mod workflow;
 
@@ -23,9 +22,9 @@ use clap::{Parser, Subcommand};
 use crate::{
     config, demo,
     server::{self, Schema, Server},
+    terminal::{SignalError, stop_signal},
 };
 use output::Output;
-pub(crate) use output::table;
 use settings::Settings;
 
 #[derive(Debug, Parser)]
@@ -203,23 +202,6 @@ impl Serve {
         Ok(Exit::Done)
     }
 }
-
-/// The name of the first SIGTERM or ctrl-c from now on.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = &'static str>, SignalError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    })
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("signals cannot be awaited: {0}")]
-pub struct SignalError(#[source] io::Error);
 
 impl From<SignalError> for Error {
     fn from(SignalError(source): SignalError) -> Self {

@@ -49,18 +49,3 @@ impl Output {
 fn written<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|source| Error::Io { what: "stdout".into(), source })
 }
-
-/// A borderless table; columns are two spaces apart.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-    if !header.iter().all(|name| name.is_empty()) {
-        table.set_header(header);
-    }
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}

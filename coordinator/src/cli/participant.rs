@@ -9,7 +9,8 @@ use skald_sdk::{
     contract::{self, Conformance, Subject},
 };
 
-use super::{Error, Exit, Output, table, tx::json};
+use super::{Error, Exit, Output, tx::json};
+use crate::terminal::table;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Participant {

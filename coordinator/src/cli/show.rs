@@ -7,12 +7,14 @@ use skald_protocol::{
     WorkflowView,
 };
 
-use super::{
-    Error,
-    output::{Output, table},
-    timeline::{error_text, line, status_style},
+use super::{Error, output::Output};
+use crate::{
+    config::Setting,
+    terminal::{
+        table,
+        timeline::{awaited, error_text, line, status_style},
+    },
 };
-use crate::config::Setting;
 
 pub(super) fn settings(output: &Output, settings: &[Setting]) -> Result<(), Error> {
     output.put(&settings, || {
@@ -150,18 +152,12 @@ fn branches(branches: &[BranchView]) -> String {
 /// What is to be said of a step that makes no call.
 fn without_operation(branch: &BranchView) -> String {
     match (&branch.waits_until, branch.items) {
-        (Some(until), _) => format!("waits {}until {until}", awaited(branch.signal.as_ref(), &branch.signals)),
+        (Some(until), _) => {
+            format!("waits {}until {until}", awaited(branch.signal.as_ref(), &branch.signals))
+        }
         (_, Some(1)) => "1 item".to_owned(),
         (_, Some(items)) => format!("{items} items"),
         _ => String::new(),
-    }
-}
-
-pub(super) fn awaited(one: Option<&String>, several: &[String]) -> String {
-    match (one, several) {
-        (Some(name), _) => format!("for the signal {name} "),
-        (None, []) => String::new(),
-        (None, several) => format!("for the first signal of {} ", several.join(", ")),
     }
 }
 

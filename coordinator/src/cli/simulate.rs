@@ -10,8 +10,8 @@ use super::{
     Error, Exit,
     output::{Format, Output},
     play::{Given, Scene},
-    timeline,
 };
+use crate::terminal::timeline;
 
 const DIM: Style = Style::new().dimmed();
 const BAD: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Red)));

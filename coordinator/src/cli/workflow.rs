@@ -15,12 +15,13 @@ use super::{
     Error, Exit,
     diagnose::{Finding, Weight, findings, of_coordinator},
     explore::Explore,
-    output::{Format, Output, table},
+    output::{Format, Output},
     remote::{Named, Remote, named},
     show,
     simulate::Simulate,
     tx::read,
 };
+use crate::terminal::table;
 
 #[derive(Debug, Args)]
 pub(super) struct Workflow {

@@ -15,9 +15,9 @@ use skald_protocol::{
 use skald_sdk::Client;
 
 use crate::{
-    cli::{SignalError, stop_signal, table, timeline},
     config::{Config, Service},
     server::{self, Schema, Server},
+    terminal::{SignalError, stop_signal, table, timeline},
 };
 use participants::Shop;
 use story::{Start, Story};

@@ -3,8 +3,6 @@
 use anstyle::{AnsiColor, Color, Style};
 use skald_protocol::{Decision, ErrorView, OperationKind, PublicEvent, PublicEventKind, Status, Timestamp};
 
-use super::show::awaited;
-
 const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
 const GOOD: Style = coloured(AnsiColor::Green);
@@ -109,4 +107,12 @@ pub(crate) fn error_text(error: &ErrorView) -> String {
 
 fn with_reason(text: &str, reason: Option<&str>) -> String {
     reason.map_or_else(|| text.to_owned(), |reason| format!("{text}: {reason}"))
+}
+
+pub(crate) fn awaited(one: Option<&String>, several: &[String]) -> String {
+    match (one, several) {
+        (Some(name), _) => format!("for the signal {name} "),
+        (None, []) => String::new(),
+        (None, several) => format!("for the first signal of {} ", several.join(", ")),
+    }
 }

@@ -21,6 +21,12 @@ use tokio::{
 /// Bytes per second.
 pub(super) const LEAST_RATE: u32 = 1 << 10;
 
+/// For a body, however large it is.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For a body before it has to come at the least rate.
+pub(super) const BODY_GRACE: Duration = Duration::from_secs(5);
+
 /// How long so many bytes may take at the least rate.
 pub(super) fn at_least_rate(bytes: usize) -> Duration {
     Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / LEAST_RATE
