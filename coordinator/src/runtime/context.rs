@@ -12,9 +12,7 @@ use skald_engine::{Plan, Transaction};
 use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
 
-use super::{
-    Error, PreparedPlan, Shared, active::ActiveTransaction, clock::Clock, inbox::Completion, timer::Timers, turn::Turn,
-};
+use super::{Error, PreparedPlan, Shared, clock::Clock, inbox::Completion, timer::Timers, turn::Turn};
 use crate::{
     dispatch::Dispatcher,
     journal::Entry,
@@ -142,18 +140,6 @@ impl TaskContext {
     /// A place for a call's answer.
     pub(super) fn place(&self) -> Option<mpsc::OwnedPermit<Completion>> {
         self.places.clone().try_reserve_owned().ok()
-    }
-
-    pub(super) fn ready(&mut self, active: &mut ActiveTransaction) {
-        if !std::mem::replace(&mut active.ready, true) {
-            self.ready.push_back(active.tx.gid().clone());
-        }
-    }
-
-    pub(super) fn heavy(&mut self, active: &mut ActiveTransaction) {
-        if !std::mem::replace(&mut active.waits_alone, true) {
-            self.heavy.push_back((active.tx.gid().clone(), active.ticket));
-        }
     }
 
     /// One value for all transactions of the same plan.

@@ -8,6 +8,7 @@ use cel::{
 use super::{
     DEPTH, LOOPS, Reason, Refused,
     function::{self, Function},
+    operators::Binary,
     value::Val,
 };
 use crate::path::{Path, Segment, is_name};
@@ -34,22 +35,6 @@ pub(super) enum Op {
     Binary(Binary, Box<[Op; 2]>),
     Call(Function, Vec<Op>),
     Loop(Box<Loop>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Binary {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Modulo,
-    Equals,
-    NotEquals,
-    Less,
-    LessEquals,
-    Greater,
-    GreaterEquals,
-    In,
 }
 
 #[derive(Clone)]

@@ -2,7 +2,23 @@
 
 use std::cmp::Ordering;
 
-use super::{Meter, Stop, lower::Binary, value::Val};
+use super::{Meter, Stop, value::Val};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Binary {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Equals,
+    NotEquals,
+    Less,
+    LessEquals,
+    Greater,
+    GreaterEquals,
+    In,
+}
 
 pub(super) fn negate(value: &Val) -> Result<Val, Stop> {
     match &*value.operand()? {

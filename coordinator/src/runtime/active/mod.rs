@@ -263,9 +263,11 @@ impl ActiveTransaction {
         if self.queue.is_empty() && !self.tx.goes_on() && !self.undriven {
             self.heavy = false;
         } else if self.heavy {
-            context.heavy(self);
-        } else {
-            context.ready(self);
+            if !std::mem::replace(&mut self.waits_alone, true) {
+                context.heavy.push_back((self.tx.gid().clone(), self.ticket));
+            }
+        } else if !std::mem::replace(&mut self.ready, true) {
+            context.ready.push_back(self.tx.gid().clone());
         }
     }
 

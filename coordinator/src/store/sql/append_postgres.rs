@@ -1,7 +1,7 @@
 //! A batch on Postgres: one statement, one round trip, one commit.
 //!
 //! The node's row is updated first; every other part joins what that returned, so a deposed node changes nothing. Its row
-//! lock is held to the commit, so a take-over waits for a batch under way. Parts that a batch lacks are left out of the
+//! lock is held to the commit, so a take-over waits for a batch under way. BatchRows that a batch lacks are left out of the
 //! text.
 //!
 //! There are two ways. The optimistic one takes it that nothing conflicts: plain inserts, and the database's own unique keys
@@ -12,25 +12,17 @@
 //! the planner's guess: membership is a hashed subplan (`IS TRUE` keeps it from becoming a join), and the one UPDATE is
 //! told that it joins a single row, which makes it look up keys.
 
-use std::{
-    collections::HashSet,
-    fmt::Write as _,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::HashSet, fmt::Write as _};
 
 use skald_engine::journal::FORMAT;
 use skald_protocol::Status;
 
 use super::{
     super::{Batch, Error, NodeId, Projection, StoredPlan},
-    append::{Change, JournalRow, Nature, Parts, full},
-    connect::STALE,
-    dialect::{Sql, sql},
-    session::{Kind, Pool, Query, Session},
+    batch::{BatchRows, Change, JournalRow, Nature, format_column, full},
+    dialect::{Kind, Sql, sql},
+    kept_session::KeptSession,
+    session::{Pool, Query, Session},
 };
 
 const FENCE: &str = "WITH node AS (UPDATE nodes SET batch = batch + 1 \
@@ -102,9 +94,6 @@ const ANSWER: &str = " SELECT (SELECT batch FROM node), n.written, \
 /// Of a batch without appends.
 const NODE: &str = " SELECT batch FROM node";
 
-/// Batches that go the checked way after one that met a conflict: whoever sends a begin twice may do so again.
-const CHECKED: usize = 64;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Optimistic,
@@ -120,7 +109,7 @@ fn plan_of(batch: i64) -> i64 {
     if batch < PLAN_KEPT { i64::from((batch.max(0) + 1).ilog2()) } else { PLAN_KEPT + batch / PLAN_KEPT }
 }
 
-fn statement(fenced: bool, way: Way, batch: i64, parts: &Parts<'_>) -> String {
+fn statement(fenced: bool, way: Way, batch: i64, parts: &BatchRows<'_>) -> String {
     let checked = |text: &'static str| if way == Way::Checked { text } else { "" };
     let mut text = String::with_capacity(4096);
     let mut add = |part: &str| text.push_str(part);
@@ -165,66 +154,24 @@ fn numbered(mut text: String, batch: i64) -> String {
     text
 }
 
-/// What one batch leaves to the next.
-#[derive(Debug, Default)]
-pub(super) struct Previous {
-    /// How many batches still go the checked way.
-    checked: AtomicUsize,
-    /// The server's process that wrote one batch has all at hand for the next; a pool would let each of its own have a turn.
-    session: Mutex<Option<(Instant, Session)>>,
-}
-
-impl Previous {
-    async fn session(&self, pool: &Pool) -> Result<Session, Error> {
-        if let Some((since, mut session)) = self.take()
-            && (since.elapsed() < STALE || session.answers().await)
-        {
-            return Ok(session);
-        }
-        pool.session().await
-    }
-
-    fn keep(&self, pool: &Pool, session: Session) {
-        let mut kept = self.lock();
-        if !pool.is_closed() {
-            *kept = Some((Instant::now(), session));
-        }
-    }
-
-    fn take(&self) -> Option<(Instant, Session)> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Session)>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives back what it keeps: a pool that closes waits for it.
-    pub(super) fn clear(&self) {
-        drop(self.take());
-    }
-}
-
 /// The gids whose appends conflicted.
 pub(super) async fn append(
     pool: &Pool,
     fenced: bool,
-    previous: &Previous,
+    kept: &KeptSession,
     node: NodeId,
     expected: i64,
     batch: &Batch,
 ) -> Result<HashSet<String>, Error> {
-    let parts = Parts::new(batch, &HashSet::new())?;
+    let parts = BatchRows::new(batch, &HashSet::new())?;
     let foreign = parts.entries.iter().any(|entry| entry.nature == Nature::Foreign);
     // Only one batch of a node is written at a time.
-    let left = previous.checked.load(Ordering::Relaxed);
-    previous.checked.store(left.saturating_sub(1), Ordering::Relaxed);
-    if left == 0 && !foreign && !pool.is_wrapped() {
-        let mut session = previous.session(pool).await?;
+    if kept.is_optimistic() && !foreign && !pool.is_wrapped() {
+        let mut session = kept.session(pool).await?;
         match optimistic(&mut session, fenced, node, expected, &parts).await {
-            Err(Error::Refused(_)) => previous.checked.store(CHECKED, Ordering::Relaxed),
+            Err(Error::Refused(_)) => kept.met_a_conflict(),
             Ok(()) => {
-                previous.keep(pool, session);
+                kept.keep(pool, session);
                 return Ok(HashSet::new());
             }
             Err(error @ (Error::Deposed | Error::Unavailable(_) | Error::Misconfigured(_) | Error::Damaged(_))) => {
@@ -254,7 +201,7 @@ async fn optimistic(
     fenced: bool,
     node: NodeId,
     expected: i64,
-    parts: &Parts<'_>,
+    parts: &BatchRows<'_>,
 ) -> Result<(), Error> {
     let single_append = single_append(fenced, node, expected, parts);
     let query = single_append.unwrap_or_else(|| query(fenced, Way::Optimistic, node, expected, parts));
@@ -267,7 +214,7 @@ async fn optimistic(
 }
 
 /// A batch of one append and nothing else.
-fn single_append(fenced: bool, node: NodeId, expected: i64, parts: &Parts<'_>) -> Option<Query> {
+fn single_append(fenced: bool, node: NodeId, expected: i64, parts: &BatchRows<'_>) -> Option<Query> {
     let [entry] = parts.entries.as_slice() else { return None };
     if parts.has_labels() || !parts.plans.is_empty() || !parts.changes.is_empty() {
         return None;
@@ -296,13 +243,13 @@ fn single_append(fenced: bool, node: NodeId, expected: i64, parts: &Parts<'_>) -
     )
 }
 
-fn query(fenced: bool, way: Way, node: NodeId, expected: i64, parts: &Parts<'_>) -> Query {
+fn query(fenced: bool, way: Way, node: NodeId, expected: i64, parts: &BatchRows<'_>) -> Query {
     let query = Query::assembled(Kind::Postgres, statement(fenced, way, expected, parts)).hot();
     bind(query.bind(node.0).bind(expected), parts)
 }
 
 /// As far as the statement's placeholders go: what only begins need stands last.
-fn bind(query: Query, parts: &Parts<'_>) -> Query {
+fn bind(query: Query, parts: &BatchRows<'_>) -> Query {
     let mut query = bind_entries(query, &parts.entries);
     if !parts.changes.is_empty() || !parts.begins.is_empty() {
         query = bind_changes(query, &parts.changes);
@@ -324,7 +271,7 @@ fn bind_plans(query: Query, plans: &[&StoredPlan]) -> Query {
         .bind_array(plans.iter().map(|plan| plan.plan.as_slice()).collect())
 }
 
-fn bind_begins(query: Query, parts: &Parts<'_>) -> Query {
+fn bind_begins(query: Query, parts: &BatchRows<'_>) -> Query {
     let begins = &parts.begins;
     let workflow = |index: usize| begins[index].1.workflow.as_ref();
     let each = 0..begins.len();
@@ -366,8 +313,4 @@ fn bind_changes(query: Query, changes: &[Change<'_>]) -> Query {
         .bind_array(column(changes, |change| change.parked_by.map(|(node, _)| node.0)))
         .bind_array(column(changes, |change| change.parked_by.map(|(_, epoch)| epoch)))
         .bind_array(column(changes, |change| change.settled_at.map(|at| at.0)))
-}
-
-pub(super) fn format_column(format: u32) -> i32 {
-    i32::try_from(format).unwrap_or(i32::MAX)
 }

@@ -12,8 +12,7 @@ use skald_protocol::Status;
 
 use super::{
     super::{Batch, Error, NodeId},
-    append::{Parts, full},
-    append_postgres::format_column,
+    batch::{BatchRows, format_column, full},
     dialect::{Sql, sql},
     retention::PLAN,
     session::{Pool, Session},
@@ -72,7 +71,7 @@ pub(super) async fn append(
     expected: i64,
     batch: &Batch,
 ) -> Result<HashSet<String>, Error> {
-    let parts = Parts::new(batch, &HashSet::new())?;
+    let parts = BatchRows::new(batch, &HashSet::new())?;
     let mut session = pool.transaction().await?;
     pass(&mut session, fenced, node, expected).await?;
     if write(&mut session, node, &parts).await? {
@@ -84,7 +83,7 @@ pub(super) async fn append(
     pass(&mut session, fenced, node, expected).await?;
     let found = session.query(CONFLICTS).bind(journal(&parts).0).fetch_all(&mut session).await?;
     let conflicts = found.iter().map(|row| row.get::<String>(0)).collect::<Result<HashSet<_>, _>>()?;
-    let rest = Parts::new(batch, &conflicts)?;
+    let rest = BatchRows::new(batch, &conflicts)?;
     if !write(&mut session, node, &rest).await? {
         return Err(Error::Refused("a batch conflicts with rows that cannot be found".into()));
     }
@@ -99,7 +98,7 @@ async fn pass(session: &mut Session, fenced: bool, node: NodeId, expected: i64) 
 }
 
 /// `false` if something conflicted: then nothing of it may be kept.
-async fn write(session: &mut Session, node: NodeId, parts: &Parts<'_>) -> Result<bool, Error> {
+async fn write(session: &mut Session, node: NodeId, parts: &BatchRows<'_>) -> Result<bool, Error> {
     for plan in &parts.plans {
         let query = session.query(PLAN).bind(plan.digest.to_vec()).bind(format_column(plan.format));
         query.bind(plan.definition.clone()).bind(plan.plan.clone()).execute(session).await?;
@@ -127,7 +126,7 @@ async fn write(session: &mut Session, node: NodeId, parts: &Parts<'_>) -> Result
     Ok(true)
 }
 
-fn begins(parts: &Parts<'_>) -> String {
+fn begins(parts: &BatchRows<'_>) -> String {
     let row = |(gid, begin): &(&str, &super::super::Begin)| {
         let workflow = begin.workflow.as_ref();
         json!([
@@ -144,7 +143,7 @@ fn begins(parts: &Parts<'_>) -> String {
 }
 
 /// Rows that point into the records laid end to end; SQLite counts from 1.
-fn journal(parts: &Parts<'_>) -> (String, Vec<u8>) {
+fn journal(parts: &BatchRows<'_>) -> (String, Vec<u8>) {
     let mut records = Vec::with_capacity(parts.entries.iter().map(|entry| entry.record.len()).sum());
     let mut index = Vec::with_capacity(parts.entries.len());
     for entry in &parts.entries {
@@ -154,7 +153,7 @@ fn journal(parts: &Parts<'_>) -> (String, Vec<u8>) {
     (text(&index), records)
 }
 
-fn changes(parts: &Parts<'_>) -> String {
+fn changes(parts: &BatchRows<'_>) -> String {
     let rows = parts.changes.iter().map(|change| {
         let projection = change.projection;
         (

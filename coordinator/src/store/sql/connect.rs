@@ -18,15 +18,13 @@ use tokio::sync::watch;
 
 use super::{
     Damage, Error, Inner, Options,
-    append_postgres::Previous,
     files::Files,
+    kept_session::{KeptSession, STALE},
     session::{Keeping, Memory, Pool},
 };
 
 /// A batch, its `resolve`, a heartbeat, a claim: never more at once.
 const MOST_WRITERS: u32 = 4;
-/// A connection that lay idle this long is tried before it is used: the database may have been restarted.
-pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Left to itself Postgres plans a batch's statement anew each time, which costs more than the batch: its estimate for
 /// arrays of unknown length is higher than for those at hand. A pooler would hand the setting to others.
 const WRITER_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
@@ -87,7 +85,7 @@ async fn postgres(url: &str, options: Options) -> Result<Inner, Error> {
     let writer = Pool::Postgres { pool: pool(writers, (!wrapped).then_some(WRITER_SETTINGS)), wrapped };
     let reader = Pool::Postgres { pool: pool(options.connections.saturating_sub(writers), None), wrapped };
     tokio::time::timeout(options.statement_timeout, writer.session()).await.map_err(|_| Error::timed_out())??;
-    Ok(Inner { writer, reader, options, previous: Previous::default(), damage: Arc::default(), anchor: None })
+    Ok(Inner { writer, reader, options, kept: KeptSession::default(), damage: Arc::default(), anchor: None })
 }
 
 async fn memory(options: Options) -> Result<Inner, Error> {
@@ -105,7 +103,7 @@ async fn memory(options: Options) -> Result<Inner, Error> {
         writer: pool.clone(),
         reader: pool,
         options,
-        previous: Previous::default(),
+        kept: KeptSession::default(),
         damage: Arc::default(),
         anchor: None,
     })
@@ -146,7 +144,7 @@ async fn file(path: &Path, options: Options) -> Result<Inner, Error> {
         writer: Pool::Sqlite { pool: writer, keeping: Keeping::Written(Arc::clone(&anchor.files)) },
         reader: Pool::Sqlite { pool: reader, keeping: Keeping::Read(Arc::clone(&anchor.files)) },
         options,
-        previous: Previous::default(),
+        kept: KeptSession::default(),
         damage,
         anchor: Some(anchor),
     })

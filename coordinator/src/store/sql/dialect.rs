@@ -2,7 +2,11 @@
 //!
 //! `sql!` joins literals and bracketed tokens into one text per database. Placeholders are `$1`, `$2`, … in both.
 
-use super::session::Kind;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Postgres,
+    Sqlite,
+}
 
 /// One statement in both spellings.
 #[derive(Debug, Clone, Copy)]

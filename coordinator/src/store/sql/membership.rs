@@ -8,9 +8,9 @@ use skald_protocol::Timestamp;
 
 use super::{
     super::{Beat, Error, Joined, NodeId, Shard},
-    dialect::{Sql, sql},
+    dialect::{Kind, Sql, sql},
     millis, rows,
-    session::{Kind, Pool, Query, Row, Session},
+    session::{Pool, Query, Row, Session},
     unsigned,
 };
 

@@ -9,11 +9,13 @@
 mod append;
 mod append_postgres;
 mod append_sqlite;
+mod batch;
 mod connect;
 mod dialect;
 mod doctor;
 mod error;
 mod files;
+mod kept_session;
 mod membership;
 mod read;
 mod registry;
@@ -28,7 +30,7 @@ use skald_protocol::{Gid, Timestamp, TransactionSummary, WorkflowRef};
 use tokio::sync::watch;
 
 pub use self::doctor::{Finding, Weight};
-use self::session::{Kind, Pool};
+use self::{dialect::Kind, session::Pool};
 use super::{
     Appended, Audit, Batch, Beat, Damage, Error, Filter, Joined, Loaded, NodeId, Publish, Published, Shard, Store,
     StoredPlan, Workflow, WorkflowRow,
@@ -73,7 +75,7 @@ struct Inner {
     writer: Pool,
     reader: Pool,
     options: Options,
-    previous: append_postgres::Previous,
+    kept: kept_session::KeptSession,
     damage: Arc<watch::Sender<Damage>>,
     /// Of a SQLite file.
     anchor: Option<connect::Anchor>,
@@ -93,7 +95,7 @@ impl SqlStore {
     /// Closes every connection; what is under way ends first.
     pub async fn close(&self) {
         self.0.reader.close().await;
-        tokio::join!(self.0.writer.close(), async { self.0.previous.clear() });
+        tokio::join!(self.0.writer.close(), async { self.0.kept.clear() });
         if let Some(anchor) = &self.0.anchor {
             anchor.close().await;
         }
@@ -145,7 +147,7 @@ impl Store for SqlStore {
 
     async fn append(&self, node: NodeId, expected: i64, batch: &Batch) -> Result<Vec<Appended>, Error> {
         // Large, and on its way through `within` it would be moved often.
-        let work = Box::pin(append::append(&self.0.writer, self.fenced(), &self.0.previous, node, expected, batch));
+        let work = Box::pin(append::append(&self.0.writer, self.fenced(), &self.0.kept, node, expected, batch));
         self.within(work).await
     }
 

@@ -4,9 +4,9 @@
 
 use super::{
     Error,
-    dialect::{Sql, sql},
+    dialect::{Kind, Sql, sql},
     error::LACKS_SCHEMA,
-    session::{Kind, Pool, Session},
+    session::{Pool, Session},
 };
 
 const POSTGRES: &[&str] = &[

@@ -23,15 +23,9 @@ use tokio::time::timeout;
 
 use super::super::Error;
 use super::{
-    dialect::Sql,
+    dialect::{Kind, Sql},
     files::{Files, Found},
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Postgres,
-    Sqlite,
-}
 
 #[derive(Debug, Clone)]
 pub(super) enum Pool {

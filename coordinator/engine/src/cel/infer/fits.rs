@@ -3,7 +3,8 @@
 use super::{Infer, Known};
 use crate::cel::{
     function::Function,
-    lower::{Binary, Op},
+    lower::Op,
+    operators::Binary,
     types::{Kinds, Type},
 };
 

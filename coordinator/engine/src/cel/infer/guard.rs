@@ -4,7 +4,8 @@ use super::{Infer, Known, Root, Roots, constant_segment};
 use crate::{
     cel::{
         Expression,
-        lower::{Binary, Op, push},
+        lower::{Op, push},
+        operators::Binary,
         types::{Presence, Type},
         value::Val,
     },
