@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     api,
-    config::{self, Config},
+    config::{self, Config, MEMBERSHIP_CONNECTIONS},
     dispatch::{self, Attempt, Dispatcher, EgressPolicy, Secrets, ServiceSettings, token::CallbackTokens},
     runtime::{self, Coordinator, Dependencies, MembershipStore},
     store::{self, SqlStore, Store},
@@ -25,9 +25,6 @@ use crate::{
 
 /// The name under which the database keeps the key that it made for its nodes.
 const CALLBACK_KEY: &str = "callback_key";
-/// A heartbeat, and one more where the database does not answer it.
-const MEMBERSHIP_CONNECTIONS: u32 = 2;
-
 /// For the answers that are still being read when all of the time to drain is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 

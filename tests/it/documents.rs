@@ -65,6 +65,49 @@ fn whatever_the_architecture_says_to_look_for_is_there() {
     assert!(rows >= 20, "{rows} rows");
 }
 
+fn config(file: Option<&Path>) -> Vec<Value> {
+    let mut command = command(&["config", "--output", "json"]).into_std();
+    if let Some(file) = file {
+        command.arg("--config").arg(file);
+    }
+    let done = command.output().expect("it runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).expect("JSON")
+}
+
+#[test]
+fn the_page_on_configuration_has_every_setting_with_its_default() {
+    let page = page("docs/configuration.md");
+    let (_, table) = page.split_once("## Settings").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        let cells: Vec<_> = line.split('|').collect();
+        let plain = |cell: &str| cell.trim_matches([' ', '`']).to_owned();
+        (plain(cells[1]), plain(cells[2]))
+    });
+    let told: std::collections::BTreeMap<_, _> = rows.collect();
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let is = config(None).iter().map(|row| (text(&row["key"]), text(&row["value"]))).collect();
+    assert_eq!(told, is);
+}
+
+#[test]
+fn the_files_of_the_page_on_configuration_are_taken() {
+    let page = page("docs/configuration.md");
+    let files: Vec<_> = blocks(&page).into_iter().filter(|(info, ..)| info == "toml").collect();
+    assert!(files.len() >= 2);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (_, line, text) in files {
+        let file = folder.path().join(format!("{line}.toml"));
+        std::fs::write(&file, text).expect("it can be written");
+        let set = config(Some(&file)).iter().filter(|row| row["from"] != "default").count();
+        assert!(set >= 4, "line {line}: {set} settings");
+    }
+}
+
 /// The fenced blocks of a page, as info string, line and text.
 fn blocks(page: &str) -> Vec<(String, usize, String)> {
     let mut blocks = Vec::new();

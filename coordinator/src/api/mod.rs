@@ -67,6 +67,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_requests: 1_024,
+            // Fewer than there are connections, so that waiters leave some to those who work.
             max_waiting: 8_000,
             max_arriving: 128 << 20,
             max_unread: 256 << 20,

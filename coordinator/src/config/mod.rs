@@ -1,7 +1,7 @@
 //! One TOML file over built-in defaults, `SKALD_…` over it, flags over that; unknown keys are errors.
 //!
-//! All faults are said at once, each with the place it comes from. Everything here is plain values: the parts of the
-//! house get theirs from `server`, which is the only reader.
+//! All faults are said at once, each with the place it comes from. Everything here is plain values: the components get
+//! theirs from `server`, which is the only reader. A default is the component's own, and so is what is the least of it.
 
 mod load;
 mod value;
@@ -16,10 +16,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use skald_engine::plan::{Auth, Value};
 
+use crate::{
+    api, dispatch,
+    runtime::{self, LEAST_COMMIT_TIMEOUT, LEAST_LEASE},
+    store,
+};
 pub use load::{ConfigFault, Error, Loaded, Origin, Setting, Sources, load};
+
 pub use value::{DatabaseUrl, Destination, HttpUrl, Secret, Span};
 
 const LEAST_CONNECTIONS: u32 = 5;
+/// Of a node's connections to Postgres those of its membership: a heartbeat, and one more where the database does not
+/// answer it.
+pub(crate) const MEMBERSHIP_CONNECTIONS: u32 = 2;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -169,6 +178,7 @@ pub struct SecretRelease {
 
 impl Default for Config {
     fn default() -> Self {
+        let runtime = runtime::Options::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7410)),
             public_url: None,
@@ -176,8 +186,8 @@ impl Default for Config {
             database: Database::default(),
             transaction_pooler: false,
             callback_key: None,
-            lease: Span(Duration::from_secs(2)),
-            commit_timeout: Span(Duration::from_secs(10)),
+            lease: Span(runtime.lease),
+            commit_timeout: Span(runtime.commit_timeout),
             drain: Span(Duration::from_secs(25)),
             log: Log::default(),
             telemetry: Telemetry::default(),
@@ -195,7 +205,10 @@ impl Default for Config {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: DatabaseUrl::default(), max_connections: 14 }
+        Self {
+            url: DatabaseUrl::default(),
+            max_connections: store::Options::default().connections + MEMBERSHIP_CONNECTIONS,
+        }
     }
 }
 
@@ -207,23 +220,23 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
+        let (api, connections) = (api::Options::default(), api::Connections::default());
         Self {
-            in_memory: 200_000,
-            per_destination: 256,
-            calls: 2_048,
-            connections: 10_000,
-            connections_per_peer: 5_000,
-            requests: 1_024,
-            // Fewer than there are connections, so that waiters leave some to those who work.
-            waiting: 8_000,
+            in_memory: runtime::Options::default().max_in_memory,
+            per_destination: dispatch::PER_DESTINATION,
+            calls: dispatch::CALLS,
+            connections: connections.most,
+            connections_per_peer: connections.per_peer,
+            requests: api.max_requests,
+            waiting: api.max_waiting,
         }
     }
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        let day = Duration::from_secs(24 * 3600);
-        Self { journals: Span(30 * day), tombstones: Span(90 * day) }
+        let runtime::Options { keep_journals, keep_tombstones, .. } = runtime::Options::default();
+        Self { journals: Span(keep_journals), tombstones: Span(keep_tombstones) }
     }
 }
 
@@ -240,11 +253,15 @@ impl Config {
         let mut wrong = |keys: &[&str], message: String| {
             found.push((keys.iter().map(|key| (*key).to_owned()).collect(), message));
         };
-        if self.lease.0 < Duration::from_millis(500) {
-            wrong(&["lease"], format!("`{}` is too short to be renewed in time: 500ms is the least", self.lease));
+        if self.lease.0 < LEAST_LEASE {
+            wrong(
+                &["lease"],
+                format!("`{}` is too short to be renewed in time: {} is the least", self.lease, Span(LEAST_LEASE)),
+            );
         }
-        if self.commit_timeout.0 < Duration::from_millis(100) {
-            let message = format!("`{}` is shorter than a commit may take: 100ms is the least", self.commit_timeout);
+        if self.commit_timeout.0 < LEAST_COMMIT_TIMEOUT {
+            let least = Span(LEAST_COMMIT_TIMEOUT);
+            let message = format!("`{}` is shorter than a commit may take: {least} is the least", self.commit_timeout);
             wrong(&["commit_timeout"], message);
         }
         let Retention { journals, tombstones } = self.retention;

@@ -103,6 +103,10 @@ pub struct Options {
     pub watch: Option<Watch>,
 }
 
+/// Calls under way at once to one destination, and altogether, where nothing else is set.
+pub const PER_DESTINATION: usize = 256;
+pub const CALLS: usize = 2_048;
+
 impl Options {
     #[must_use]
     pub fn new(public_url: impl Into<String>, callback_tokens: Arc<CallbackTokens>) -> Self {
@@ -112,8 +116,8 @@ impl Options {
             services: BTreeMap::new(),
             secrets: Secrets::default(),
             egress: EgressPolicy::default(),
-            per_destination: 256,
-            total: 2_048,
+            per_destination: PER_DESTINATION,
+            total: CALLS,
             connect_timeout: Duration::from_secs(5),
             extra_roots: None,
             contracts: BTreeMap::new(),

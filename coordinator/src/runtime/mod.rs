@@ -36,7 +36,7 @@ use crate::{
 pub use crate::store::{Audit, Filter, Published, Workflow, WorkflowRow};
 pub use coordinator::Coordinator;
 pub use membership_thread::{MembershipStore, MembershipThread};
-pub use options::Options;
+pub use options::{LEAST_COMMIT_TIMEOUT, LEAST_LEASE, Options};
 
 /// What a refused client is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -48,6 +48,11 @@ pub struct Options {
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A shorter one could not be renewed in time.
+pub const LEAST_LEASE: Duration = Duration::from_millis(500);
+/// A shorter one would give up commits that are made.
+pub const LEAST_COMMIT_TIMEOUT: Duration = Duration::from_millis(100);
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -84,10 +89,7 @@ impl Options {
     pub fn validate(&self) -> Result<(), String> {
         let rules = [
             (!self.address.is_empty(), "address: must not be empty"),
-            (
-                (Duration::from_millis(200)..=Duration::from_secs(60)).contains(&self.lease),
-                "lease: must be between 200ms and 60s",
-            ),
+            ((LEAST_LEASE..=Duration::from_secs(60)).contains(&self.lease), "lease: must be between 500ms and 60s"),
             ((1..=1024).contains(&self.tasks), "tasks: must be between 1 and 1024"),
             (self.max_in_memory >= self.tasks, "max_in_memory: must be at least one per task"),
             (self.max_calls >= self.tasks, "max_calls: must be at least one per task"),
@@ -97,7 +99,7 @@ impl Options {
             ((1..=10_000).contains(&self.page), "page: must be between 1 and 10000"),
             ((1..=64).contains(&self.pages_in_flight), "pages_in_flight: must be between 1 and 64"),
             (self.keep_journals <= self.keep_tombstones, "keep_tombstones: must not be shorter than keep_journals"),
-            (self.commit_timeout >= Duration::from_millis(100), "commit_timeout: must be at least 100ms"),
+            (self.commit_timeout >= LEAST_COMMIT_TIMEOUT, "commit_timeout: must be at least 100ms"),
             (self.prune_every >= Duration::from_millis(100), "prune_every: must be at least 100ms"),
         ];
         let faults: Vec<_> = rules.into_iter().filter(|(kept, _)| !kept).map(|(_, fault)| fault).collect();
