@@ -14,6 +14,7 @@ pub mod path;
 pub mod plan;
 pub mod simulate;
 pub mod template;
+pub mod text;
 pub mod trace;
 pub mod transaction;
 pub mod value;

@@ -13,7 +13,7 @@ use crate::cel::{
     types::Type,
 };
 pub use crate::path::{Path, Scope, Segment};
-use crate::value::{Map, Value};
+use crate::value::{Map, Value, pointer::escape};
 
 /// Of one template; a list of all would be longer than what it is about.
 const MOST_FAULTS: usize = 100;
@@ -389,7 +389,7 @@ fn enter(pointer: &mut String, segment: &str) -> usize {
     let length = pointer.len();
     pointer.push('/');
     if segment.contains(['~', '/']) {
-        pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+        pointer.push_str(&escape(segment));
     } else {
         pointer.push_str(segment);
     }

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use sha2::Digest;
 use skald_engine::{
     limit,
+    value::pointer::escape,
     value::{Canonical, Value, canonical},
 };
 use skald_protocol::{Begin, Fault, Gid, Json, TransactionView, duration_text, parse_duration};
@@ -343,7 +344,7 @@ fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {
         faults.push(Fault::at("/labels", &message));
     }
     for (key, value) in labels {
-        let pointer = || format!("/labels/{}", json::escape(key));
+        let pointer = || format!("/labels/{}", escape(key));
         if key.is_empty() || key.chars().count() > limit::LABEL_KEY {
             faults.push(Fault::at(&pointer(), &format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
         }

@@ -5,18 +5,21 @@
 //! compiler is not asked about its steps again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
-use skald_engine::definition::{self, Compiled, Diagnostic, InputSchema, Library};
+use quick_cache::{Weighter, sync::Cache};
 use skald_engine::{
-    Plan, limit,
+    Plan,
+    definition::{self, Compiled, Diagnostic, InputSchema, Library},
+    limit,
+    value::pointer::escape,
     value::{Canonical, Map, Value},
 };
 use skald_protocol::{Fault, WorkflowRef};
 
-use super::{error::Error, json};
+use super::error::Error;
 use crate::runtime::{Coordinator, PreparedPlan};
 
 /// Workflows that one definition may bring in: more would be more steps than it may have.
@@ -185,7 +188,7 @@ pub(super) fn check_secrets(coordinator: &Coordinator, plan: &Plan, base: Option
             // What an included definition brought in stands elsewhere.
             let pointer = match base.filter(|_| !service.contains('@')) {
                 Some(base) => {
-                    let place: String = withheld.place.iter().map(|part| format!("/{}", json::escape(part))).collect();
+                    let place: String = withheld.place.iter().map(|part| format!("/{}", escape(part))).collect();
                     format!("{base}/services{place}")
                 }
                 None => String::new(),
@@ -212,45 +215,31 @@ pub(super) fn to_faults(base: &str, diagnostics: Vec<Diagnostic>) -> Vec<Fault> 
     diagnostics.into_iter().map(|diagnostic| diagnostic.into_fault(base)).collect()
 }
 
-/// Two generations: what was not used while the young one filled up is dropped.
-struct Generations<T> {
-    young: HashMap<Arc<str>, (Arc<T>, usize)>,
-    young_bytes: usize,
-    old: HashMap<Arc<str>, (Arc<T>, usize)>,
-}
+/// By text, or by name and version; those longest unused make room.
+struct Kept<T>(Cache<Arc<str>, (Arc<T>, usize), Bytes>);
 
-struct Kept<T>(Mutex<Generations<T>>);
+#[derive(Clone)]
+struct Bytes;
+
+impl<T> Weighter<Arc<str>, (Arc<T>, usize)> for Bytes {
+    fn weight(&self, _: &Arc<str>, (_, bytes): &(Arc<T>, usize)) -> u64 {
+        (*bytes).max(KEPT_BYTES / KEPT) as u64
+    }
+}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self(Mutex::new(Generations { young: HashMap::new(), young_bytes: 0, old: HashMap::new() }))
+        Self(Cache::with_weighter(KEPT, KEPT_BYTES as u64, Bytes))
     }
 }
 
 impl<T> Kept<T> {
     fn get(&self, key: &str) -> Option<Arc<T>> {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((kept, _)) = generations.young.get(key) {
-            return Some(kept.clone());
-        }
-        let (key, (kept, bytes)) = generations.old.remove_entry(key)?;
-        generations.keep(key, kept.clone(), bytes);
-        Some(kept)
+        self.0.get(key).map(|(kept, _)| kept)
     }
 
     fn put(&self, key: Arc<str>, value: &Arc<T>, bytes: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keep(key, value.clone(), bytes);
-    }
-}
-
-impl<T> Generations<T> {
-    fn keep(&mut self, key: Arc<str>, value: Arc<T>, bytes: usize) {
-        if self.young.len() >= KEPT || self.young_bytes >= KEPT_BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += bytes;
-        self.young.insert(key, (value, bytes));
+        self.0.insert(key, (Arc::clone(value), bytes));
     }
 }
 
@@ -272,13 +261,16 @@ mod tests {
     #[test]
     fn what_is_in_use_is_kept_and_what_is_not_is_dropped() {
         let kept = Kept::<usize>::default();
-        for key in 0..2 * KEPT {
+        for key in 0..4 * KEPT {
             kept.put(key.to_string().into(), &Arc::new(key), 1);
             assert!(kept.get("0").is_some());
         }
-        assert!(kept.get("1").is_none());
-        kept.put("large".into(), &Arc::new(0), KEPT_BYTES);
-        kept.put("larger".into(), &Arc::new(0), KEPT_BYTES);
-        assert!(kept.get("large").is_some() && kept.get("0").is_none());
+        let there = (0..4 * KEPT).filter(|key| kept.get(&key.to_string()).is_some()).count();
+        assert!(there <= KEPT, "{there}");
+        for key in ["large", "larger", "largest"] {
+            kept.put(key.into(), &Arc::new(0), KEPT_BYTES / 2);
+        }
+        let weight = kept.0.weight();
+        assert!(weight <= KEPT_BYTES as u64, "{weight}");
     }
 }

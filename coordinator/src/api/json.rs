@@ -8,6 +8,7 @@ use serde_json::{error::Category, value::RawValue};
 use sha2::{Digest, Sha256};
 use skald_engine::{
     limit,
+    value::pointer::escape,
     value::{self, Canonical, Unreadable, Value},
 };
 use skald_protocol::Fault;
@@ -149,11 +150,6 @@ fn plain(message: &str) -> String {
         }
         _ => message.to_owned(),
     }
-}
-
-/// One segment of a JSON pointer (RFC 6901).
-pub(super) fn escape(segment: &str) -> String {
-    segment.replace('~', "~0").replace('/', "~1")
 }
 
 /// What to write instead of `word`.

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use skald_engine::{
     definition::{Position, position},
     limit,
+    text::shortened,
     value::{Canonical, Value, canonical},
 };
 use skald_protocol::{Fault, Page, Problem, PublishedView, WorkflowRef, WorkflowSummary, WorkflowView};
@@ -103,7 +104,11 @@ fn strays(source: &str, definition: &Value, wanted: &WorkflowRef) -> Vec<Fault> 
     let stated = [("name", &wanted.name), ("version", &wanted.version)];
     let stray = |(member, asked): (&str, &String)| {
         let told = definition.get(member)?.as_str().filter(|told| told != asked)?;
-        let message = format!("`{}` here and `{}` in the address: they must be the same", short(told), short(asked));
+        let message = format!(
+            "`{}` here and `{}` in the address: they must be the same",
+            shortened(told, SHOWN),
+            shortened(asked, SHOWN)
+        );
         let pointer = format!("/{member}");
         let Position { line, column } = position(source, &pointer);
         Some(Fault { line: Some(line), column: Some(column), ..Fault::at(&pointer, &message) })
@@ -258,19 +263,18 @@ async fn missing(api: &Api, wanted: &WorkflowRef) -> Result<String, Error> {
 }
 
 fn unknown(name: &str, version: Option<&str>, latest: Option<&str>) -> String {
-    let name = short(name);
+    let name = shortened(name, SHOWN);
     match (version, latest) {
         (Some(version), Some(latest)) => {
-            format!("workflow `{name}` has no version `{}`: its latest is `{latest}`", short(version))
+            format!("workflow `{name}` has no version `{}`: its latest is `{latest}`", shortened(version, SHOWN))
         }
-        (Some(version), None) if !is_version(version) => format!("`{}` is not a version", short(version)),
+        (Some(version), None) if !is_version(version) => format!("`{}` is not a version", shortened(version, SHOWN)),
         (_, _) => format!("no workflow `{name}` was published: PUT /v1/workflows/{{name}}/{{version}} does that"),
     }
 }
 
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
-}
+/// Letters of a name that somebody made up.
+const SHOWN: usize = 64;
 
 /// Whether there can be such a workflow at all: what no definition can state is not looked up.
 fn can_be(workflow: &WorkflowRef) -> bool {

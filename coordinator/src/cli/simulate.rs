@@ -3,7 +3,10 @@
 use anstyle::{AnsiColor, Color, Style};
 use clap::Args;
 use serde::Serialize;
-use skald_engine::simulate::{End, How, InjectedFault, Strike, TimelineEntry, Verdict, What, condensed, judge, named};
+use skald_engine::{
+    simulate::{End, How, InjectedFault, Strike, TimelineEntry, Verdict, What, condensed, judge, named},
+    text::shortened,
+};
 use skald_protocol::{CallOutcome, Json, OperationKind, Status, Timestamp, TransactionView};
 
 use super::{
@@ -156,7 +159,8 @@ fn line(entry: &TimelineEntry) -> String {
         What::Call { of, service, method, target, body } => {
             let ask = if of.ask { " status_check" } else { "" };
             let again = if of.attempt > 1 { format!(" #{}", of.attempt) } else { String::new() };
-            let body = body.as_ref().map(|body| format!(" {DIM}{}{DIM:#}", short(body.text()))).unwrap_or_default();
+            let body =
+                body.as_ref().map(|body| format!(" {DIM}{}{DIM:#}", shortened(body.text(), SHOWN))).unwrap_or_default();
             format!(
                 "{at}  → {:<14} {}{ask}{again}: {method} {service} {target}{body}",
                 of.branch.as_str(),
@@ -175,7 +179,7 @@ fn line(entry: &TimelineEntry) -> String {
             });
             let said = match (error, body) {
                 (Some(error), _) => format!("{outcome} ({error})"),
-                (None, Some(body)) => format!("{status}{DIM}{}{DIM:#}", short(body.text())),
+                (None, Some(body)) => format!("{status}{DIM}{}{DIM:#}", shortened(body.text(), SHOWN)),
                 (None, None) => format!("{status}{outcome}"),
             };
             let style = if *outcome == CallOutcome::Succeeded { Style::new() } else { BAD };
@@ -198,7 +202,8 @@ fn line(entry: &TimelineEntry) -> String {
             format!("{at}  {DIM}… {:<14} {} goes on for {attempts} attempts{DIM:#}", of.branch.as_str(), of.operation)
         }
         What::Signal { name, payload } => {
-            let payload = payload.as_ref().map(|payload| format!(" {}", short(payload.text()))).unwrap_or_default();
+            let payload =
+                payload.as_ref().map(|payload| format!(" {}", shortened(payload.text(), SHOWN))).unwrap_or_default();
             format!("{at}  ⚑ signal {name}{payload}")
         }
         _ => at,
@@ -215,13 +220,6 @@ const fn taken(how: How) -> &'static str {
         How::Refused => "refused",
         How::Failed => "failed",
         How::Asked => "asked about",
-    }
-}
-
-fn short(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quick_cache::unsync::Cache;
 use skald_engine::{Plan, Transaction};
 use skald_protocol::{Gid, Json, Timestamp};
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use crate::{
 
 /// A plan that was stored longer ago is stored once more, so that retention sees that it is used.
 const KNOWN_FOR: Duration = Duration::from_secs(12 * 3600);
-/// Digests that a task remembers as stored; beyond it starts afresh, which costs a plan row that exists.
+/// Digests that a task remembers as stored; those longest unused make room, and are then stored once more.
 const KNOWN_PLANS: usize = 4096;
 
 /// A shard as this task sees it.
@@ -57,7 +58,7 @@ pub(super) struct TaskContext {
     begins: usize,
     /// Calls may go out.
     pub(super) driving: bool,
-    known_plans: HashMap<[u8; 32], (Arc<Plan>, Instant)>,
+    known_plans: Cache<[u8; 32], (Arc<Plan>, Instant)>,
     pub(super) park_beyond: Duration,
     pub(super) linger: Duration,
     pub(super) lookahead: Duration,
@@ -84,7 +85,7 @@ impl TaskContext {
             begin_on: Vec::new(),
             begins: 0,
             driving: true,
-            known_plans: HashMap::new(),
+            known_plans: Cache::new(KNOWN_PLANS),
             park_beyond: options.park_beyond,
             linger: options.linger,
             lookahead: options.lookahead(),
@@ -161,9 +162,6 @@ impl TaskContext {
         self.shared.metrics.begun();
         self.shared.spans.began(tx.gid(), &tx.began().trace, tx.plan().workflow.as_ref(), tx.began_at());
         if !self.knows(&prepared.digest) {
-            if self.known_plans.len() >= KNOWN_PLANS {
-                self.known_plans.clear();
-            }
             self.known_plans.insert(prepared.digest, (self.plan(prepared), Instant::now()));
             self.shared.plans.keep(prepared.digest, Arc::clone(&prepared.plan));
         }

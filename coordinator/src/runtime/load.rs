@@ -1,11 +1,11 @@
 //! From rows to transactions. One path: start-up, take-over, waking a parked one, a reload and a read all come through here.
 
 use std::{
-    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use quick_cache::sync::Cache;
 use skald_engine::{Plan, Record, Transaction, journal, plan::PlanError};
 use skald_protocol::Gid;
 
@@ -43,28 +43,28 @@ pub(super) enum LoadError {
 }
 
 /// Plans by digest. A plan never changes, so what is here is right.
-#[derive(Debug, Default)]
-pub(super) struct Plans {
-    cache: Mutex<HashMap<[u8; 32], Arc<Plan>>>,
-}
+#[derive(Debug)]
+pub(super) struct Plans(Cache<[u8; 32], Arc<Plan>>);
 
 /// From so many bytes on a journal takes milliseconds to be read.
 const LARGE: usize = 256 << 10;
-/// Beyond it the cache starts afresh.
+/// Those longest unused make room.
 const PLANS: usize = 4096;
+
+impl Default for Plans {
+    fn default() -> Self {
+        Self(Cache::new(PLANS))
+    }
+}
 
 impl Plans {
     pub(super) fn keep(&self, digest: [u8; 32], plan: Arc<Plan>) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= PLANS {
-            cache.clear();
-        }
-        cache.insert(digest, plan);
+        self.0.insert(digest, plan);
     }
 
     pub(super) async fn get(&self, store: &dyn Store, digest: &[u8; 32]) -> Result<Arc<Plan>, LoadError> {
-        if let Some(plan) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(digest) {
-            return Ok(Arc::clone(plan));
+        if let Some(plan) = self.0.get(digest) {
+            return Ok(plan);
         }
         let stored = store.plan(digest).await.map_err(LoadError::Store)?;
         let stored = stored.ok_or_else(|| LoadError::Corrupt(format!("plan {} is missing", hex::encode(digest))))?;

@@ -17,6 +17,7 @@ use skald_protocol::{BranchStatus, TransactionView, duration_text};
 use crate::{
     plan::{Arm, Block, Branch, Fail, Phase, Plan, Role, Wait},
     template::Template,
+    text::shortened,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,10 +340,7 @@ fn template_text(template: &Template) -> String {
     let text = value.as_str().map_or_else(|| source.text().to_owned(), str::to_owned);
     let inside = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
     let text = inside.filter(|inside| !inside.contains("${")).unwrap_or(&text).trim();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    shortened(text, SHOWN).into_owned()
 }
 
 /// What a reader should see of many items.

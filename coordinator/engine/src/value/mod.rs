@@ -6,6 +6,7 @@
 
 mod canonical;
 mod number;
+pub mod pointer;
 mod read;
 
 use std::{collections::BTreeMap, fmt};
@@ -137,8 +138,10 @@ impl Value {
         if pointer.is_empty() {
             return Some(self);
         }
-        let segments = pointer.strip_prefix('/')?.split('/');
-        segments.map(|segment| segment.replace("~1", "/").replace("~0", "~")).try_fold(self, |at, segment| match at {
+        if !pointer.starts_with('/') {
+            return None;
+        }
+        pointer::segments(pointer).try_fold(self, |at, segment| match at {
             Self::Object(members) => members.get(&segment),
             Self::Array(items) if segment == "0" || !segment.starts_with(['0', '+']) => {
                 items.get(segment.parse::<usize>().ok()?)

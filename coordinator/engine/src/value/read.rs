@@ -1,7 +1,7 @@
 //! From JSON text to a value. The text was checked when it came in (it is a `Json`, or was parsed before), so only what a
 //! checker of JSON passes over can be wrong here; whatever else comes is an error too, and never a panic.
 
-use super::{Map, Number, Value};
+use super::{Map, Number, Value, pointer::escape};
 
 /// As deep as `serde_json` reads: what is made of values that nest `limit::JSON_DEPTH` deep may nest deeper.
 const DEPTH: usize = 128;
@@ -25,7 +25,7 @@ impl Unreadable {
     /// The fault was noticed below; its pointer grows on the way up, so good text never builds one.
     fn below(mut self, segment: &str) -> Self {
         if let Self::Twice { pointer } | Self::Beyond { pointer } | Self::Surrogate { pointer } = &mut self {
-            pointer.insert_str(0, &format!("/{}", segment.replace('~', "~0").replace('/', "~1")));
+            pointer.insert_str(0, &format!("/{}", escape(segment)));
         }
         self
     }

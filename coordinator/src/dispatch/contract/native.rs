@@ -17,6 +17,7 @@ use skald_engine::{
     Barrier, Dropped, Error, Outcome, Reply, Response, SpanId, limit,
     outcome::Answered,
     plan::{Means, Rule},
+    text::shortened,
 };
 use skald_protocol::{self as protocol, Json, OperationKind};
 
@@ -256,7 +257,7 @@ impl ErrorBody {
     /// A code and a message.
     fn words(self) -> (Option<String>, Option<String>) {
         let text = |value: Option<serde_json::Value>, longest: usize| match value {
-            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(shorten(text, longest)),
+            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(shortened(&text, longest).into_owned()),
             _ => None,
         };
         let message = [self.message, self.detail, self.error, self.title];
@@ -278,18 +279,10 @@ fn error_of(body: &Payload) -> Option<(Option<String>, Option<String>)> {
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * LONGEST_MESSAGE)]);
             let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
             let line = line.collect::<Vec<_>>().join(" ");
-            (!line.is_empty()).then(|| (None, Some(shorten(line, LONGEST_MESSAGE))))
+            (!line.is_empty()).then(|| (None, Some(shortened(&line, LONGEST_MESSAGE).into_owned())))
         }
         Ok(words) => Some(words),
     }
-}
-
-fn shorten(mut text: String, longest: usize) -> String {
-    if let Some((at, _)) = text.char_indices().nth(longest) {
-        text.truncate(at);
-        text.push('…');
-    }
-    text
 }
 
 #[derive(Deserialize)]
@@ -331,7 +324,7 @@ fn status_outcome(status: StatusCode, body: Payload) -> Outcome {
         }),
         "pending" => Outcome::Pending,
         "not_found" => Outcome::NotFound,
-        other => unclear(format!("`{}` is no outcome", shorten(other.to_owned(), LONGEST_CODE))),
+        other => unclear(format!("`{}` is no outcome", shortened(other, LONGEST_CODE))),
     }
 }
 

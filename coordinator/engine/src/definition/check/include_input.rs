@@ -10,6 +10,7 @@ use crate::{
         diagnostic::Code,
         syntax::read::{Faults, quote},
     },
+    value::pointer::escape,
 };
 
 /// What is given, where it stands, and to whom.
@@ -58,7 +59,7 @@ impl Given<'_> {
             let required = member.presence == Presence::Required;
             match given.members.get(name) {
                 Some(known) => {
-                    let below = format!("{below}/{}", name.replace('~', "~0").replace('/', "~1"));
+                    let below = format!("{below}/{}", escape(name));
                     if required && known.presence == Presence::Optional {
                         let message =
                             format!("{} may be absent, and the workflow {} requires it", quote(name), self.title);

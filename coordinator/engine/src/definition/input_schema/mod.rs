@@ -18,6 +18,7 @@ use crate::{
         diagnostic::{Code, Mark},
         syntax::read::{Faults, Node, Place, quote},
     },
+    text::shortened,
     value::Value,
 };
 
@@ -28,6 +29,8 @@ const PATTERN: usize = 1 << 20;
 const BUDGET: u64 = 50_000_000;
 /// Faults of one input or schema; more say nothing more.
 const MOST: usize = 100;
+/// The crate's messages hold the value that is wrong, however long it is.
+const MESSAGE: usize = 300;
 
 /// A compiled JSON Schema (2020-12) of a definition's input.
 #[derive(Clone)]
@@ -75,7 +78,7 @@ impl InputSchema {
         };
         let pointer = node.place.pointer();
         let mut tell = |at: &dyn fmt::Display, error: &dyn fmt::Display| {
-            let message = format!("not a JSON Schema (2020-12): {}", cut(&error.to_string()));
+            let message = format!("not a JSON Schema (2020-12): {}", shortened(&error.to_string(), MESSAGE));
             let at = at.to_string();
             let types = "The types are null, boolean, integer, number, string, array and object.";
             match node.value.pointer(&at) {
@@ -121,8 +124,9 @@ impl InputSchema {
         }
         let input = input.to_doubles();
         let errors = self.validator.iter_errors(&input).take(MOST);
-        let faults: Vec<_> =
-            errors.map(|error| fault(error.instance_path().to_string(), cut(&error.to_string()))).collect();
+        let faults: Vec<_> = errors
+            .map(|error| fault(error.instance_path().to_string(), shortened(&error.to_string(), MESSAGE).into_owned()))
+            .collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
@@ -149,12 +153,4 @@ fn size(value: &Value) -> u64 {
         }
     }
     size
-}
-
-/// The crate's messages hold the value that is wrong, however long it is.
-fn cut(message: &str) -> String {
-    match message.char_indices().nth(300) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
-    }
 }

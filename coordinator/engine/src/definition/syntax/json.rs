@@ -13,7 +13,7 @@ use crate::{
         syntax::read::{Faults, Place, quote},
     },
     limit,
-    value::Value,
+    value::{Value, pointer::escape},
 };
 
 /// Members of these names mean something else to serde_json itself, so that a stored plan would not read back.
@@ -95,7 +95,7 @@ impl Reading<'_> {
     fn below<T, E>(&mut self, segment: &str, read: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
         let length = self.pointer.len();
         self.pointer.push('/');
-        self.pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+        self.pointer.push_str(&escape(segment));
         let value = read(self)?;
         self.pointer.truncate(length);
         Ok(value)

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::definition::diagnostic::{Diagnostic, Mark, Position};
+use crate::{
+    definition::diagnostic::{Diagnostic, Mark, Position},
+    value::pointer::segments,
+};
 
 /// Where the value of a JSON pointer stands in a text.
 #[must_use]
@@ -56,10 +59,6 @@ struct Scan<'t> {
     at: usize,
     /// The first is the whole text.
     wanted: Vec<Wanted>,
-}
-
-fn segments(pointer: &str) -> impl Iterator<Item = String> {
-    pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"))
 }
 
 impl<'t> Scan<'t> {

@@ -13,7 +13,7 @@ use crate::{
         diagnostic::{Code, Mark},
     },
     template::Template,
-    value::{Map, Value},
+    value::{Map, Value, pointer::escape},
 };
 
 /// Beyond these a definition has other troubles than one more line can say.
@@ -53,7 +53,7 @@ impl<'a> Place<'a> {
         for segment in segments.into_iter().rev() {
             pointer.push('/');
             match segment {
-                Segment::Key(key) => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+                Segment::Key(key) => pointer.push_str(&escape(key)),
                 Segment::Index(index) => pointer.push_str(&index.to_string()),
             }
         }
