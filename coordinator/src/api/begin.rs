@@ -135,7 +135,7 @@ impl<'a> Asked<'a> {
 
         let mut faults = labels_faults(&labels);
         let timeout = timeout
-            .and_then(|text| timeout_of(&text).map_err(|message| faults.push(Fault::at("/timeout", &message))).ok());
+            .and_then(|text| timeout_of(&text).map_err(|message| faults.push(Fault::at("/timeout", message))).ok());
         if version.is_some() && workflow.is_none() {
             faults.push(Fault::at("/version", "goes with `workflow`; a definition states its own"));
         }
@@ -341,19 +341,18 @@ fn labels_faults(labels: &BTreeMap<String, String>) -> Vec<Fault> {
     let mut faults = Vec::new();
     if labels.len() > limit::LABELS {
         let message = format!("a transaction may have {} labels, the definition's included", limit::LABELS);
-        faults.push(Fault::at("/labels", &message));
+        faults.push(Fault::at("/labels", message));
     }
     for (key, value) in labels {
         let pointer = || format!("/labels/{}", escape(key));
         if key.is_empty() || key.chars().count() > limit::LABEL_KEY {
-            faults.push(Fault::at(&pointer(), &format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
+            faults.push(Fault::at(pointer(), format!("a label's key has 1 to {} characters", limit::LABEL_KEY)));
         }
         if value.chars().count() > limit::LABEL_VALUE {
-            faults
-                .push(Fault::at(&pointer(), &format!("a label's value has at most {} characters", limit::LABEL_VALUE)));
+            faults.push(Fault::at(pointer(), format!("a label's value has at most {} characters", limit::LABEL_VALUE)));
         }
         if key.contains('\0') || value.contains('\0') {
-            faults.push(Fault::at(&pointer(), "a label cannot hold U+0000"));
+            faults.push(Fault::at(pointer(), "a label cannot hold U+0000"));
         }
     }
     faults

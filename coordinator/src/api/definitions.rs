@@ -195,7 +195,7 @@ pub(super) fn check_secrets(coordinator: &Coordinator, plan: &Plan, base: Option
             };
             Fault {
                 code: Some("secret_withheld".to_owned()),
-                ..Fault::at(&pointer, &format!("service `{service}`: {withheld}"))
+                ..Fault::at(pointer, format!("service `{service}`: {withheld}"))
             }
         })
         .collect();

@@ -128,16 +128,16 @@ pub(super) fn explain<T: DeserializeOwned + ToSchema>(text: &[u8], error: &serde
         if !is_known {
             faults.push(Fault {
                 help: Some(suggest(key, known.iter().map(String::as_str))),
-                ..Fault::at(&format!("/{}", escape(key)), "unknown field")
+                ..Fault::at(format!("/{}", escape(key)), "unknown field")
             });
         }
         is_known
     });
     if let Err(error) = serde_path_to_error::deserialize::<_, T>(serde_json::Value::Object(members)) {
-        faults.push(Fault::at(&pointer(error.path()), &plain(&error.inner().to_string())));
+        faults.push(Fault::at(pointer(error.path()), plain(&error.inner().to_string())));
     }
     if faults.is_empty() {
-        faults.push(Fault::at("", &plain(&error.to_string())));
+        faults.push(Fault::at("", plain(&error.to_string())));
     }
     Error::InvalidRequest(faults)
 }

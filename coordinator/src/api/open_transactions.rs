@@ -48,7 +48,7 @@ where
 pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Error> {
     match reason {
         Some(reason) if reason.len() > REASON => {
-            Err(Error::InvalidRequest(vec![Fault::at("/reason", &format!("may have {REASON} bytes"))]))
+            Err(Error::InvalidRequest(vec![Fault::at("/reason", format!("may have {REASON} bytes"))]))
         }
         Some(_) | None => Ok(()),
     }
@@ -174,7 +174,7 @@ fn check_services(api: &Api, branch: &Branch) -> Result<(), Error> {
             if !api.options.services.contains(service) {
                 faults.push(Fault {
                     help: Some(suggest(service, api.options.services.iter().map(String::as_str))),
-                    ..Fault::at(&pointer, &format!("there is no service `{service}`"))
+                    ..Fault::at(pointer, format!("there is no service `{service}`"))
                 });
             }
         }

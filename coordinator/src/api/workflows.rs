@@ -111,7 +111,7 @@ fn strays(source: &str, definition: &Value, wanted: &WorkflowRef) -> Vec<Fault> 
         );
         let pointer = format!("/{member}");
         let Position { line, column } = position(source, &pointer);
-        Some(Fault { line: Some(line), column: Some(column), ..Fault::at(&pointer, &message) })
+        Some(Fault { line: Some(line), column: Some(column), ..Fault::at(pointer, message) })
     };
     stated.into_iter().filter_map(stray).collect()
 }
