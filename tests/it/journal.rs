@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use skald::{
-    journal::{AppendOutcome, Claim, Done, Ended, Entry, Journal},
+    journal::{AppendOutcome, Claim, Done, Ended, Journal, PendingAppend},
     store::{Append, Begin, Options, Projection, SqlStore, Store, StoredPlan},
     telemetry::Metrics,
 };
@@ -55,7 +55,8 @@ impl Stage {
     }
 
     fn submit(&self, appends: impl IntoIterator<Item = Append>) {
-        let entries = appends.into_iter().zip(0..).map(|(append, ticket)| Entry { append, ticket, claims: Vec::new() });
+        let entries =
+            appends.into_iter().zip(0..).map(|(append, ticket)| PendingAppend { append, ticket, claims: Vec::new() });
         self.journal.submit(0, entries.collect(), Vec::new());
     }
 
@@ -137,7 +138,7 @@ async fn what_one_gave_up_who_waited_for_it_is_not_written_and_the_rest_is() {
     let claims = [vec![stays.clone()], vec![Claim::default(), gives_up.clone()], Vec::new()];
     let appends = ["kept", "given-up", "nobodys"].map(|text| stage.begin(text));
     let entries = appends.into_iter().zip(claims).zip(0..);
-    let entries = entries.map(|((append, claims), ticket)| Entry { append, ticket, claims }).collect();
+    let entries = entries.map(|((append, claims), ticket)| PendingAppend { append, ticket, claims }).collect();
     assert!(gives_up.withdraw());
     stage.journal.submit(0, entries, Vec::new());
     let (landed, _) = stage.landed(3).await;

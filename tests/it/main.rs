@@ -27,6 +27,7 @@ mod nodes;
 mod numbers;
 mod open;
 mod operator;
+mod other_languages;
 mod outbox;
 mod pivot;
 mod pooler;

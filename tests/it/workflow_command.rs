@@ -59,6 +59,19 @@ async fn the_schema_of_the_language_is_printed_as_it_is_committed() {
 }
 
 #[tokio::test]
+async fn a_code_is_explained_and_an_unknown_one_says_where_all_are() {
+    let one = workflow(&["explain", "e110"]).await;
+    assert_eq!((one.code, one.stdout.lines().count()), (0, 2), "{}", one.stdout);
+    assert!(one.stdout.contains("E110  no undo") && one.stdout.contains("Add `compensate`"), "{}", one.stdout);
+    let all = workflow(&["explain", "--output", "json"]).await;
+    let all: Vec<Value> = serde_json::from_str(&all.stdout).expect("JSON");
+    assert_eq!(all.len(), skald_engine::definition::Code::ALL.len());
+    let unknown = workflow(&["explain", "E999"]).await;
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("`E999` is no code of the compiler"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
 async fn a_warning_is_told_and_is_no_fault() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut idle = definition("http://shop", &json!([step("a")]));

@@ -36,7 +36,7 @@ use crate::runtime::{self, Begun, NewTransaction};
 /// The members of a begin, each as it was sent (`null` too): what it is compared by.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sent<'a> {
+struct BeginBody<'a> {
     #[serde(borrow, default, deserialize_with = "as_sent")]
     gid: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "as_sent")]
@@ -63,8 +63,8 @@ enum Subject<'a> {
     Named { name: String, version: Option<String> },
 }
 
-struct Asked<'a> {
-    sent: Sent<'a>,
+struct BeginRequest<'a> {
+    sent: BeginBody<'a>,
     gid: Option<Gid>,
     subject: Subject<'a>,
     input: Option<&'a RawValue>,
@@ -99,9 +99,9 @@ pub(super) async fn begin(
     let wait = params::wait(&parts.headers);
     let body = body::whole(&parts.headers, body).await?;
     json::check_depth(&body)?;
-    let asked = Asked::read(&body)?;
-    let is_open = asked.subject == Subject::Open;
-    let begun = asked.carry_out(&api, &parts.headers).await?;
+    let request = BeginRequest::read(&body)?;
+    let is_open = request.subject == Subject::Open;
+    let begun = request.carry_out(&api, &parts.headers).await?;
     let (view, is_new) = match begun {
         Begun::New(view) => (view, true),
         Begun::Existing(view) => (view, false),
@@ -119,9 +119,9 @@ pub(super) async fn begin(
     Ok(response)
 }
 
-impl<'a> Asked<'a> {
+impl<'a> BeginRequest<'a> {
     fn read(body: &'a [u8]) -> Result<Self, Error> {
-        let sent: Sent<'a> = serde_json::from_slice(body).map_err(|error| json::explain::<Begin>(body, &error))?;
+        let sent: BeginBody<'a> = serde_json::from_slice(body).map_err(|error| json::explain::<Begin>(body, &error))?;
         json::check_object(body)?;
         let wrong = |error: serde_json::Error| json::explain::<Begin>(body, &error);
         let gid = text(sent.gid).map_err(wrong)?.map(Gid::new).transpose()?;
@@ -257,7 +257,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl Sent<'_> {
+impl BeginBody<'_> {
     /// What this begin began, if that was by an earlier build.
     async fn before_this_build(&self, api: &Api, gid: &Gid) -> Result<Begun, Error> {
         let digest = self.digest(DigestFormat::Doubles, None, None)?;
@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     fn pointers(body: &str) -> Vec<String> {
-        match Asked::read(body.as_bytes()) {
+        match BeginRequest::read(body.as_bytes()) {
             Err(Error::InvalidRequest(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
             Err(other) => panic!("{other}"),
             Ok(_) => Vec::new(),
@@ -373,10 +373,11 @@ mod tests {
     }
 
     fn digest_of(format: DigestFormat, body: &str) -> [u8; 32] {
-        let asked = Asked::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let request = BeginRequest::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
         let form = |raw: Option<&RawValue>| raw.map(|raw| canonical(&json::value(raw.get().as_bytes(), "").unwrap()));
-        let known = asked.sent.digest(format, form(asked.sent.definition).as_ref(), form(asked.sent.input).as_ref());
-        assert_eq!(known.as_ref().unwrap(), &asked.sent.digest(format, None, None).unwrap());
+        let known =
+            request.sent.digest(format, form(request.sent.definition).as_ref(), form(request.sent.input).as_ref());
+        assert_eq!(known.as_ref().unwrap(), &request.sent.digest(format, None, None).unwrap());
         known.unwrap()
     }
 
@@ -456,7 +457,10 @@ mod tests {
         assert_eq!(pointers(r#"{"definition": {}, "labels": {"a": 1}}"#), ["/labels/a"]);
         assert_eq!(pointers(r#"{"definition": {}, "open": "yes"}"#), ["/open"]);
         assert_eq!(pointers(r#"{"definition": {}, "timeout": 5, "inputt": 1}"#), ["/inputt", "/timeout"]);
-        assert!(matches!(Asked::read(br#"{"definition": {}, "gid": "a b"}"#), Err(Error::InvalidGid(_))));
-        assert!(matches!(Asked::read(br#"{"definition": {}, "definition": {}}"#), Err(Error::DuplicateKey { .. })));
+        assert!(matches!(BeginRequest::read(br#"{"definition": {}, "gid": "a b"}"#), Err(Error::InvalidGid(_))));
+        assert!(matches!(
+            BeginRequest::read(br#"{"definition": {}, "definition": {}}"#),
+            Err(Error::DuplicateKey { .. })
+        ));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use skald_engine::{
-    definition::{self, Library},
+    definition::{self, Code, Library},
     graph::{Form, graph},
 };
 use skald_protocol::{Json, PublishedView};
@@ -49,6 +49,11 @@ enum Verb {
     /// Exit code: 0 where every end is fully done or fully undone (or waits for an operator, where only one can help), 1
     /// with bad ends, 2 where nothing could be played.
     Explore(Explore),
+    /// Say what a code of the compiler means and what to do about it; without one, all of them.
+    Explain {
+        /// Such as E110.
+        code: Option<String>,
+    },
     /// Print the JSON Schema (2020-12) of the language, for editors.
     Schema,
     /// Draw a definition: as a Mermaid flowchart, or for Graphviz. No server is needed.
@@ -91,6 +96,7 @@ impl Workflow {
             Verb::Graph { file, others, dot } => draw(&file, &others, dot, output),
             Verb::Simulate(simulate) => simulate.run(output),
             Verb::Explore(explore) => explore.run(output),
+            Verb::Explain { code } => explain(code.as_deref(), output),
             Verb::Schema => {
                 output.line(&format!("{:#}", definition::language_schema()))?;
                 Ok(Exit::Done)
@@ -112,6 +118,29 @@ impl Workflow {
             }
         }
     }
+}
+
+#[derive(Serialize)]
+struct Explained {
+    code: &'static str,
+    title: &'static str,
+    remedy: &'static str,
+}
+
+fn explain(code: Option<&str>, output: &Output) -> Result<Exit, Error> {
+    let is_asked = |known: &&Code| code.is_none_or(|code| known.as_str().eq_ignore_ascii_case(code));
+    let explained = |code: &Code| Explained { code: code.as_str(), title: code.title(), remedy: code.remedy() };
+    let found: Vec<_> = Code::ALL.iter().filter(is_asked).map(explained).collect();
+    if let (Some(code), true) = (code, found.is_empty()) {
+        return Err(Error::Usage(format!(
+            "`{code}` is no code of the compiler: `skald workflow explain` lists them all"
+        )));
+    }
+    output.put(&found, || {
+        let rows = found.iter().map(|code| [code.code, code.title, code.remedy].map(str::to_owned));
+        table(["CODE", "WHAT", "WHAT TO DO"], rows)
+    })?;
+    Ok(Exit::Done)
 }
 
 fn check(files: &[PathBuf], output: &Output) -> Result<Exit, Error> {

@@ -50,7 +50,7 @@ pub struct Closed;
 
 /// An append with the mark by which whoever made it knows it again.
 #[derive(Debug)]
-pub struct Entry {
+pub struct PendingAppend {
     pub append: Append,
     pub ticket: u64,
     /// Of those who wait for it: if one is withdrawn, it is not written.
@@ -76,7 +76,7 @@ pub struct Landed {
 #[derive(Debug)]
 struct Submission {
     client: usize,
-    appends: Vec<Entry>,
+    appends: Vec<PendingAppend>,
     projections: Vec<Projection>,
 }
 
@@ -119,7 +119,7 @@ impl Journal {
     }
 
     /// Hands over what one turn made; the answers come as `Done`. A closed journal drops it: its client ends with it.
-    pub fn submit(&self, client: usize, appends: Vec<Entry>, projections: Vec<Projection>) {
+    pub fn submit(&self, client: usize, appends: Vec<PendingAppend>, projections: Vec<Projection>) {
         self.depth.fetch_add(appends.len(), Ordering::Relaxed);
         let _ = self.submissions.send(Submission { client, appends, projections });
     }

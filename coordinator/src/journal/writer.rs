@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{AppendOutcome, Claim, Done, Entry, Health, Landed, Outside, Recent, Submission, locked};
+use super::{AppendOutcome, Claim, Done, Health, Landed, Outside, PendingAppend, Recent, Submission, locked};
 use crate::{
     store::{Append, Appended, Batch, Error, NodeId, Projection, Store},
     telemetry::Metrics,
@@ -56,7 +56,7 @@ struct Queued {
 
 /// One commit to be: a batch, who waits for each append, and whose the projections are.
 #[derive(Debug, Default)]
-struct Part {
+struct PendingCommit {
     batch: Batch,
     origins: Vec<Origin>,
     owners: Vec<usize>,
@@ -219,7 +219,7 @@ impl Writer {
 
     fn take(&mut self, submission: Submission) {
         let Submission { client, appends, projections } = submission;
-        self.appends.extend(appends.into_iter().map(|Entry { append, ticket, claims }| {
+        self.appends.extend(appends.into_iter().map(|PendingAppend { append, ticket, claims }| {
             let origin = Origin::Client { client, ticket };
             Queued { append, origin, claims }
         }));
@@ -253,7 +253,7 @@ impl Writer {
 
     /// Takes the next batch from the queues. A gid stands in it once: two rows with one key could not be told apart in the
     /// database's answer, and a projection must not overtake an append of its own transaction.
-    fn close(&mut self) -> Part {
+    fn close(&mut self) -> PendingCommit {
         let mut bytes = 0;
         let mut taken = Vec::with_capacity(self.appends.len().min(BATCH_APPENDS));
         while taken.len() < BATCH_APPENDS && bytes < BATCH_BYTES {
@@ -262,7 +262,7 @@ impl Writer {
             taken.push(queued);
         }
         taken.sort_by(|a, b| a.append.gid.cmp(&b.append.gid));
-        let mut part = Part::default();
+        let mut part = PendingCommit::default();
         part.batch.appends.reserve(taken.len());
         part.origins.reserve(taken.len());
         let (mut again, mut withdrawn) = (Vec::new(), Vec::new());
@@ -304,7 +304,7 @@ impl Writer {
     }
 
     /// Writes a part; one that the database refuses is halved until the culprits are found.
-    async fn commit(&mut self, part: Part) -> Result<(), Ended> {
+    async fn commit(&mut self, part: PendingCommit) -> Result<(), Ended> {
         let mut parts = vec![part];
         while let Some(part) = parts.pop() {
             self.health.commit_started();
@@ -372,7 +372,7 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self, part: Part, answers: Vec<Appended>) {
+    fn answer(&mut self, part: PendingCommit, answers: Vec<Appended>) {
         debug_assert_eq!(part.batch.appends.len(), answers.len());
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
@@ -398,7 +398,7 @@ impl Writer {
     }
 
     /// A single append that the database does not take; projections are tried again later.
-    fn refuse(&mut self, part: Part) {
+    fn refuse(&mut self, part: PendingCommit) {
         let mut done: Vec<Done> = self.clients.iter().map(|_| Done::default()).collect();
         self.depth.fetch_sub(part.origins.len(), Ordering::Relaxed);
         self.projected.done += part.owners.len() as u64;
@@ -440,7 +440,7 @@ impl Origin {
     }
 }
 
-impl Part {
+impl PendingCommit {
     /// Halves to be written first half first (the vector is a stack); `Err`: there is nothing to halve.
     fn split(mut self) -> Result<[Self; 2], Self> {
         let appends = self.batch.appends.len();

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::{Error, PreparedPlan, Shared, clock::Clock, inbox::Completion, timer::Timers, turn::Turn};
 use crate::{
     dispatch::Dispatcher,
-    journal::Entry,
+    journal::PendingAppend,
     store::{NodeId, Projection, Shard},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct TaskContext {
     places: mpsc::Sender<Completion>,
     /// Of this turn.
     pub(super) now: Timestamp,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<PendingAppend>,
     pub(super) projections: Vec<Projection>,
     /// Those with something to decide.
     pub(super) ready: VecDeque<Gid>,

@@ -25,7 +25,7 @@ use super::{
     load::Replayed,
 };
 use crate::{
-    journal::{Claim, Entry},
+    journal::{Claim, PendingAppend},
     store::{Append, Begin, Projection, StoredPlan},
 };
 
@@ -360,7 +360,7 @@ impl ActiveTransaction {
         let append = Append { gid: self.tx.gid().clone(), seq: self.next_seq, record, begin, foreign };
         self.next_seq += 1;
         let claims = self.carried.iter().filter_map(|(work, _)| work.claim().cloned()).collect();
-        context.entries.push(Entry { append, ticket: self.ticket, claims });
+        context.entries.push(PendingAppend { append, ticket: self.ticket, claims });
     }
 
     /// The append is durable.
