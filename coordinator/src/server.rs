@@ -276,6 +276,7 @@ fn services(config: &Config) -> BTreeMap<String, ServiceSettings> {
         url: service.url.as_ref().map(ToString::to_string),
         headers: service.headers.clone(),
         auth: service.auth.clone(),
+        signing: service.signing.clone(),
         max_concurrency: service.max_concurrency,
     };
     config.services.iter().map(|(name, service)| (name.clone(), settings(service))).collect()

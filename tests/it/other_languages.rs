@@ -10,9 +10,11 @@ use std::{
 
 use serde_json::{Value, json};
 use skald_protocol::Status;
-use skald_tests::{World, cluster::run_with, eventually, promises};
+use skald_tests::{Database, Node, World, cluster::run_with, eventually, promises};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+
+const OTHER_KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/participants"))
@@ -134,5 +136,36 @@ promises! {
         })
         .await;
         assert_eq!(stock.state().await, json!({"reserved": 40}));
+    }
+
+    async fn calls_to_a_configured_service_are_signed_by_the_new_and_the_old_key_and_no_others_are(backend: Backend) {
+        let data = tempfile::tempdir().expect("a folder");
+        let stock = Service::stock(&data.path().join("stock.db"), Some(KEY));
+        let seats = Service::seats(&data.path().join("seats.log"), Some(OTHER_KEY));
+        let source = std::fs::read_to_string(folder().join("trip.json")).expect("a definition");
+        let definition: Value = serde_json::from_str(&source).expect("JSON");
+        let database = Database::fresh(backend).await;
+        let mut node = Node::new(database.url());
+        for (name, value) in [
+            ("SKALD_SERVICES__STOCK__URL", stock.url.as_str()),
+            ("SKALD_SERVICES__STOCK__SIGNING", r#"["new_key", "old_key"]"#),
+            ("SKALD_SERVICES__SEATS__URL", &seats.url),
+            ("SKALD_SERVICES__SEATS__SIGNING", r#"["new_key", "old_key"]"#),
+            ("SKALD_SECRET_NEW_KEY", OTHER_KEY),
+            ("SKALD_SECRET_OLD_KEY", KEY),
+        ] {
+            node = node.with_environment(name, value);
+        }
+        node.start().await;
+        let client = node.client();
+        let view = client.run(&json!({"definition": definition, "input": {"seats": 1}})).await;
+        assert_eq!(view.status, Status::Succeeded, "{view:?}");
+
+        // Where a definition says where a service is, nothing is signed: its author could send the call on.
+        let mut elsewhere = definition;
+        elsewhere["services"] = json!({"seats": {"url": "http://seats.invalid"}, "mine": {"url": stock.url}});
+        elsewhere["steps"][1]["service"] = json!("mine");
+        let view = client.run(&json!({"definition": elsewhere, "input": {"seats": 1}})).await;
+        assert_eq!((view.status, view.error.expect("an error").code.as_str()), (Status::Compensated, "unsigned"));
     }
 }

@@ -496,6 +496,17 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_signed_only_where_the_configuration_says_where_they_go() {
+        let file = "[services.pay]\nsigning = [\"pay_key\"]\n";
+        check(
+            show(file, &[], &[], &[]),
+            expect![[r#"
+            the configuration is wrong
+              skald.toml: services.pay.signing: only calls to a `url` that is set here are signed: elsewhere somebody could collect them"#]],
+        );
+    }
+
+    #[test]
     fn contradictions_are_found_once_every_value_is_readable() {
         let file = "[retention]\njournals = \"100d\"\n[services.card]\nauth = { bearer = { secret = \"stripe\" } }\n";
         check(
@@ -551,6 +562,7 @@ mod tests {
                 services.card.auth.bearer.secret = "stripe" (skald.toml)
                 services.card.headers.x-key = "[redacted]" (skald.toml)
                 services.card.max_concurrency = null (default)
+                services.card.signing = [] (default)
                 services.card.url = null (default)
             "#]],
         );

@@ -164,6 +164,9 @@ pub struct Service {
     #[serde(serialize_with = "value::redact_headers")]
     pub headers: BTreeMap<String, Value>,
     pub auth: Option<Auth>,
+    /// Names of secrets: keys (`whsec_…`) that its calls are signed with, as Standard Webhooks says; several while one is
+    /// replaced.
+    pub signing: Vec<String>,
     pub max_concurrency: Option<u32>,
 }
 
@@ -287,6 +290,13 @@ impl Config {
         if self.database.max_connections < LEAST_CONNECTIONS {
             let message = format!("at least {LEAST_CONNECTIONS}: for heartbeats, commits and reads");
             wrong(&["database.max_connections"], message);
+        }
+        for (name, service) in &self.services {
+            if !service.signing.is_empty() && service.url.is_none() {
+                let message =
+                    "only calls to a `url` that is set here are signed: elsewhere somebody could collect them";
+                wrong(&[&format!("services.{name}.signing")], message.to_owned());
+            }
         }
         for (name, release) in &self.secrets {
             for service in &release.services {

@@ -337,6 +337,7 @@ impl Inner {
         let deadline = timestamp(started).plus(outgoing.request.timeout);
         let mut message = contract.encode(&Sending { outgoing, deadline, callback })?;
         place.authenticate(&mut message.headers, &self.secrets)?;
+        place.sign(&mut message, &outgoing.request.idempotency_key, &self.secrets)?;
         Ok((contract.as_ref(), message))
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -16,9 +17,18 @@ use skald_engine::{
     Plan, Service, Target,
     plan::{Auth, Secret, Value},
 };
+use skald_sdk::SigningKeys;
 use url::Url;
 
-use super::{Error, Outgoing, contract::Unsendable, secret::Secrets};
+use super::{
+    Error, Outgoing,
+    contract::{Message, Unsendable},
+    secret::Secrets,
+};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Beyond this many names the cache starts anew; per name, beyond this many versions.
 const NAMES: usize = 4_096;
@@ -33,6 +43,8 @@ pub struct ServiceSettings {
     pub url: Option<String>,
     pub headers: BTreeMap<String, Value>,
     pub auth: Option<Auth>,
+    /// Secrets that hold the keys which calls to `url` are signed with.
+    pub signing: Vec<String>,
     pub max_concurrency: Option<u32>,
 }
 
@@ -50,6 +62,7 @@ pub(super) struct Site {
     base: Base,
     headers: Vec<(HeaderName, Value)>,
     auth: Option<Auth>,
+    signing: Vec<String>,
     lane: Arc<str>,
     max_concurrency: Option<usize>,
     /// Where the first few paths led: those of operations without expressions in them.
@@ -215,7 +228,9 @@ impl Site {
             .collect::<Result<_, _>>()?;
         let (plan, auth, targets) = (plan.cloned(), auth.clone(), RwLock::default());
         let configured = placed.is_some();
-        Ok(Self { plan, configured, base, headers, auth, lane: lane.into(), max_concurrency, targets })
+        // Of another's URL the signed call could be collected, and sent to the service itself.
+        let signing = placed.map(|(_, own)| own.signing.clone()).unwrap_or_default();
+        Ok(Self { plan, configured, base, headers, auth, signing, lane: lane.into(), max_concurrency, targets })
     }
 
     fn target(&self, path: &str) -> Result<Url, Unsendable> {
@@ -292,6 +307,24 @@ impl Destination {
                 let value = header(&name, &text(value, "")?, true)?;
                 headers.insert(name, value);
             }
+        }
+        Ok(())
+    }
+
+    /// Signs the message as Standard Webhooks says, with its idempotency key for the id: it passes for no other call.
+    pub(super) fn sign(&self, message: &mut Message, id: &str, secrets: &Secrets) -> Result<(), Unsendable> {
+        let Some(site) = self.site.as_ref().filter(|site| !site.signing.is_empty()) else { return Ok(()) };
+        let keys =
+            site.signing.iter().map(|name| self.secret(site, name, "", secrets)).collect::<Result<Vec<_>, _>>()?;
+        let keys = SigningKeys::new(keys).map_err(|error| {
+            tracing::warn!(secrets = ?site.signing, "calls cannot be signed: {error}");
+            Unsendable::later("secret_unavailable", "a signing key is none: the log of the server says why")
+        })?;
+        let sent_at =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+        let signature = keys.sign(id, &sent_at, message.body.as_deref().unwrap_or_default());
+        for (name, value) in [(WEBHOOK_ID, id), (WEBHOOK_TIMESTAMP, &sent_at), (WEBHOOK_SIGNATURE, &signature)] {
+            message.headers.insert(name.clone(), header(&name, value, false)?);
         }
         Ok(())
     }
