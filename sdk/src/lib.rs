@@ -40,3 +40,7 @@ pub use tcc::OpenTransaction;
 #[cfg(all(doctest, feature = "axum", feature = "postgres"))]
 #[doc = include_str!("../../docs/rust.md")]
 struct Guide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
