@@ -30,6 +30,7 @@ pub struct Client {
     retries: usize,
 }
 
+/// A client to be: its token and how often it repeats calls.
 #[derive(Debug)]
 #[must_use]
 pub struct ClientBuilder {
@@ -41,12 +42,19 @@ pub struct ClientBuilder {
 /// Which transactions `list` gives; none set: all, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
+    /// In one of these.
     pub status: Vec<Status>,
+    /// Of the published workflow of this name.
     pub workflow: Option<String>,
+    /// With all of these labels.
     pub labels: BTreeMap<String, String>,
+    /// Whose gid starts so.
     pub gid_prefix: Option<String>,
+    /// Begun at this time or later.
     pub created_after: Option<Timestamp>,
+    /// Begun before this time.
     pub created_before: Option<Timestamp>,
+    /// So many on a page: from 1 to 500, without it 50.
     pub limit: Option<usize>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -55,10 +63,15 @@ pub struct ListFilter {
 /// An operator's command about one transaction.
 #[derive(Debug, Clone)]
 pub enum Operator {
+    /// Makes what is stuck, or waits for its next attempt, due now.
     Retry(RetryRequest),
+    /// Passes over a stuck operation as if it had been done.
     Skip(SkipRequest),
+    /// Says what became of an operation that nobody can ask about.
     Resolve(ResolveRequest),
+    /// Ends the transaction as `failed`, whatever stands.
     Fail(FailRequest),
+    /// Lets a suspended transaction go on.
     Resume,
 }
 
@@ -73,6 +86,8 @@ impl ClientBuilder {
         Self { retries, ..self }
     }
 
+    /// # Errors
+    /// [`Error::Misconfigured`] where the URL or the token cannot be used.
     pub fn build(self) -> Result<Client, Error> {
         let url = Url::parse(&self.url).map_err(|error| {
             Error::Misconfigured(format!("`{}` is not the URL of a coordinator: {error}", self.url))
@@ -117,10 +132,15 @@ fn install_tls() {
 }
 
 impl Client {
+    /// For the coordinator at this URL, without a token.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] where the URL cannot be used.
     pub fn new(url: &str) -> Result<Self, Error> {
         Self::builder(url).build()
     }
 
+    /// For the coordinator at this URL, with what the builder is told.
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder { url: url.to_owned(), token: None, retries: RETRIES }
     }
@@ -163,10 +183,12 @@ impl Client {
         self.post(&format!("/v1/transactions/{gid}/branches"), branch, wait.or(Some(Duration::from_secs(30)))).await
     }
 
+    /// Commits an open transaction: every branch that was tried is confirmed. Waits so long for its end.
     pub async fn commit(&self, gid: &Gid, wait: Option<Duration>) -> Result<TransactionView, Error> {
         self.post(&format!("/v1/transactions/{gid}/commit"), &serde_json::json!({}), wait).await
     }
 
+    /// Asks for a transaction to be undone; one whose pivot has happened is not. Waits so long for its end.
     pub async fn cancel(
         &self,
         gid: &Gid,
@@ -198,6 +220,7 @@ impl Client {
         Ok(view)
     }
 
+    /// A page of transactions, newest first.
     pub async fn list(&self, filter: &ListFilter) -> Result<Page<TransactionSummary>, Error> {
         let mut query: Vec<(String, String)> = Vec::new();
         let mut put = |key: &str, value: Option<String>| query.extend(value.map(|value| (key.to_owned(), value)));

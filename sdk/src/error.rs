@@ -8,6 +8,7 @@ use skald_protocol::{ErrorView, Problem, TransactionView};
 
 use crate::proxy::Through;
 
+/// Why a call to the coordinator did not come to what it was made for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,7 +17,14 @@ pub enum Error {
     Misconfigured(String),
     /// No answer came, also after retries. The request may have been taken: make the same call again, with the same gid.
     #[error("no answer from {url}{}", Through(.proxy.as_deref(), .url))]
-    Unreachable { url: String, proxy: Option<String>, source: reqwest::Error },
+    Unreachable {
+        /// Where the coordinator should be.
+        url: String,
+        /// The proxy that the call went through.
+        proxy: Option<String>,
+        /// What happened to the connection.
+        source: reqwest::Error,
+    },
     /// There is no such transaction, or no such workflow.
     #[error("{}", Told(.0))]
     NotFound(Box<Problem>),
@@ -31,7 +39,12 @@ pub enum Error {
     Rejected(Box<Problem>),
     /// Nothing was taken: try again, after `retry_after` if it is told.
     #[error("{}", Told(.problem))]
-    Unavailable { problem: Box<Problem>, retry_after: Option<Duration> },
+    Unavailable {
+        /// What the coordinator said.
+        problem: Box<Problem>,
+        /// When it is worth trying again.
+        retry_after: Option<Duration>,
+    },
     /// The coordinator failed.
     #[error("{}", Told(.0))]
     Failed(Box<Problem>),
@@ -40,10 +53,22 @@ pub enum Error {
     Unsuccessful(Box<TransactionView>),
     /// A participant refused the try of a branch.
     #[error("branch `{branch}` was refused: {}", .error.message.as_deref().unwrap_or(&.error.code))]
-    Refused { branch: String, error: Box<ErrorView> },
+    Refused {
+        /// The branch's name.
+        branch: String,
+        /// The participant's reason.
+        error: Box<ErrorView>,
+    },
     /// The answer is none of this API: something else answers at the URL, or a much newer coordinator.
     #[error("the answer of {url}{} is not a Skald coordinator's: {reason}", Through(.proxy.as_deref(), .url))]
-    Unintelligible { url: String, proxy: Option<String>, reason: String },
+    Unintelligible {
+        /// Where the answer came from.
+        url: String,
+        /// The proxy that the call went through.
+        proxy: Option<String>,
+        /// What is odd about it.
+        reason: String,
+    },
 }
 
 impl Error {

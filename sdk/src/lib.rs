@@ -8,6 +8,8 @@
 //! came or the coordinator said to come back later. A begin without a gid is given one here for that reason: twice is
 //! once. The guide is `docs/rust.md`.
 
+#![deny(missing_docs)]
+
 mod begun;
 mod client;
 #[cfg(feature = "testing")]

@@ -8,6 +8,7 @@ use crate::{Client, Error, client::ANSWER_WITHIN};
 /// What came of publishing a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
+    /// Nothing stood there before.
     New(PublishedView),
     /// The same content stood there before.
     Unchanged(PublishedView),
