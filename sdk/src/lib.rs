@@ -11,6 +11,8 @@
 #![deny(missing_docs)]
 
 mod begun;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod client;
 #[cfg(feature = "testing")]
 pub mod contract;

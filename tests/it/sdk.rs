@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skald_examples::order::{Order, Receipt, Shop};
 use skald_protocol::Status;
-use skald_sdk::{Client, Error, OpenTransaction, Service};
+use skald_sdk::{Client, Error, OpenTransaction, Saga, Service, blocking};
 use skald_tests::{World, eventually, promises};
 
 fn lamps(pieces: i64, cents: i64) -> Order {
@@ -62,6 +62,33 @@ promises! {
         }
         assert_eq!(done, 3);
         assert_eq!(shop.books().await.expect("it works"), (0, 10_000 - 300, 3));
+    }
+
+    async fn a_program_without_a_runtime_begins_and_waits(backend: Backend) {
+        let world = World::start(backend).await;
+        world.participants.on("/no").refuses("sold_out");
+        let service = Service::new("shop", world.participants.url());
+        let url = world.node.url();
+        let work = move || -> Result<(Status, Status), Error> {
+            let saga: Saga<Value, Value> =
+                Saga::named("plain").step("a", service.action("/a").compensate("/b")).output(json!("${input.n}"));
+            let client = blocking::Client::new(&url)?;
+            let begun = client.begin(&saga, &json!({"n": 7}))?;
+            let gid = begun.gid().clone();
+            assert_eq!(begun.settled()?, json!(7));
+            let (view, late) = client.wait(async |client| {
+                (client.get(&gid).await, client.cancel(&gid, None, None).await)
+            });
+            assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
+            let refused: Saga<Value, Value> =
+                Saga::named("refused").step("no", service.action("/no").compensate("/b"));
+            let Err(Error::Unsuccessful(undone)) = client.begin(&refused, &json!({}))?.settled() else {
+                panic!("it is refused")
+            };
+            Ok((view?.status, undone.status))
+        };
+        let (first, second) = tokio::task::spawn_blocking(work).await.expect("it runs").expect("it works");
+        assert_eq!((first, second), (Status::Succeeded, Status::Compensated));
     }
 
     async fn a_tcc_scope_commits_what_it_gives_and_cancels_all_else(backend: Backend) {
