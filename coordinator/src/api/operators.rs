@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use axum::{
-    Extension, Json,
-    extract::{Request, State},
+    Json, RequestExt,
+    extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
@@ -34,158 +34,167 @@ const LONGEST_KEY: usize = 255;
 /// Retry what is stuck, or waits for its next attempt, now
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/retry", tag = "operators", request_body = Option<RetryRequest>,
-    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
-    responses(
-        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
-        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
-    )
+    params(("gid" = String, Path), Key, TriedOut),
+    responses(Answers)
 )]
-pub(super) async fn retry(
-    State(api): State<Api>,
-    Extension(place): Extension<Admission>,
-    InPath(gid): InPath,
-    request: Request,
-) -> Result<Response, Error> {
-    operate(&api, &place, &gid, request, |body| {
-        let RetryRequest { branch } = optional(body)?;
-        Ok(Command::Retry { branch })
-    })
-    .await
+pub(super) async fn retry(request: OperatorRequest) -> Result<Response, Error> {
+    request
+        .carry_out(|body| {
+            let RetryRequest { branch } = optional(body)?;
+            Ok(Command::Retry { branch })
+        })
+        .await
 }
 
 /// Treat a stuck operation as done
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/skip", tag = "operators", request_body = SkipRequest,
-    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
-    responses(
-        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
-        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
-    )
+    params(("gid" = String, Path), Key, TriedOut),
+    responses(Answers)
 )]
-pub(super) async fn skip(
-    State(api): State<Api>,
-    Extension(place): Extension<Admission>,
-    InPath(gid): InPath,
-    request: Request,
-) -> Result<Response, Error> {
-    operate(&api, &place, &gid, request, |body| {
-        let SkipRequest { branch, reason } = json::read(body)?;
-        Ok(Command::Skip { branch, reason })
-    })
-    .await
+pub(super) async fn skip(request: OperatorRequest) -> Result<Response, Error> {
+    request
+        .carry_out(|body| {
+            let SkipRequest { branch, reason } = json::read(body)?;
+            Ok(Command::Skip { branch, reason })
+        })
+        .await
 }
 
 /// Give a stuck operation its outcome
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/resolve", tag = "operators", request_body = ResolveRequest,
-    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
-    responses(
-        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
-        (status = 404, description = "`unknown_gid`, `unknown_branch`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_stuck`, `settled`, `idempotency_key_conflict`", body = Problem, content_type = "application/problem+json"),
-    )
+    params(("gid" = String, Path), Key, TriedOut),
+    responses(Answers)
 )]
-pub(super) async fn resolve(
-    State(api): State<Api>,
-    Extension(place): Extension<Admission>,
-    InPath(gid): InPath,
-    request: Request,
-) -> Result<Response, Error> {
-    operate(&api, &place, &gid, request, |body| {
-        json::check_depth(body)?;
-        let ResolveRequest { branch, outcome, output, reason } = json::read(body)?;
-        if output.as_ref().is_some_and(|output| output.text().len() > skald_engine::limit::OUTPUT) {
-            return Err(Error::OutputTooLarge);
-        }
-        Ok(Command::Resolve { branch, outcome, output, reason })
-    })
-    .await
+pub(super) async fn resolve(request: OperatorRequest) -> Result<Response, Error> {
+    request
+        .carry_out(|body| {
+            json::check_depth(body)?;
+            let ResolveRequest { branch, outcome, output, reason } = json::read(body)?;
+            if output.as_ref().is_some_and(|output| output.text().len() > skald_engine::limit::OUTPUT) {
+                return Err(Error::OutputTooLarge);
+            }
+            Ok(Command::Resolve { branch, outcome, output, reason })
+        })
+        .await
 }
 
 /// End a transaction as `failed`
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/fail", tag = "operators", request_body = FailRequest,
-    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`): nothing")),
-    responses(
-        (status = 200, body = TransactionView),
-        (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`settled`, `not_suspended`", body = Problem, content_type = "application/problem+json"),
-    )
+    params(("gid" = String, Path), Key, TriedOut),
+    responses(Answers)
 )]
-pub(super) async fn fail(
-    State(api): State<Api>,
-    Extension(place): Extension<Admission>,
-    InPath(gid): InPath,
-    request: Request,
-) -> Result<Response, Error> {
-    operate(&api, &place, &gid, request, |body| {
-        let FailRequest { reason } = json::read(body)?;
-        Ok(Command::Fail { reason })
-    })
-    .await
+pub(super) async fn fail(request: OperatorRequest) -> Result<Response, Error> {
+    request
+        .carry_out(|body| {
+            let FailRequest { reason } = json::read(body)?;
+            Ok(Command::Fail { reason })
+        })
+        .await
 }
 
 /// Leave `suspended`
 #[utoipa::path(
     post, path = "/v1/transactions/{gid}/resume", tag = "operators", request_body = Option<Nothing>,
-    params(("gid" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same request under the same key is taken once"), ("dry_run" = Option<bool>, Query, description = "Answer what would be called (`DryRun`); change nothing")),
-    responses(
-        (status = 202, body = TransactionView), (status = 200, description = "Settled, suspended, or a dry run", body = TransactionView),
-        (status = 404, description = "`unknown_gid`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`not_suspended`, `settled`", body = Problem, content_type = "application/problem+json"),
-    )
+    params(("gid" = String, Path), Key, TriedOut),
+    responses(Answers)
 )]
-pub(super) async fn resume(
-    State(api): State<Api>,
-    Extension(place): Extension<Admission>,
-    InPath(gid): InPath,
-    request: Request,
-) -> Result<Response, Error> {
-    operate(&api, &place, &gid, request, |body| {
-        let _: Nothing = optional(body)?;
-        Ok(Command::Resume)
-    })
-    .await
+pub(super) async fn resume(request: OperatorRequest) -> Result<Response, Error> {
+    request
+        .carry_out(|body| {
+            let _: Nothing = optional(body)?;
+            Ok(Command::Resume)
+        })
+        .await
 }
 
-async fn operate(
-    api: &Api,
-    place: &Admission,
-    gid: &Gid,
+/// What each of them may say beside its body.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes what is read by hand")]
+struct Key {
+    /// The same request under the same key is taken once
+    #[param(rename = "idempotency-key")]
+    idempotency_key: Option<String>,
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what is read by hand")]
+struct TriedOut {
+    /// Answer what would be called (`DryRun`); change nothing
+    dry_run: Option<bool>,
+}
+
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "it describes what is answered")]
+enum Answers {
+    /// Taken, and still driven
+    #[response(status = 202)]
+    Driven(TransactionView),
+    /// Settled, suspended, or a dry run
+    #[response(status = 200)]
+    AtRest(TransactionView),
+    /// `unknown_gid`, `unknown_branch`
+    #[response(status = 404, content_type = "application/problem+json")]
+    Unknown(Problem),
+    /// `not_stuck`, `not_suspended`, `settled`, `idempotency_key_conflict`
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+}
+
+pub(super) struct OperatorRequest {
+    api: Api,
+    admission: Admission,
+    gid: Gid,
     request: Request,
-    read: impl FnOnce(&[u8]) -> Result<Command, Error>,
-) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let mut query = Query::of(&parts);
-    let is_dry_run = query.flag("dry_run")?;
-    query.end()?;
-    let wait = params::wait(&parts.headers);
-    let key = idempotency_key(&parts.headers)?;
-    let body = body::whole(&parts.headers, body).await?;
-    let command = read(&body)?;
-    let mut entry = audit_of(gid, &command)?;
-    let command = match key {
-        Some(key) => {
-            let digest = digest(&entry.command, &body)?;
-            entry.id = id_of(gid, &key);
-            Command::Once { key, digest, command: Box::new(command) }
-        }
-        None => command,
-    };
-    let calls = match api.coordinator.dry_run(gid, command.clone()).await {
-        Ok(calls) => calls,
-        // What cannot be read cannot be tried out either; it may still be ended.
-        Err(runtime::Error::Quarantined(_)) if command.fails() => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    if is_dry_run {
-        return Ok(Json(DryRun { calls: calls.into_iter().map(owed).collect() }).into_response());
+}
+
+impl FromRequest<Api> for OperatorRequest {
+    type Rejection = Error;
+
+    async fn from_request(mut request: Request, api: &Api) -> Result<Self, Error> {
+        let admission = request.extensions().get::<Admission>().cloned().expect("an admitted request");
+        let InPath(gid) = request.extract_parts_with_state::<InPath, Api>(api).await?;
+        Ok(Self { api: api.clone(), admission, gid, request })
     }
-    api.coordinator.audit(&entry).await?;
-    let view = api.coordinator.command(gid, command).await?;
-    open_transactions::decided(api, place, view, wait).await
+}
+
+impl OperatorRequest {
+    async fn carry_out(self, read: impl FnOnce(&[u8]) -> Result<Command, Error>) -> Result<Response, Error> {
+        let Self { api, admission, gid, request } = self;
+        let (parts, body) = request.into_parts();
+        let mut query = Query::of(&parts);
+        let is_dry_run = query.flag("dry_run")?;
+        query.end()?;
+        let wait = params::wait(&parts.headers);
+        let key = idempotency_key(&parts.headers)?;
+        let body = body::whole(&parts.headers, body).await?;
+        let command = read(&body)?;
+        let mut entry = audit_of(&gid, &command)?;
+        let command = match key {
+            Some(key) => {
+                let digest = digest(&entry.command, &body)?;
+                entry.id = id_of(&gid, &key);
+                Command::Once { key, digest, command: Box::new(command) }
+            }
+            None => command,
+        };
+        let calls = match api.coordinator.dry_run(&gid, command.clone()).await {
+            Ok(calls) => calls,
+            // What cannot be read cannot be tried out either; it may still be ended.
+            Err(runtime::Error::Quarantined(_)) if command.fails() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        if is_dry_run {
+            return Ok(Json(DryRun { calls: calls.into_iter().map(owed).collect() }).into_response());
+        }
+        api.coordinator.audit(&entry).await?;
+        let view = api.coordinator.command(&gid, command).await?;
+        open_transactions::decided(&api, &admission, view, wait).await
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
