@@ -44,6 +44,8 @@ class Refusal(Exception):
 
 def reserve(database, body):
     quantity = int(body["quantity"])
+    if quantity < 1:
+        raise ValueError("quantity: a whole number from 1")
     (reserved,) = database.execute("SELECT reserved FROM stock").fetchone()
     if reserved + quantity > IN_STOCK:
         raise Refusal("out_of_stock", f"{IN_STOCK - reserved} are left")

@@ -270,6 +270,8 @@ mod tests {
         for key in ["large", "larger", "largest"] {
             kept.put(key.into(), &Arc::new(0), KEPT_BYTES / 2);
         }
+        kept.put("as large as one may be".into(), &Arc::new(0), limit::DEFINITION);
+        assert!(kept.get("as large as one may be").is_some());
         let weight = kept.0.weight();
         assert!(weight <= KEPT_BYTES as u64, "{weight}");
     }

@@ -79,7 +79,7 @@ codes! {
     InvalidExpression = "E201", "an expression that cannot be read",
         "Mend the expression: the message names the character";
     UnknownName = "E202", "a name that is not in reach",
-        "Read what is there: see the table in [Expressions](#expressions)";
+        "Read what is there: the table under *Expressions* says what is where";
     NotRunYet = "E203", "a step that has not run yet",
         "Come after the step that is read: move this one, or add it to `after`";
     MayBeAbsent = "E204", "a value that may be absent",
