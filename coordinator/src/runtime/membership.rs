@@ -208,7 +208,7 @@ impl Membership {
         let beat = match beat {
             Ok(Ok(beat)) => beat,
             Ok(Err(Error::Deposed)) => return Err(Deposed),
-            // `keep` hears of it.
+            // `run` hears of it.
             Ok(Err(Error::Damaged(_))) => return Ok(()),
             Ok(Err(error @ (Error::Unavailable(_) | Error::Refused(_) | Error::Misconfigured(_)))) => {
                 tracing::warn!(%error, "a heartbeat failed");

@@ -1,9 +1,10 @@
 //! Shards, timers, leases, recovery. What the API may ask of a coordinator is `Coordinator`, and nothing else.
 //!
-//! A node's life (`session`) has a few tasks (`shard`), each the sole owner of the transactions (`active`) whose gid falls
-//! to it: no locks, nothing waited for. A shard of the database says which node drives a transaction; which task of the
-//! node does, its gid alone says. What is not in memory is found by polling (`sweep`) or because somebody asks for it,
-//! and both come in through one door (`load`): recovery is no path of its own.
+//! A node joins, keeps its lease and leaves (`membership`); what it has meanwhile is its `session`, with a few tasks
+//! (`shard`), each the sole owner of the transactions (`active`) whose gid falls to it: no locks, nothing waited for. A
+//! shard of the database says which node drives a transaction; which task of the node does, its gid alone says. What is
+//! not in memory is found by polling (`sweep`) or because somebody asks for it, and both come in through one door
+//! (`load`): recovery is no path of its own.
 
 mod active;
 mod clock;

@@ -25,18 +25,18 @@ impl Transaction {
         match (event.subject(), event.turn()) {
             (Some((branch, operation)), _) => {
                 if let Some(slot) = Slot::of(operation) {
-                    self.fold_operation(event, branch, slot, at);
+                    self.apply_operation(event, branch, slot, at);
                 }
             }
-            (None, Some(branch)) => self.fold_turn(event, branch, at),
-            (None, None) => self.fold_whole(event, at),
+            (None, Some(branch)) => self.apply_turn(event, branch, at),
+            (None, None) => self.apply_whole(event, at),
         }
         self.rest_blocks();
         Ok(())
     }
 
     /// What became of one operation.
-    fn fold_operation(&mut self, event: &Event, branch: usize, slot: Slot, at: Timestamp) {
+    fn apply_operation(&mut self, event: &Event, branch: usize, slot: Slot, at: Timestamp) {
         match event {
             Event::Succeeded { .. }
             | Event::Refused { .. }
@@ -54,7 +54,7 @@ impl Transaction {
             | about_transaction!() => {}
         }
         match event {
-            Event::Failed { .. } => self.fold_failed(event, branch, slot, at),
+            Event::Failed { .. } => self.apply_failed(event, branch, slot, at),
             Event::NotFound { attempt, cleared, delay_ms, .. } => self.touch(branch, slot, |op| {
                 op.attempts = *attempt;
                 // A poll takes no attempt's number.
@@ -67,7 +67,7 @@ impl Transaction {
                 }
                 op.wait(at, *delay_ms);
             }),
-            Event::Pended { attempt, .. } => self.fold_pended(branch, slot, *attempt, at),
+            Event::Pended { attempt, .. } => self.apply_pended(branch, slot, *attempt, at),
             Event::Polled { delay_ms, error, .. } => self.touch(branch, slot, |op| {
                 op.polls = op.polls.saturating_add(1);
                 op.error.clone_from(error);
@@ -124,9 +124,9 @@ impl Transaction {
     }
 
     /// What became of the transaction.
-    fn fold_whole(&mut self, event: &Event, at: Timestamp) {
+    fn apply_whole(&mut self, event: &Event, at: Timestamp) {
         match event {
-            Event::Enlisted(enlistment) => self.fold_enlisted(enlistment, at),
+            Event::Enlisted(enlistment) => self.apply_enlisted(enlistment, at),
             Event::CancelRequested { reason } => self.state.cancel = Some(Cancel { reason: reason.clone() }),
             Event::DeadlinePassed => {
                 self.state.deadline = match self.plan.on_timeout {
@@ -182,7 +182,7 @@ impl Transaction {
             Event::Adopted => self.adopt(at),
             Event::Retried { branch } => {
                 (self.state.evaluated, self.state.made) = (0, 0);
-                self.fold_retried(*branch, at);
+                self.apply_retried(*branch, at);
             }
             Event::Resumed => {
                 if self.state.deadline == Deadline::Paused {
@@ -206,7 +206,7 @@ impl Transaction {
         }
     }
 
-    fn fold_enlisted(&mut self, enlistment: &Enlistment, at: Timestamp) {
+    fn apply_enlisted(&mut self, enlistment: &Enlistment, at: Timestamp) {
         self.state.enlisted.push(enlistment.clone());
         self.state.branches.push(BranchState::waiting(0));
         self.state.suspended = false;
@@ -215,7 +215,7 @@ impl Transaction {
         self.start(branch, at);
     }
 
-    fn fold_failed(&mut self, event: &Event, branch: usize, slot: Slot, at: Timestamp) {
+    fn apply_failed(&mut self, event: &Event, branch: usize, slot: Slot, at: Timestamp) {
         let Event::Failed { attempt, ask, class, error, delay_ms, live_ms, barrier, .. } = event else { return };
         let can_ask = self.operation(branch, slot).is_some_and(|spec| spec.status_check.is_some());
         self.touch(branch, slot, |op| {
@@ -240,7 +240,7 @@ impl Transaction {
         }
     }
 
-    fn fold_pended(&mut self, branch: usize, slot: Slot, attempt: u32, at: Timestamp) {
+    fn apply_pended(&mut self, branch: usize, slot: Slot, attempt: u32, at: Timestamp) {
         let Some(pending) = self.operation(branch, slot).and_then(|spec| spec.pending.as_ref()) else { return };
         let first = pending.poll.as_ref().map(|poll| poll.interval).or(pending.heartbeat);
         let (timeout, first) = (millis(pending.timeout), first.map(millis));
@@ -332,7 +332,7 @@ impl Transaction {
         }
     }
 
-    fn fold_retried(&mut self, branch: Option<usize>, at: Timestamp) {
+    fn apply_retried(&mut self, branch: Option<usize>, at: Timestamp) {
         for branch in branch.map_or(0..self.state.branches.len(), |branch| branch..branch + 1) {
             let stuck = self.state.branches[branch].stuck_slot();
             if stuck.is_none() && self.state.branches[branch].status == BranchStatus::Stuck {

@@ -226,7 +226,7 @@ impl Transaction {
         Some(Ok(Some(Json::of(&gathered.outputs))))
     }
 
-    pub(super) fn fold_turn(&mut self, event: &Event, branch: usize, at: Timestamp) {
+    pub(super) fn apply_turn(&mut self, event: &Event, branch: usize, at: Timestamp) {
         match event {
             Event::Admitted { .. } => {
                 self.ready.remove(&branch);

@@ -299,12 +299,12 @@ impl Transaction {
                 let last = record.events.iter().rposition(|event| matches!(event, Event::Snapshot(_)));
                 record.events.drain(..last.unwrap_or(0));
             }
-            transaction = Some(Self::fold_record(transaction, &gid, &plan, record).map_err(corrupt)?);
+            transaction = Some(Self::apply_record(transaction, &gid, &plan, record).map_err(corrupt)?);
         }
         transaction.ok_or_else(|| Corrupt { seq: 0, reason: "the journal is empty".to_owned() })
     }
 
-    fn fold_record(so_far: Option<Self>, gid: &Gid, plan: &Arc<Plan>, record: Record) -> Result<Self, String> {
+    fn apply_record(so_far: Option<Self>, gid: &Gid, plan: &Arc<Plan>, record: Record) -> Result<Self, String> {
         let at = Timestamp(record.at);
         let mut transaction = so_far;
         for event in record.events {

@@ -109,7 +109,7 @@ impl Transaction {
             let at = Timestamp(record.at);
             for (index, event) in record.events.iter().enumerate() {
                 let one = Record { at: record.at, events: vec![event.clone()] };
-                let folded = Self::fold_record(transaction.take(), gid, plan, one).map_err(corrupt)?;
+                let folded = Self::apply_record(transaction.take(), gid, plan, one).map_err(corrupt)?;
                 if let Some(kind) = folded.public(event, at) {
                     published.push(PublicEvent { id: format!("{seq}.{index}"), at, kind });
                 }
